@@ -1,0 +1,1 @@
+"""A modular mail transfer agent on Twisted."""

@@ -1,0 +1,1 @@
+"""Taking responsibility for a message, and moving it on."""

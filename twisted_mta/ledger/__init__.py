@@ -1,0 +1,1 @@
+"""Durable transactions and the content they refer to."""

@@ -1,0 +1,1 @@
+"""Values of mail: pure, frozen, without I/O."""

@@ -1,0 +1,1 @@
+"""Twisted I/O that knows nothing of mail."""

@@ -1,0 +1,1 @@
+"""Sessions: what each command means."""

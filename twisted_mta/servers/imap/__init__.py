@@ -1,0 +1,1 @@
+"""The IMAP session (RFC 3501)."""

@@ -1,0 +1,1 @@
+"""Protocol engines: octets in, events out, no sockets."""

@@ -1,0 +1,1 @@
+"""IMAP as octets (RFC 3501)."""

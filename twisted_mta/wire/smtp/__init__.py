@@ -1,0 +1,1 @@
+"""SMTP as octets (RFC 5321)."""
