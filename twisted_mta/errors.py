@@ -174,6 +174,20 @@ class NoSuchQueueId(Permanent):
     text = "No such message in the queue"
 
 
+class NoSuchDomain(Permanent):
+    """The domain does not exist in the DNS."""
+
+    status = "5.1.2"
+    text = "The domain does not exist"
+
+
+class ResolverUnavailable(Temporary):
+    """The DNS gave no answer."""
+
+    status = "4.4.3"
+    text = "The domain's DNS servers do not answer"
+
+
 class ConfigError(Exception):
     """The configuration cannot be used.
 

@@ -68,6 +68,7 @@ class Part(Enum):
 
     ENVELOPE = "envelope"
     STRUCTURE = "structure"
+    SECTIONS = "sections"
     HEADER = "header"
     OCTETS = "octets"
 
@@ -85,6 +86,10 @@ class Message:
     @ivar envelope: IMAP's ENVELOPE list, ready for the wire.
     @ivar bodystructure: IMAP's BODYSTRUCTURE list, ready for the wire.
     @ivar body: IMAP's BODY list, ready for the wire.
+    @ivar sections: where the MIME parts lie, L{twisted_mta.mail.mime} packed;
+        offsets count from the start of the content, after the prefix.
+    @ivar prefix: how many octets of the message are prefix; given along with
+        C{sections}, C{header} and C{octets}.
     @ivar header: the header block with its closing empty line, the prefix
         (Return-Path, Received) included.
     @ivar octets: the whole message, C{None} where it is kept in a file of its
@@ -101,6 +106,8 @@ class Message:
     envelope: bytes | None = None
     bodystructure: bytes | None = None
     body: bytes | None = None
+    sections: bytes | None = None
+    prefix: int = 0
     header: bytes | None = None
     octets: bytes | None = None
 

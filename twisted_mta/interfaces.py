@@ -1,0 +1,491 @@
+"""The seams: what each part of the server asks of another, and what it promises.
+
+Packages of floor 3 (store, auth, policy, delivery, servers) meet only here.
+Values that go through a seam are in L{twisted_mta.mail}. A method marked
+C{async} may be a plain method that returns an awaitable. Errors are those of
+L{twisted_mta.errors}: L{Temporary <twisted_mta.errors.Temporary>} unless known
+to be permanent; anything else that is raised is a bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from zope.interface import Attribute, Interface
+
+from twisted_mta.mail.account import Account
+from twisted_mta.mail.address import Address
+from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.job import Job, Waiting
+from twisted_mta.mail.mime import Structure
+from twisted_mta.mail.placement import (
+    Appended,
+    Changes,
+    Copied,
+    FlagChange,
+    MailboxInfo,
+    MailboxStatus,
+    Message,
+    Part,
+)
+from twisted_mta.mail.route import Outcome, Resolved, Route, ToAgent
+from twisted_mta.mail.summary import Email
+from twisted_mta.mail.verdict import Progress, Verdict
+
+T = TypeVar("T")
+
+SqlValue = None | int | float | str | bytes
+Cancel = Callable[[], None]
+
+
+# --- the ledger -------------------------------------------------------------
+
+
+class ITransaction(Interface):
+    """One transaction, in the hands of a unit of work."""
+
+    def execute(sql: str, values: Sequence[SqlValue] = ()) -> Iterator[tuple]:
+        """Run one statement of the portable subset, C{?} for values.
+
+        @return: the rows, to be read before the next statement.
+        """
+
+    def executemany(sql: str, rows: Sequence[Sequence[SqlValue]]) -> None:
+        """Run one statement for many rows of values."""
+
+    def changed(topic: str) -> None:
+        """After the commit, tell whoever L{watches <ILedger.watch>} the topic.
+        A unit that is rolled back tells nobody."""
+
+
+class ILedger(Interface):
+    """Durable transactions. What a unit of work raises is raised to the caller,
+    and nothing of that unit is kept."""
+
+    def write(unit: Callable[[ITransaction], T]) -> T:
+        """(async) Run a unit of work and commit it durably: once the caller has
+        the result, it survives a power cut.
+
+        The unit runs in another thread, together with others in one commit. It
+        may run more than once (another unit of the group failed), so it changes
+        nothing but the transaction.
+
+        @raise LedgerUnavailable: nothing was committed.
+        @raise LedgerFull: nothing was committed.
+        """
+
+    def read(query: Callable[[ITransaction], T]) -> T:
+        """(async) Run a query on one consistent snapshot, in another thread."""
+
+    def lookup(query: Callable[[ITransaction], T]) -> T:
+        """(async) Run a query of a few rows by key. A ledger in this machine's
+        memory answers at once, without a thread."""
+
+    def content() -> IContentWriter:
+        """A place for new content."""
+
+    def stored(content: int, size: int) -> IContent:
+        """Content that a transaction has taken.
+
+        @param content: what L{IContentWriter.take} returned.
+        """
+
+    def release(transaction: ITransaction, content: int) -> None:
+        """Within a transaction: one row less refers to this content. When no
+        mailbox and no queue row does, it is collected."""
+
+    def watch(topic: str, callback: Callable[[], None]) -> Cancel:
+        """Call back, in the reactor's thread, after each commit that changed
+        the topic. A hint: it says nothing of what changed, several may come as
+        one, and after a crash of another process none may come."""
+
+
+class IContent(Interface):
+    """The octets of a message as it came, without the prefix."""
+
+    size: int = Attribute("octets")
+
+    def read(offset: int, most: int) -> bytes:
+        """(async) Up to C{most} octets from C{offset}; fewer only at the end.
+
+        @raise NoSuchMessage: it was collected.
+        """
+
+
+class IContentWriter(IContent):
+    """Content while it arrives. Memory stays flat whatever the size: small
+    content is held, large content goes to a file. Readable once finished."""
+
+    eight_bit: bool = Attribute("an octet above 127 was written")
+
+    def write(octets: bytes) -> None:
+        """Append octets.
+
+        @raise LedgerFull: no space is left; abort it.
+        """
+
+    def finish() -> None:
+        """(async) All is written: make what has a file of its own durable.
+
+        @raise LedgerUnavailable: it could not be; it was aborted.
+        """
+
+    def header() -> bytes:
+        """Once finished: the header block, its closing empty line included,
+        cut after 10 MB (Dovecot's limit)."""
+
+    def structure() -> Structure:
+        """Once finished: the MIME structure."""
+
+    def take(transaction: ITransaction) -> int:
+        """Within a unit of work, once finished: make the content a row of the
+        ledger, to be referred to by others. May be called again by a unit
+        that runs again.
+
+        @return: the content's id.
+        """
+
+    def abort() -> None:
+        """Forget it, unless a commit took it. May be called at any time, also
+        twice: whoever made a writer calls it when done, whatever happened."""
+
+
+# --- accounts ---------------------------------------------------------------
+
+
+class IDirectory(Interface):
+    """Who exists."""
+
+    def account(address: Address) -> Account | None:
+        """(async) The account of this address, exactly."""
+
+    def aliases(address: Address) -> Sequence[Address]:
+        """(async) Where the alias of this address leads, exactly; empty if it
+        is none."""
+
+    def may_send_as(account: Account, address: Address) -> bool:
+        """(async) Whether a login may use this address as sender: its own, one
+        with a subaddress, or an alias that leads to it."""
+
+
+class IAuthenticator(Interface):
+    """Who you are."""
+
+    def authenticate(name: str, password: str, host: str) -> Account:
+        """(async) Check a password.
+
+        Takes as long for a name that does not exist as for a wrong password,
+        and longer the more often C{host} failed.
+
+        @param name: what the client typed; often an address.
+        @param host: the client's address, for counting failures.
+        @raise AuthenticationFailed: wrong, without saying what.
+        @raise AuthenticationUnavailable: it could not be checked.
+        """
+
+
+# --- mailboxes --------------------------------------------------------------
+
+
+class IMailStore(Interface):
+    """A mailbox backend."""
+
+    def account(account: Account) -> IAccount:
+        """(async) The mailboxes of an account. An INBOX is made if there is
+        none."""
+
+
+class ITransactionalDelivery(Interface):
+    """Add-on of a store that lives in the ledger: mail enters mailboxes within
+    the transaction that accepts it."""
+
+    def deliver(transaction: ITransaction, account: int, email: Email) -> None:
+        """Place an email in the account's INBOX. The email's content counts as
+        referred to once more."""
+
+
+class IAccount(Interface):
+    """The mailboxes of one account. Names are decoded strings, levels are
+    separated by C{/}; INBOX in any case is C{"INBOX"}."""
+
+    def mailboxes() -> Sequence[MailboxInfo]:
+        """(async) All of them, INBOX first, then by name."""
+
+    def create(name: str, special_use: str = "") -> MailboxInfo:
+        """(async) Make a mailbox and the levels above it that are missing.
+
+        @raise MailboxExists:
+        @raise BadMailboxName: empty level, control character, too long or deep.
+        @raise TooMany:
+        """
+
+    def delete(name: str) -> None:
+        """(async) Delete a mailbox and all in it. Subscriptions stay (RFC 3501
+        6.3.4).
+
+        @raise NoSuchMailbox:
+        @raise MailboxHasChildren: only a leaf can go.
+        @raise NotPermitted: INBOX.
+        """
+
+    def rename(old: str, new: str) -> None:
+        """(async) Rename a mailbox and its inferiors. Renaming INBOX moves its
+        messages to a new mailbox and leaves INBOX empty (RFC 3501 6.3.5).
+
+        @raise NoSuchMailbox:
+        @raise MailboxExists:
+        @raise BadMailboxName:
+        """
+
+    def subscribe(name: str) -> None:
+        """(async) Add a name to the subscriptions; it need not exist."""
+
+    def unsubscribe(name: str) -> None:
+        """(async) Take a name out, if it is in."""
+
+    def subscriptions() -> Sequence[str]:
+        """(async) The subscribed names, those of deleted mailboxes included."""
+
+    def status(name: str) -> MailboxStatus:
+        """(async) The counts.
+
+        @raise NoSuchMailbox:
+        """
+
+    def open(name: str) -> IMailbox:
+        """(async) A mailbox to work on.
+
+        @raise NoSuchMailbox:
+        """
+
+    def content() -> IContentWriter:
+        """A place for the content of an APPEND."""
+
+    def append(
+        name: str,
+        content: IContentWriter,
+        flags: frozenset[str],
+        received_at: float,
+    ) -> Appended:
+        """(async) Add a message, durably.
+
+        @param content: finished; aborted by the caller afterwards.
+        @raise NoSuchMailbox:
+        @raise OverQuota:
+        """
+
+
+class IMailbox(Interface):
+    """One mailbox, by UID and modseq. Sequence numbers and what a client has
+    been told belong to the session. UIDs that do not exist (any more) are passed
+    over in silence, whatever the method. Once the mailbox was deleted, methods
+    raise L{NoSuchMailbox <twisted_mta.errors.NoSuchMailbox>}."""
+
+    id: int = Attribute("see MailboxInfo.id")
+    name: str = Attribute("the name it was opened by")
+    uidvalidity: int = Attribute("RFC 3501 2.3.1.1")
+
+    def changes(since: int = 0) -> Changes:
+        """(async) What is new, changed and gone since a modseq; everything
+        that is there since 0."""
+
+    def claim_recent() -> int:
+        """(async) The lowest UID that no session was told of as \\Recent; from
+        now on all there are count as told."""
+
+    def recent() -> int:
+        """(async) The same without claiming (EXAMINE)."""
+
+    def fetch(uids: Sequence[int], parts: frozenset[Part]) -> Sequence[Message]:
+        """(async) Messages by ascending UID with the parts asked for. The
+        caller keeps the number of messages small (hundreds), and with
+        C{Part.OCTETS} the sum of their sizes."""
+
+    def content(uid: int) -> tuple[bytes, IContent]:
+        """(async) A message to be streamed: its prefix, then its content.
+
+        @raise NoSuchMessage: it is gone.
+        """
+
+    def store(
+        uids: Sequence[int], change: FlagChange, flags: frozenset[str]
+    ) -> None:
+        """(async) Change flags; L{changes} then tells what has become of them.
+        A message whose flags stay as they were keeps its modseq.
+
+        @raise TooMany: too many different keywords.
+        """
+
+    def copy(uids: Sequence[int], target: str) -> Copied:
+        """(async) Copy, all or nothing, flags and INTERNALDATE kept.
+
+        @raise NoSuchMailbox: the target.
+        """
+
+    def move(uids: Sequence[int], target: str) -> Copied:
+        """(async) Copy and expunge as one (RFC 6851).
+
+        @raise NoSuchMailbox: the target.
+        """
+
+    def expunge(uids: Sequence[int]) -> Sequence[int]:
+        """(async) Remove messages for good, whatever their flags.
+
+        @return: those that this call removed, ascending.
+        """
+
+    def watch(callback: Callable[[], None]) -> Cancel:
+        """Call back, in the reactor's thread, when L{changes} may have news. A
+        hint that may come late, in vain, or once for many changes."""
+
+
+# --- transport --------------------------------------------------------------
+
+
+class IPolicy(Interface):
+    """An opinion on a transaction at each of its stages. C{None}: no
+    objection. Raising means that the policy is broken: the client reads a
+    temporary failure."""
+
+    name: str = Attribute("for the log")
+
+    def connect(progress: Progress) -> Verdict | None:
+        """(async) A client connected."""
+
+    def helo(progress: Progress) -> Verdict | None:
+        """(async) It said HELO or EHLO."""
+
+    def mail(progress: Progress) -> Verdict | None:
+        """(async) It named a sender."""
+
+    def rcpt(progress: Progress) -> Verdict | None:
+        """(async) It named a recipient that exists."""
+
+    def message(progress: Progress) -> Verdict | None:
+        """(async) The message came whole; nothing was promised yet."""
+
+
+class IRouter(Interface):
+    """Where mail goes."""
+
+    def route(recipient: Address) -> Resolved:
+        """(async) Where this recipient's mail goes, aliases, subaddresses and
+        catch-all followed.
+
+        @raise NoSuchAccount: the domain is ours and nobody has the address.
+        @raise Temporary: it cannot be said now.
+        """
+
+
+class IIntake(Interface):
+    """Takes responsibility for messages."""
+
+    def content() -> IContentWriter:
+        """A place for the content of a message."""
+
+    def accept(
+        envelope: Envelope,
+        routes: Sequence[Route],
+        content: IContentWriter,
+        prefix: bytes,
+    ) -> None:
+        """(async) Take responsibility: when this returns, the message is
+        durably in every mailbox and queue row that the routes name, in one
+        transaction. When it raises, it is in none.
+
+        @param routes: of all recipients, as the router gave them.
+        @param content: finished; aborted by the caller afterwards.
+        @param prefix: header fields to go before the content: Received and
+            what submission adds. Return-Path for mailboxes is added here.
+        @raise Temporary: the client shall try again.
+        @raise Permanent: it need not.
+        """
+
+    def submit(envelope: Envelope, octets: bytes) -> None:
+        """(async) Send a message that this server itself wrote (a bounce, a
+        report). Recipients that do not exist are dropped."""
+
+
+class IQueue(Interface):
+    """Messages that wait for a delivery agent, a row per next hop."""
+
+    def enqueue(
+        transaction: ITransaction,
+        envelope: Envelope,
+        content: int,
+        size: int,
+        eight_bit: bool,
+        prefix: bytes,
+        routes: Sequence[ToAgent],
+    ) -> None:
+        """Within the transaction that accepts a message: a row per agent and
+        next hop, due at once."""
+
+    def claim(most: int) -> Sequence[Job]:
+        """(async) Up to C{most} rows that are due, leased to this process: no
+        other gets them until the lease ends. Oldest due first."""
+
+    def settle(job: Job, outcomes: Mapping[Address, Outcome]) -> None:
+        """(async) Record an attempt, in one transaction with the bounces and
+        warnings that it causes: delivered and failed recipients leave the
+        queue, deferred ones wait for their next time or expire."""
+
+    def next_due() -> float | None:
+        """(async) When the next row becomes due, seconds since the epoch;
+        C{None} if none waits."""
+
+    def waiting(id: str | None = None) -> Sequence[Waiting]:
+        """(async) What waits, oldest first; of one message if C{id} is given."""
+
+    def flush(ids: Sequence[str] | None = None) -> int:
+        """(async) Make rows due now; all that are not held if C{None}.
+
+        @return: how many messages.
+        @raise NoSuchQueueId:
+        """
+
+    def hold(ids: Sequence[str]) -> int:
+        """(async) Stop attempts until released."""
+
+    def release(ids: Sequence[str]) -> int:
+        """(async) End a hold; the rows are due now."""
+
+    def remove(ids: Sequence[str]) -> int:
+        """(async) Take messages out of the queue without telling anyone."""
+
+
+class IDeliveryAgent(Interface):
+    """A way out for mail."""
+
+    def deliver(job: Job, content: IContent) -> Mapping[Address, Outcome]:
+        """(async) Try each of the job's recipients once. Never raises for
+        reasons of mail: what goes wrong is an outcome, temporary unless known
+        to be permanent. A recipient without an outcome counts as deferred.
+
+        @param content: to be sent after the job's prefix.
+        """
+
+    def close() -> None:
+        """(async) The server stops: end idle connections."""
+
+
+class IResolver(Interface):
+    """The DNS. Names are ASCII (A-labels), without the last dot."""
+
+    def mx(domain: str) -> Sequence[tuple[int, str]]:
+        """(async) Preferences and hosts, by preference; empty if the domain
+        exists without any. A null MX (RFC 7505) is C{[(0, "")]}.
+
+        @raise NoSuchDomain: it does not exist (NXDOMAIN).
+        @raise ResolverUnavailable: no answer now (SERVFAIL, timeout).
+        """
+
+    def addresses(host: str) -> Sequence[str]:
+        """(async) IPv6 and IPv4 addresses; empty if it has none."""
+
+    def txt(name: str) -> Sequence[bytes]:
+        """(async) The TXT records, each with its strings joined."""
+
+    def ptr(host: str) -> Sequence[str]:
+        """(async) The names of an IP address."""

@@ -1,0 +1,59 @@
+"""A row of the relay queue, as delivery agents and people see it."""
+
+from dataclasses import dataclass
+
+from twisted_mta.mail.address import Address
+from twisted_mta.mail.envelope import Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One message for one next hop, claimed for one attempt.
+
+    @ivar id: the row's id.
+    @ivar envelope: the message's envelope as it was accepted.
+    @ivar content: the content's id in the ledger.
+    @ivar prefix: the header fields (Received, ...) that go before the content;
+        no Return-Path, which only the last server adds (RFC 5321 4.4).
+    @ivar size: octets of prefix and content together.
+    @ivar eight_bit: the content has octets above 127.
+    @ivar recipients: those still to be delivered by this row.
+    @ivar attempts: how many attempts were made before this one.
+    @ivar warned: the sender was told of the delay.
+    """
+
+    id: int
+    envelope: Envelope
+    content: int
+    prefix: bytes
+    size: int
+    eight_bit: bool
+    agent: str
+    next_hop: str
+    recipients: tuple[Address, ...]
+    attempts: int
+    warned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One recipient of the queue, for an operator's eyes.
+
+    @ivar id: the message's queue id, as text.
+    @ivar state: C{"waiting"}, C{"held"} or C{"active"} (an attempt is running).
+    @ivar due: when the next attempt is, seconds since the epoch.
+    @ivar attempts: how many attempts were made.
+    @ivar diagnostic: what the last attempt said, or empty.
+    """
+
+    id: str
+    sender: str
+    recipient: str
+    size: int
+    queued_at: float
+    state: str
+    agent: str
+    next_hop: str
+    due: float
+    attempts: int
+    diagnostic: str
