@@ -308,9 +308,7 @@ class IMailbox(Interface):
         @raise NoSuchMessage: it is gone.
         """
 
-    def store(
-        uids: Sequence[int], change: FlagChange, flags: frozenset[str]
-    ) -> None:
+    def store(uids: Sequence[int], change: FlagChange, flags: frozenset[str]) -> None:
         """(async) Change flags; L{changes} then tells what has become of them.
         A message whose flags stay as they were keeps its modseq.
 

@@ -1,0 +1,395 @@
+"""The one Twisted protocol: it pumps any engine from any transport.
+
+A Stream pushes what arrives into its engine and hands the engine's events to a
+coroutine that pulls them, one at a time. It knows no mail. It trusts the engine
+to bound its buffer; it bounds the rest: reading stops while the session is busy
+and much is buffered, a session that produces faster than its peer reads waits
+in L{Stream.drain}, and whoever does neither read nor write in time is cut off.
+
+What it costs: an event that is already there costs a plain call; only an empty
+buffer costs a Deferred. Replies that are ready together leave in one write,
+when the session next waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet import interfaces
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_mta.wire.engine import IEngine, RemoteProtocolError
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+# Reading stops while this much waits for the session (as much again may be on
+# its way): a few of Twisted's reads of 64 KiB.
+_READ_AHEAD = 256 * 1024
+
+# Written octets gather up to here before they go to the transport, so that
+# replies leave together and memory stays flat.
+_WRITE_TOGETHER = 64 * 1024
+
+
+class Closed:
+    """The last event: the connection is gone, nothing can be written."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+class TimedOut:
+    """Nothing came within the time that the session set. Said once; the
+    session says goodbye and ends."""
+
+    __slots__ = ()
+
+
+class ShuttingDown:
+    """The server stops; the session says goodbye and ends."""
+
+    __slots__ = ()
+
+
+TIMED_OUT = TimedOut()
+SHUTTING_DOWN = ShuttingDown()
+
+Session = Callable[["Stream"], Coroutine[Any, Any, None]]
+
+
+@implementer(interfaces.IPushProducer, interfaces.IHandshakeListener)
+class Stream(Protocol):
+    """One connection.
+
+    @ivar engine: the engine in use.
+    @ivar session: a word that names this connection in logs.
+    @ivar secure: TLS is on.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        engine: IEngine,
+        session: Session,
+        name: str,
+        tls: object | None = None,
+        on_end: Callable[[Stream], None] | None = None,
+    ) -> None:
+        """
+        @param session: called with this Stream once connected; what it returns
+            is run as the session's coroutine.
+        @param name: the connection's name in logs.
+        @param tls: the TLS context factory with which the connection begins
+            (implicit TLS), or C{None}.
+        @param on_end: called once, when the connection and the session ended.
+        """
+        self.engine = engine
+        self.name = name
+        self.secure = False
+        self.tls = ""
+        self._reactor = reactor
+        self._session = session
+        self._implicit_tls = tls
+        self._on_end = on_end
+        self._out: list[bytes] = []
+        self._out_octets = 0
+        self._posted: deque[object] = deque()
+        self._waiter: Deferred[object] | None = None
+        self._drained: Deferred[None] | None = None
+        self._handshake: Deferred[None] | None = None
+        self._closed: Closed | None = None
+        self._running = False
+        self._ended = False
+        self._reading = True
+        self._producing = False
+        self._full = False
+        self._idle_s: float | None = None
+        self._idle_until = 0.0
+        self._end_at: float | None = None
+        self._timer: IDelayedCall | None = None
+
+    # --- what a session calls ---
+
+    def peer(self) -> tuple[str, int]:
+        """The peer's address and port; empty and 0 for a unix socket."""
+        address = cast(interfaces.ITransport, self.transport).getPeer()
+        return getattr(address, "host", ""), getattr(address, "port", 0)
+
+    def local(self) -> tuple[str, int]:
+        """Our address and port of this connection."""
+        address = cast(interfaces.ITransport, self.transport).getHost()
+        return getattr(address, "host", ""), getattr(address, "port", 0)
+
+    def limit(self, idle_s: float, total_s: float | None = None) -> None:
+        """Set how long the peer may take.
+
+        @param idle_s: for each thing that the session waits for.
+        @param total_s: for the rest of the connection, from now on.
+        """
+        self._idle_s = idle_s
+        if total_s is not None:
+            self._end_at = self._reactor.seconds() + total_s
+        if self._waiting():
+            self._start_clock()
+
+    def write(self, octets: bytes) -> None:
+        """Send; at the latest when the session next waits."""
+        self._out.append(octets)
+        self._out_octets += len(octets)
+        if self._out_octets > _WRITE_TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand to the transport what was written."""
+        if self._out:
+            octets = b"".join(self._out)
+            self._out.clear()
+            self._out_octets = 0
+            if self._closed is None:
+                cast(interfaces.ITransport, self.transport).write(octets)
+
+    async def drain(self) -> bool:
+        """Wait until the peer has read most of what was written.
+
+        @return: whether the connection still stands; a session that streams
+            stops when it does not.
+        """
+        if not self._producing and self._closed is None:
+            self._producing = True
+            cast(interfaces.IConsumer, self.transport).registerProducer(self, True)
+        self.flush()
+        if self._full and self._closed is None:
+            self._drained = Deferred()
+            self._start_clock()
+            await self._drained
+        return self._closed is None
+
+    async def next_event(self) -> object:
+        """The next event of the engine; or one that was L{posted <post>},
+        L{TIMED_OUT}, L{SHUTTING_DOWN}, or at the end always L{Closed}.
+
+        @raise RemoteProtocolError: see L{IEngine.next_event}.
+        """
+        if self._posted:
+            return self._posted.popleft()
+        event = self.engine.next_event()
+        if event is not None:
+            return event
+        if self._closed is not None:
+            return self._closed
+        self.flush()
+        self._waiter = Deferred()
+        self._start_clock()
+        if not self._reading:
+            self._reading = True
+            cast(interfaces.IPushProducer, self.transport).resumeProducing()
+        return await self._waiter
+
+    def post(self, event: object) -> None:
+        """Give the session an event that is not the peer's, before any other:
+        a hint that a mailbox changed, say."""
+        if self._waiter is not None:
+            self._fire(event)
+        else:
+            self._posted.append(event)
+
+    async def start_tls(self, context: object) -> bool:
+        """Begin TLS: what was written goes out in the clear, what was received
+        is dropped (RFC 3207 4.2: commands injected before TLS), and the engine
+        starts afresh.
+
+        @param context: the context factory, server or client.
+        @return: whether the handshake succeeded; if not, the connection is
+            gone.
+        """
+        self.flush()
+        if self._closed is None:
+            self._begin_handshake(context)
+            self._handshake = Deferred()
+            self._start_clock()
+            await self._handshake
+        return self._closed is None
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+        self.flush()
+        if self._producing:
+            self._producing = False
+            cast(interfaces.IConsumer, self.transport).unregisterProducer()
+        if self._closed is None:
+            cast(interfaces.ITransport, self.transport).loseConnection()
+            # A peer that does not read must not keep the connection.
+            self._idle_until = self._reactor.seconds() + (self._idle_s or 30)
+            self._arm(self._idle_until)
+
+    def abort(self) -> None:
+        """Close at once; what was written may be lost."""
+        if self._closed is None:
+            cast(interfaces.ITCPTransport, self.transport).abortConnection()
+
+    # --- what a listener calls ---
+
+    def shut_down(self) -> None:
+        """Tell the session that the server stops."""
+        self.post(SHUTTING_DOWN)
+
+    # --- what Twisted calls ---
+
+    def connectionMade(self) -> None:
+        transport = cast(interfaces.ITCPTransport, self.transport)
+        if hasattr(transport, "setTcpNoDelay"):
+            transport.setTcpNoDelay(True)
+        if self._implicit_tls is not None:
+            self._begin_handshake(self._implicit_tls)
+        self._running = True
+        running = Deferred.fromCoroutine(self._run())
+        running.addErrback(self._failed)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._handshake is not None:
+            return  # in the clear, after STARTTLS: injected
+        self.engine.receive_data(data)
+        if self._waiter is not None:
+            try:
+                event = self.engine.next_event()
+            except RemoteProtocolError:
+                waiter, self._waiter = self._waiter, None
+                self._stop_clock()
+                waiter.errback(Failure())  # type: ignore[no-untyped-call]
+                return
+            if event is not None:
+                self._fire(event)
+        if (
+            self._reading
+            and self._waiter is None
+            and self._closed is None
+            and self.engine.buffered() > _READ_AHEAD
+        ):
+            self._reading = False
+            cast(interfaces.IPushProducer, self.transport).pauseProducing()
+
+    def handshakeCompleted(self) -> None:
+        self.secure = True
+        handle = cast(Any, self.transport).getHandle()
+        self.tls = f"{handle.get_protocol_version_name()} {handle.get_cipher_name()}"
+        handshake, self._handshake = self._handshake, None
+        if handshake is not None:
+            handshake.callback(None)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._closed = Closed(reason.getErrorMessage())
+        self._stop_clock()
+        self._out.clear()
+        self._out_octets = 0
+        for waiting in ("_handshake", "_drained"):
+            deferred = getattr(self, waiting)
+            if deferred is not None:
+                setattr(self, waiting, None)
+                deferred.callback(None)
+        if self._waiter is not None:
+            self._fire(self._closed)
+        self._end()
+
+    # A push producer to the transport: it says when its buffer is full.
+
+    def pauseProducing(self) -> None:
+        self._full = True
+
+    def resumeProducing(self) -> None:
+        self._full = False
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            drained.callback(None)
+
+    def stopProducing(self) -> None:
+        self._producing = False
+        self.resumeProducing()
+
+    # --- within ---
+
+    async def _run(self) -> None:
+        """The one place where a session is entered and its failures end."""
+        try:
+            if self._implicit_tls is not None:
+                self._handshake = Deferred()
+                self._start_clock()
+                await self._handshake
+            if self._closed is None:
+                await self._session(self)
+        except RemoteProtocolError as error:
+            self.log.info("{name}: closed: {reason}", name=self.name, reason=str(error))
+            self.write(error.reply)
+        finally:
+            self._running = False
+            self.close()
+            self._end()
+
+    def _failed(self, failure: Failure) -> None:
+        self.log.failure("{name}: a bug ended this session", failure, name=self.name)
+
+    def _begin_handshake(self, context: object) -> None:
+        self.engine.discard()
+        cast(Any, self.transport).startTLS(context)
+
+    def _fire(self, event: object) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.callback(event)
+
+    def _end(self) -> None:
+        if self._closed is not None and not self._running and not self._ended:
+            self._ended = True
+            self._stop_clock()
+            if self._on_end is not None:
+                self._on_end(self)
+
+    # One delayed call per connection serves all its limits: waiting only moves
+    # a number, and the call, when it comes too early, is made again.
+
+    def _waiting(self) -> bool:
+        return not (self._waiter is self._drained is self._handshake is None)
+
+    def _start_clock(self) -> None:
+        if self._idle_s is None:
+            return
+        until = self._reactor.seconds() + self._idle_s
+        if self._end_at is not None and self._end_at < until:
+            until = self._end_at
+        self._idle_until = until
+        if self._timer is None or self._timer.getTime() > until:
+            self._arm(until)
+
+    def _arm(self, until: float) -> None:
+        self._stop_clock()
+        self._timer = self._reactor.callLater(
+            max(0.0, until - self._reactor.seconds()), self._tick
+        )
+
+    def _stop_clock(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._closed is not None:
+            return
+        if self._reactor.seconds() < self._idle_until:
+            self._arm(self._idle_until)
+        elif not self._running:
+            self.abort()  # closed, and the peer does not read the rest
+        elif self._waiter is not None:
+            self._fire(TIMED_OUT)
+        elif self._waiting():
+            self.abort()  # it does not read, or does not shake hands
