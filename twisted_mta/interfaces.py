@@ -1,16 +1,16 @@
 """The seams: what each part of the server asks of another, and what it promises.
 
 Packages of floor 3 (store, auth, policy, delivery, servers) meet only here.
-Values that go through a seam are in L{twisted_mta.mail}. A method marked
-C{async} may be a plain method that returns an awaitable. Errors are those of
+Values that go through a seam are in L{twisted_mta.mail}. What returns an
+awaitable is an C{async def} as a rule. Errors are those of
 L{twisted_mta.errors}: L{Temporary <twisted_mta.errors.Temporary>} unless known
 to be permanent; anything else that is raised is a bug.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from zope.interface import Attribute, Interface
 
@@ -45,7 +45,7 @@ Cancel = Callable[[], None]
 class ITransaction(Interface):
     """One transaction, in the hands of a unit of work."""
 
-    def execute(sql: str, values: Sequence[SqlValue] = ()) -> Iterator[tuple]:
+    def execute(sql: str, values: Sequence[SqlValue] = ()) -> Iterator[tuple[Any, ...]]:
         """Run one statement of the portable subset, C{?} for values.
 
         @return: the rows, to be read before the next statement.
@@ -63,8 +63,8 @@ class ILedger(Interface):
     """Durable transactions. What a unit of work raises is raised to the caller,
     and nothing of that unit is kept."""
 
-    def write(unit: Callable[[ITransaction], T]) -> T:
-        """(async) Run a unit of work and commit it durably: once the caller has
+    def write(unit: Callable[[ITransaction], T]) -> Awaitable[T]:
+        """Run a unit of work and commit it durably: once the caller has
         the result, it survives a power cut.
 
         The unit runs in another thread, together with others in one commit. It
@@ -75,11 +75,11 @@ class ILedger(Interface):
         @raise LedgerFull: nothing was committed.
         """
 
-    def read(query: Callable[[ITransaction], T]) -> T:
-        """(async) Run a query on one consistent snapshot, in another thread."""
+    def read(query: Callable[[ITransaction], T]) -> Awaitable[T]:
+        """Run a query on one consistent snapshot, in another thread."""
 
-    def lookup(query: Callable[[ITransaction], T]) -> T:
-        """(async) Run a query of a few rows by key. A ledger in this machine's
+    def lookup(query: Callable[[ITransaction], T]) -> Awaitable[T]:
+        """Run a query of a few rows by key. A ledger in this machine's
         memory answers at once, without a thread."""
 
     def content() -> IContentWriter:
@@ -106,8 +106,8 @@ class IContent(Interface):
 
     size: int = Attribute("octets")
 
-    def read(offset: int, most: int) -> bytes:
-        """(async) Up to C{most} octets from C{offset}; fewer only at the end.
+    def read(offset: int, most: int) -> Awaitable[bytes]:
+        """Up to C{most} octets from C{offset}; fewer only at the end.
 
         @raise NoSuchMessage: it was collected.
         """
@@ -125,8 +125,8 @@ class IContentWriter(IContent):
         @raise LedgerFull: no space is left; abort it.
         """
 
-    def finish() -> None:
-        """(async) All is written: make what has a file of its own durable.
+    def finish() -> Awaitable[None]:
+        """All is written: make what has a file of its own durable.
 
         @raise LedgerUnavailable: it could not be; it was aborted.
         """
@@ -157,23 +157,23 @@ class IContentWriter(IContent):
 class IDirectory(Interface):
     """Who exists."""
 
-    def account(address: Address) -> Account | None:
-        """(async) The account of this address, exactly."""
+    def account(address: Address) -> Awaitable[Account | None]:
+        """The account of this address, exactly."""
 
-    def aliases(address: Address) -> Sequence[Address]:
-        """(async) Where the alias of this address leads, exactly; empty if it
+    def aliases(address: Address) -> Awaitable[Sequence[Address]]:
+        """Where the alias of this address leads, exactly; empty if it
         is none."""
 
-    def may_send_as(account: Account, address: Address) -> bool:
-        """(async) Whether a login may use this address as sender: its own, one
+    def may_send_as(account: Account, address: Address) -> Awaitable[bool]:
+        """Whether a login may use this address as sender: its own, one
         with a subaddress, or an alias that leads to it."""
 
 
 class IAuthenticator(Interface):
     """Who you are."""
 
-    def authenticate(name: str, password: str, host: str) -> Account:
-        """(async) Check a password.
+    def authenticate(name: str, password: str, host: str) -> Awaitable[Account]:
+        """Check a password.
 
         Takes as long for a name that does not exist as for a wrong password,
         and longer the more often C{host} failed.
@@ -191,8 +191,8 @@ class IAuthenticator(Interface):
 class IMailStore(Interface):
     """A mailbox backend."""
 
-    def account(account: Account) -> IAccount:
-        """(async) The mailboxes of an account. An INBOX is made if there is
+    def account(account: Account) -> Awaitable[IAccount]:
+        """The mailboxes of an account. An INBOX is made if there is
         none."""
 
 
@@ -209,19 +209,19 @@ class IAccount(Interface):
     """The mailboxes of one account. Names are decoded strings, levels are
     separated by C{/}; INBOX in any case is C{"INBOX"}."""
 
-    def mailboxes() -> Sequence[MailboxInfo]:
-        """(async) All of them, INBOX first, then by name."""
+    def mailboxes() -> Awaitable[Sequence[MailboxInfo]]:
+        """All of them, INBOX first, then by name."""
 
-    def create(name: str, special_use: str = "") -> MailboxInfo:
-        """(async) Make a mailbox and the levels above it that are missing.
+    def create(name: str, special_use: str = "") -> Awaitable[MailboxInfo]:
+        """Make a mailbox and the levels above it that are missing.
 
         @raise MailboxExists:
         @raise BadMailboxName: empty level, control character, too long or deep.
         @raise TooMany:
         """
 
-    def delete(name: str) -> None:
-        """(async) Delete a mailbox and all in it. Subscriptions stay (RFC 3501
+    def delete(name: str) -> Awaitable[None]:
+        """Delete a mailbox and all in it. Subscriptions stay (RFC 3501
         6.3.4).
 
         @raise NoSuchMailbox:
@@ -229,8 +229,8 @@ class IAccount(Interface):
         @raise NotPermitted: INBOX.
         """
 
-    def rename(old: str, new: str) -> None:
-        """(async) Rename a mailbox and its inferiors. Renaming INBOX moves its
+    def rename(old: str, new: str) -> Awaitable[None]:
+        """Rename a mailbox and its inferiors. Renaming INBOX moves its
         messages to a new mailbox and leaves INBOX empty (RFC 3501 6.3.5).
 
         @raise NoSuchMailbox:
@@ -238,23 +238,23 @@ class IAccount(Interface):
         @raise BadMailboxName:
         """
 
-    def subscribe(name: str) -> None:
-        """(async) Add a name to the subscriptions; it need not exist."""
+    def subscribe(name: str) -> Awaitable[None]:
+        """Add a name to the subscriptions; it need not exist."""
 
-    def unsubscribe(name: str) -> None:
-        """(async) Take a name out, if it is in."""
+    def unsubscribe(name: str) -> Awaitable[None]:
+        """Take a name out, if it is in."""
 
-    def subscriptions() -> Sequence[str]:
-        """(async) The subscribed names, those of deleted mailboxes included."""
+    def subscriptions() -> Awaitable[Sequence[str]]:
+        """The subscribed names, those of deleted mailboxes included."""
 
-    def status(name: str) -> MailboxStatus:
-        """(async) The counts.
+    def status(name: str) -> Awaitable[MailboxStatus]:
+        """The counts.
 
         @raise NoSuchMailbox:
         """
 
-    def open(name: str) -> IMailbox:
-        """(async) A mailbox to work on.
+    def open(name: str) -> Awaitable[IMailbox]:
+        """A mailbox to work on.
 
         @raise NoSuchMailbox:
         """
@@ -267,8 +267,8 @@ class IAccount(Interface):
         content: IContentWriter,
         flags: frozenset[str],
         received_at: float,
-    ) -> Appended:
-        """(async) Add a message, durably.
+    ) -> Awaitable[Appended]:
+        """Add a message, durably.
 
         @param content: finished; aborted by the caller afterwards.
         @raise NoSuchMailbox:
@@ -286,49 +286,53 @@ class IMailbox(Interface):
     name: str = Attribute("the name it was opened by")
     uidvalidity: int = Attribute("RFC 3501 2.3.1.1")
 
-    def changes(since: int = 0) -> Changes:
-        """(async) What is new, changed and gone since a modseq; everything
+    def changes(since: int = 0) -> Awaitable[Changes]:
+        """What is new, changed and gone since a modseq; everything
         that is there since 0."""
 
-    def claim_recent() -> int:
-        """(async) The lowest UID that no session was told of as \\Recent; from
+    def claim_recent() -> Awaitable[int]:
+        """The lowest UID that no session was told of as \\Recent; from
         now on all there are count as told."""
 
-    def recent() -> int:
-        """(async) The same without claiming (EXAMINE)."""
+    def recent() -> Awaitable[int]:
+        """The same without claiming (EXAMINE)."""
 
-    def fetch(uids: Sequence[int], parts: frozenset[Part]) -> Sequence[Message]:
-        """(async) Messages by ascending UID with the parts asked for. The
+    def fetch(
+        uids: Sequence[int], parts: frozenset[Part]
+    ) -> Awaitable[Sequence[Message]]:
+        """Messages by ascending UID with the parts asked for. The
         caller keeps the number of messages small (hundreds), and with
         C{Part.OCTETS} the sum of their sizes."""
 
-    def content(uid: int) -> tuple[bytes, IContent]:
-        """(async) A message to be streamed: its prefix, then its content.
+    def content(uid: int) -> Awaitable[tuple[bytes, IContent]]:
+        """A message to be streamed: its prefix, then its content.
 
         @raise NoSuchMessage: it is gone.
         """
 
-    def store(uids: Sequence[int], change: FlagChange, flags: frozenset[str]) -> None:
-        """(async) Change flags; L{changes} then tells what has become of them.
+    def store(
+        uids: Sequence[int], change: FlagChange, flags: frozenset[str]
+    ) -> Awaitable[None]:
+        """Change flags; L{changes} then tells what has become of them.
         A message whose flags stay as they were keeps its modseq.
 
         @raise TooMany: too many different keywords.
         """
 
-    def copy(uids: Sequence[int], target: str) -> Copied:
-        """(async) Copy, all or nothing, flags and INTERNALDATE kept.
+    def copy(uids: Sequence[int], target: str) -> Awaitable[Copied]:
+        """Copy, all or nothing, flags and INTERNALDATE kept.
 
         @raise NoSuchMailbox: the target.
         """
 
-    def move(uids: Sequence[int], target: str) -> Copied:
-        """(async) Copy and expunge as one (RFC 6851).
+    def move(uids: Sequence[int], target: str) -> Awaitable[Copied]:
+        """Copy and expunge as one (RFC 6851).
 
         @raise NoSuchMailbox: the target.
         """
 
-    def expunge(uids: Sequence[int]) -> Sequence[int]:
-        """(async) Remove messages for good, whatever their flags.
+    def expunge(uids: Sequence[int]) -> Awaitable[Sequence[int]]:
+        """Remove messages for good, whatever their flags.
 
         @return: those that this call removed, ascending.
         """
@@ -348,27 +352,27 @@ class IPolicy(Interface):
 
     name: str = Attribute("for the log")
 
-    def connect(progress: Progress) -> Verdict | None:
-        """(async) A client connected."""
+    def connect(progress: Progress) -> Awaitable[Verdict | None]:
+        """A client connected."""
 
-    def helo(progress: Progress) -> Verdict | None:
-        """(async) It said HELO or EHLO."""
+    def helo(progress: Progress) -> Awaitable[Verdict | None]:
+        """It said HELO or EHLO."""
 
-    def mail(progress: Progress) -> Verdict | None:
-        """(async) It named a sender."""
+    def mail(progress: Progress) -> Awaitable[Verdict | None]:
+        """It named a sender."""
 
-    def rcpt(progress: Progress) -> Verdict | None:
-        """(async) It named a recipient that exists."""
+    def rcpt(progress: Progress) -> Awaitable[Verdict | None]:
+        """It named a recipient that exists."""
 
-    def message(progress: Progress) -> Verdict | None:
-        """(async) The message came whole; nothing was promised yet."""
+    def message(progress: Progress) -> Awaitable[Verdict | None]:
+        """The message came whole; nothing was promised yet."""
 
 
 class IRouter(Interface):
     """Where mail goes."""
 
-    def route(recipient: Address) -> Resolved:
-        """(async) Where this recipient's mail goes, aliases, subaddresses and
+    def route(recipient: Address) -> Awaitable[Resolved]:
+        """Where this recipient's mail goes, aliases, subaddresses and
         catch-all followed.
 
         @raise NoSuchAccount: the domain is ours and nobody has the address.
@@ -387,8 +391,8 @@ class IIntake(Interface):
         routes: Sequence[Route],
         content: IContentWriter,
         prefix: bytes,
-    ) -> None:
-        """(async) Take responsibility: when this returns, the message is
+    ) -> Awaitable[None]:
+        """Take responsibility: when this returns, the message is
         durably in every mailbox and queue row that the routes name, in one
         transaction. When it raises, it is in none.
 
@@ -400,8 +404,8 @@ class IIntake(Interface):
         @raise Permanent: it need not.
         """
 
-    def submit(envelope: Envelope, octets: bytes) -> None:
-        """(async) Send a message that this server itself wrote (a bounce, a
+    def submit(envelope: Envelope, octets: bytes) -> Awaitable[None]:
+        """Send a message that this server itself wrote (a bounce, a
         report). Recipients that do not exist are dropped."""
 
 
@@ -420,70 +424,70 @@ class IQueue(Interface):
         """Within the transaction that accepts a message: a row per agent and
         next hop, due at once."""
 
-    def claim(most: int) -> Sequence[Job]:
-        """(async) Up to C{most} rows that are due, leased to this process: no
+    def claim(most: int) -> Awaitable[Sequence[Job]]:
+        """Up to C{most} rows that are due, leased to this process: no
         other gets them until the lease ends. Oldest due first."""
 
-    def settle(job: Job, outcomes: Mapping[Address, Outcome]) -> None:
-        """(async) Record an attempt, in one transaction with the bounces and
+    def settle(job: Job, outcomes: Mapping[Address, Outcome]) -> Awaitable[None]:
+        """Record an attempt, in one transaction with the bounces and
         warnings that it causes: delivered and failed recipients leave the
         queue, deferred ones wait for their next time or expire."""
 
-    def next_due() -> float | None:
-        """(async) When the next row becomes due, seconds since the epoch;
+    def next_due() -> Awaitable[float | None]:
+        """When the next row becomes due, seconds since the epoch;
         C{None} if none waits."""
 
-    def waiting(id: str | None = None) -> Sequence[Waiting]:
-        """(async) What waits, oldest first; of one message if C{id} is given."""
+    def waiting(id: str | None = None) -> Awaitable[Sequence[Waiting]]:
+        """What waits, oldest first; of one message if C{id} is given."""
 
-    def flush(ids: Sequence[str] | None = None) -> int:
-        """(async) Make rows due now; all that are not held if C{None}.
+    def flush(ids: Sequence[str] | None = None) -> Awaitable[int]:
+        """Make rows due now; all that are not held if C{None}.
 
         @return: how many messages.
         @raise NoSuchQueueId:
         """
 
-    def hold(ids: Sequence[str]) -> int:
-        """(async) Stop attempts until released."""
+    def hold(ids: Sequence[str]) -> Awaitable[int]:
+        """Stop attempts until released."""
 
-    def release(ids: Sequence[str]) -> int:
-        """(async) End a hold; the rows are due now."""
+    def release(ids: Sequence[str]) -> Awaitable[int]:
+        """End a hold; the rows are due now."""
 
-    def remove(ids: Sequence[str]) -> int:
-        """(async) Take messages out of the queue without telling anyone."""
+    def remove(ids: Sequence[str]) -> Awaitable[int]:
+        """Take messages out of the queue without telling anyone."""
 
 
 class IDeliveryAgent(Interface):
     """A way out for mail."""
 
-    def deliver(job: Job, content: IContent) -> Mapping[Address, Outcome]:
-        """(async) Try each of the job's recipients once. Never raises for
+    def deliver(job: Job, content: IContent) -> Awaitable[Mapping[Address, Outcome]]:
+        """Try each of the job's recipients once. Never raises for
         reasons of mail: what goes wrong is an outcome, temporary unless known
         to be permanent. A recipient without an outcome counts as deferred.
 
         @param content: to be sent after the job's prefix.
         """
 
-    def close() -> None:
-        """(async) The server stops: end idle connections."""
+    def close() -> Awaitable[None]:
+        """The server stops: end idle connections."""
 
 
 class IResolver(Interface):
     """The DNS. Names are ASCII (A-labels), without the last dot."""
 
-    def mx(domain: str) -> Sequence[tuple[int, str]]:
-        """(async) Preferences and hosts, by preference; empty if the domain
+    def mx(domain: str) -> Awaitable[Sequence[tuple[int, str]]]:
+        """Preferences and hosts, by preference; empty if the domain
         exists without any. A null MX (RFC 7505) is C{[(0, "")]}.
 
         @raise NoSuchDomain: it does not exist (NXDOMAIN).
         @raise ResolverUnavailable: no answer now (SERVFAIL, timeout).
         """
 
-    def addresses(host: str) -> Sequence[str]:
-        """(async) IPv6 and IPv4 addresses; empty if it has none."""
+    def addresses(host: str) -> Awaitable[Sequence[str]]:
+        """IPv6 and IPv4 addresses; empty if it has none."""
 
-    def txt(name: str) -> Sequence[bytes]:
-        """(async) The TXT records, each with its strings joined."""
+    def txt(name: str) -> Awaitable[Sequence[bytes]]:
+        """The TXT records, each with its strings joined."""
 
-    def ptr(host: str) -> Sequence[str]:
-        """(async) The names of an IP address."""
+    def ptr(host: str) -> Awaitable[Sequence[str]]:
+        """The names of an IP address."""

@@ -1,0 +1,147 @@
+"""Whether settings fit each other and the machine: names, networks, files.
+
+What needs the network framework or plugins to be judged (endpoints, kinds of
+agents and policies) is checked by the composition root instead.
+"""
+
+import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted_mta.config.load import Document, Where, read, structure
+from twisted_mta.config.schema import Config
+from twisted_mta.errors import ConfigError
+from twisted_mta.mail.address import domain_name, split
+
+Problem = tuple[Where, str]
+
+# The agent that is there without being configured.
+DEFAULT_AGENT = "smtp"
+
+
+def load(path: Path) -> tuple[Document, Config]:
+    """Read and check a configuration file.
+
+    @raise ConfigError: all that is wrong with it.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8"
+        raise ConfigError([f"{path}:1:1: cannot be read: {reason}"])
+    return parse(str(path), text)
+
+
+def parse(name: str, text: str) -> tuple[Document, Config]:
+    """The same for a text."""
+    document = read(name, text)
+    config = structure(document, Config)
+    found = list(check(config))
+    if found:
+        raise ConfigError(document.problems(found))
+    return document, config
+
+
+def check(config: Config) -> Iterator[Problem]:
+    """What is wrong, and where."""
+    for part in (_names, _domains, _listeners, _limits, _outbound):
+        yield from part(config)
+
+
+def _names(config: Config) -> Iterator[Problem]:
+    if not domain_name(config.hostname):
+        yield ("hostname",), f"'{config.hostname}' is not a host name"
+    if config.postmaster is not None:
+        yield from _address(("postmaster",), config.postmaster)
+
+
+def _domains(config: Config) -> Iterator[Problem]:
+    for name, domain in config.domains.items():
+        where = ("domains", name)
+        if not domain_name(name):
+            yield where, "is not a domain name"
+        elif name != name.lower():
+            yield where, f"write it in lower case: {name.lower()}"
+        if domain.catch_all is not None:
+            yield from _address((*where, "catch_all"), domain.catch_all)
+        if len(domain.subaddress) > 1:
+            yield (*where, "subaddress"), "must be one character, or empty"
+
+
+def _listeners(config: Config) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, listener in enumerate(config.listeners):
+        where = ("listeners", index)
+        if listener.name in seen:
+            yield (*where, "name"), "is used twice; name each listener differently"
+        seen.add(listener.name)
+        if not listener.endpoints:
+            yield (*where, "endpoints"), "is empty; say where to listen"
+        if listener.tls != "none" and not config.certificates:
+            yield (*where, "tls"), "needs certificates; add some, or say 'none'"
+    for index, certificate in enumerate(config.certificates):
+        for part in ("certificate", "key"):
+            path: Path = getattr(certificate, part)
+            if not path.is_file():
+                yield ("certificates", index, part), f"no such file: {path}"
+
+
+def _limits(config: Config) -> Iterator[Problem]:
+    for section in ("connections", "smtp", "imap", "pop3", "queue"):
+        settings = getattr(config, section)
+        for name in settings.__slots__:
+            value = getattr(settings, name, None)
+            if isinstance(value, int | float) and value <= 0 and value is not False:
+                yield (section, name), "must be more than 0"
+    if config.queue.growth_percent < 100:
+        yield ("queue", "growth_percent"), "must be at least 100"
+    for index, network in enumerate(config.smtp.relay_from):
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            yield ("smtp", "relay_from", index), f"is no network: {error}"
+    for index, server in enumerate(config.dns.servers):
+        try:
+            host_port(server)
+        except ValueError as error:
+            yield ("dns", "servers", index), str(error)
+
+
+def _outbound(config: Config) -> Iterator[Problem]:
+    known = {DEFAULT_AGENT, *config.agents}
+    for index, route in enumerate(config.routes):
+        where = ("routes", index)
+        if route.agent not in known:
+            names = ", ".join(sorted(known))
+            yield (*where, "agent"), f"no agent '{route.agent}'; known are {names}"
+        if route.domain != "*" and not domain_name(route.domain.removeprefix(".")):
+            yield (*where, "domain"), "must be a domain, .domain, or *"
+    for name, agent in config.agents.items():
+        yield from _kind(("agents", name), agent)
+    for index, policy in enumerate(config.policies):
+        yield from _kind(("policies", index), policy)
+
+
+def _kind(where: Where, settings: object) -> Iterator[Problem]:
+    if not isinstance(settings, dict):
+        yield where, "must be a table of 'setting: value'"
+    elif not isinstance(settings.get("kind"), str):
+        yield where, "'kind' is missing; add it"
+
+
+def _address(where: Where, text: str) -> Iterator[Problem]:
+    try:
+        split(text)
+    except ValueError as error:
+        yield where, str(error)
+
+
+def host_port(text: str) -> tuple[str, int]:
+    """C{HOST:PORT} or C{[HOST]:PORT}.
+
+    @raise ValueError: it is neither.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"must be HOST:PORT, not '{text}'")
+    return host.removeprefix("[").removesuffix("]"), int(port)

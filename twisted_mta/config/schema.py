@@ -1,0 +1,224 @@
+"""Every setting of the server. The comment above a field is its manual entry:
+C{etc/mta.yaml} is generated from it (L{twisted_mta.config.manual}).
+
+A class here is data. What it means is decided where it is used; that settings
+fit each other is checked in L{twisted_mta.config.check}.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from attrs import field, frozen
+
+from twisted_mta.config.units import Octets, Seconds
+
+
+def _time(seconds: float) -> Any:
+    return field(default=Seconds(seconds))
+
+
+def _size(octets: int) -> Any:
+    return field(default=Octets(octets))
+
+
+@frozen(kw_only=True)
+class Domain:
+    """A domain whose mail ends here."""
+
+    # Who gets mail for addresses of this domain that nobody has. Nobody: the
+    # sender is told at once.
+    catch_all: str | None = None
+    # What separates a local part from its detail: bob+lists@ is bob's. Empty:
+    # no details.
+    subaddress: str = "+"
+
+
+@frozen(kw_only=True)
+class Certificate:
+    """A certificate and its key, both PEM."""
+
+    # The certificate, then the intermediate ones.
+    certificate: Path
+    # The private key.
+    key: Path
+
+
+@frozen(kw_only=True)
+class Listener:
+    """Where clients connect."""
+
+    # Its name in logs and errors.
+    name: str
+    # smtp takes mail from anyone for the domains above; submission takes mail
+    # to anywhere from those who log in; imap and pop3 let them read it.
+    protocol: Literal["smtp", "submission", "imap", "pop3"]
+    # Twisted endpoint strings: tcp:25, tcp:25:interface=127.0.0.1,
+    # tcp6:25:interface=\:\:1, unix:/run/mta.sock, systemd:domain=INET:index=0.
+    endpoints: tuple[str, ...]
+    # none; starttls: offered within the protocol; implicit: from the first
+    # octet (the ports 465, 993 and 995).
+    tls: Literal["none", "starttls", "implicit"] = "none"
+    # Passwords may come without TLS. Only for networks that nobody else hears.
+    plaintext_login: bool = False
+
+
+@frozen(kw_only=True)
+class Connections:
+    """How many connections, over all listeners of a protocol."""
+
+    # In all. Dovecot: 1000 per login service.
+    most: int = 2000
+    # From one address (IPv6: one /64). Postfix: 50.
+    most_per_address: int = 50
+
+
+@frozen(kw_only=True)
+class Smtp:
+    """Limits of SMTP and submission."""
+
+    # The largest message. Gmail takes 25 MB, Postfix 10 MB, others 50.
+    message_size: Octets = _size(50 << 20)
+    # Recipients of one message. RFC 5321 4.5.3.1.8 asks for 100; Postfix: 1000.
+    recipients: int = 1000
+    # The largest header block. Postfix cuts at 100 KB; Dovecot reads 10 MB.
+    header_size: Octets = _size(1 << 20)
+    # Received fields before a message counts as looping. Postfix: 50.
+    hops: int = 50
+    # Errors of a client before each further one is answered late. Postfix: 10.
+    soft_errors: int = 10
+    # Errors of a client before it is sent away. Postfix: 20.
+    hard_errors: int = 20
+    # Commands without effect (NOOP, RSET, VRFY) before it is sent away.
+    # Postfix: 100.
+    junk_commands: int = 100
+    # How long a client may take for each command or piece of data. RFC 5321
+    # 4.5.3.2.7 asks for 5 minutes.
+    idle: Seconds = _time(300)
+    # How long one connection may last.
+    total: Seconds = _time(6 * 3600)
+    # A CR or LF on its own in a message from elsewhere: refuse it, or make it
+    # a line end. Both keep smuggled messages out; refusing keeps signatures
+    # right.
+    bare_newline: Literal["refuse", "normalise"] = "refuse"
+    # The same for submission, where the client may be an old script.
+    submission_bare_newline: Literal["refuse", "normalise"] = "normalise"
+    # Networks that may relay without logging in, such as 192.0.2.0/24. Name
+    # as few as you can.
+    relay_from: tuple[str, ...] = ()
+    # Submission: whether the sender must be an address of the login.
+    check_sender: bool = True
+
+
+@frozen(kw_only=True)
+class Imap:
+    """Limits of IMAP."""
+
+    # How long a client may be silent once logged in. RFC 3501 5.4 asks for at
+    # least 30 minutes.
+    idle: Seconds = _time(1860)
+    # The same before. Dovecot: 1 minute.
+    login_idle: Seconds = _time(60)
+    # Bad commands before the connection ends. Dovecot: 20.
+    bad_commands: int = 20
+    # The largest message that APPEND takes.
+    append_size: Octets = _size(256 << 20)
+
+
+@frozen(kw_only=True)
+class Pop3:
+    """Limits of POP3."""
+
+    # How long a client may be silent. RFC 1939 3 asks for at least 10 minutes.
+    idle: Seconds = _time(600)
+    # Bad commands before the connection ends. Dovecot: 20.
+    bad_commands: int = 20
+
+
+@frozen(kw_only=True)
+class Queue:
+    """Mail for elsewhere that waits."""
+
+    # When a failed attempt is first repeated. Postfix: 300 s.
+    first_retry: Seconds = _time(300)
+    # By how much the wait grows each time, in percent.
+    growth_percent: int = 200
+    # The longest wait between attempts. RFC 5321 4.5.4.1 speaks of two to three
+    # hours.
+    longest_retry: Seconds = _time(7200)
+    # When the sender is told that the message is late.
+    warn_after: Seconds = _time(4 * 3600)
+    # When the message is returned. RFC 5321 4.5.4.1: 4 to 5 days at least.
+    give_up_after: Seconds = _time(5 * 86400)
+    # Attempts at the same time. Postfix: 100 processes.
+    concurrency: int = 100
+    # The same to one next hop. Postfix: 20.
+    concurrency_per_hop: int = 20
+
+
+@frozen(kw_only=True)
+class Route:
+    """Which way mail for elsewhere goes; the first that fits."""
+
+    # A recipient's domain; .example.org for all below it; * for any.
+    domain: str
+    # The agent that carries it, see agents.
+    agent: str = "smtp"
+    # [host]:port of a smarthost. None: the domain's own mail exchangers.
+    next_hop: str | None = None
+    # Keep it in the queue, held, until an operator releases it.
+    hold: bool = False
+
+
+@frozen(kw_only=True)
+class Dns:
+    """Where names are looked up."""
+
+    # HOST:PORT of recursive servers. Empty: those of /etc/resolv.conf.
+    servers: tuple[str, ...] = ()
+    # How long one server may take.
+    timeout: Seconds = _time(5)
+
+
+@frozen(kw_only=True)
+class Config:
+    """The whole configuration."""
+
+    # The server's name on the Internet: in greetings, Received and bounces.
+    # It should resolve to this machine, and the machine's address to it.
+    hostname: str
+    # Where the ledger is: accounts, mail, queue. Made if missing, readable by
+    # the server alone.
+    directory: Path
+    # The domains whose mail ends here.
+    domains: dict[str, Domain]
+    # Where clients connect.
+    listeners: tuple[Listener, ...]
+    # Who gets the mail of postmaster@ and abuse@ of every domain that has no
+    # such account or alias. RFC 5321 4.5.1 asks that somebody reads it.
+    postmaster: str | None = None
+    # Certificates for TLS; a client gets the one for the name it asks for, else
+    # the first. Read again on SIGHUP.
+    certificates: tuple[Certificate, ...] = ()
+    # How many connections there may be at once.
+    connections: Connections = Connections()
+    # SMTP and submission.
+    smtp: Smtp = Smtp()
+    # IMAP.
+    imap: Imap = Imap()
+    # POP3.
+    pop3: Pop3 = Pop3()
+    # Mail for elsewhere that waits.
+    queue: Queue = Queue()
+    # Which way mail for elsewhere goes; the first that fits. None fits: to
+    # the domain's own mail exchangers.
+    routes: tuple[Route, ...] = ()
+    # Delivery agents by name, each with its kind and that kind's own settings.
+    # The agent "smtp", of the kind smtp, is there in any case.
+    agents: dict[str, Any] = field(factory=dict)
+    # Policies, asked in this order, each with its kind and that kind's own
+    # settings.
+    policies: tuple[Any, ...] = ()
+    # Where names are looked up.
+    dns: Dns = Dns()
+    # Directories with drop-in plugin modules.
+    plugin_path: tuple[Path, ...] = ()

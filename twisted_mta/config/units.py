@@ -1,0 +1,36 @@
+"""Quantities as people write them: C{5d}, C{90s}, C{50M}."""
+
+import re
+from typing import NewType
+
+Seconds = NewType("Seconds", float)
+Octets = NewType("Octets", int)
+
+_TIME = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_SIZE = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_TIME_FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])")
+_SIZE_FORM = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+def seconds(value: object) -> Seconds:
+    """A time span: C{300} (seconds), C{90s}, C{5m}, C{4h}, C{5d}, C{1w}.
+
+    @raise ValueError: it is none.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return Seconds(float(value))
+    match = _TIME_FORM.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("must be a time such as 90s, 5m, 4h or 5d")
+    return Seconds(float(match[1]) * _TIME[match[2]])
+
+
+def octets(value: object) -> Octets:
+    """A size: C{1000} (octets), C{64K}, C{50M}, C{1G}; powers of 1024.
+
+    @raise ValueError: it is none.
+    """
+    match = _SIZE_FORM.fullmatch(str(value).strip())
+    if match is None or isinstance(value, bool):
+        raise ValueError("must be a size such as 64K, 50M or 1G")
+    return Octets(int(match[1]) * _SIZE[match[2].lower()])
