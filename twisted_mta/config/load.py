@@ -141,7 +141,7 @@ def structure(document: Document, cls: type[T], where: Where = ()) -> T:
     for step in where:
         data = data[step]
     try:
-        return _CONVERTER.structure({} if data is None else data, cls)
+        return _CONVERTER.structure(data, cls)
     except BaseValidationError as error:
         found = [(where + at, text) for at, text in _problems(error, ())]
     except (TypeError, ValueError) as error:
@@ -209,7 +209,8 @@ def _many(value: Any, kind: Any) -> Any:
     item: Any = typing.get_args(kind)[0]
     if item is Any:
         return tuple(value)
-    return tuple(_CONVERTER.structure(value, types.GenericAlias(list, (item,))))
+    many: Any = types.GenericAlias(list, (item,))
+    return tuple(_CONVERTER.structure(value, many))
 
 
 def _table(value: Any, kind: Any) -> Any:
@@ -222,7 +223,7 @@ def _table(value: Any, kind: Any) -> Any:
     made = {}
     for name, inner in value.items():
         try:
-            made[name] = _CONVERTER.structure({} if inner is None else inner, item)
+            made[name] = _CONVERTER.structure(inner, item)
         except Exception as error:  # collected: all are told at once
             error.__notes__ = [IterableValidationNote("", name, item)]
             problems.append(error)
@@ -244,6 +245,8 @@ def _class(cls: type) -> Any:
     )
 
     def check(value: Any, kind: Any) -> Any:
+        if value is None:  # a section of which every setting is commented out
+            value = {}
         if not isinstance(value, dict):
             raise ValueError("must be a table of 'setting: value'")
         return inner(value, kind)

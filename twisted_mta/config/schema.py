@@ -14,7 +14,7 @@ from twisted_mta.config.units import Octets, Seconds
 
 
 def _time(seconds: float) -> Any:
-    return field(default=Seconds(seconds))
+    return field(default=Seconds(float(seconds)))
 
 
 def _size(octets: int) -> Any:

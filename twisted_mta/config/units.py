@@ -1,6 +1,7 @@
 """Quantities as people write them: C{5d}, C{90s}, C{50M}."""
 
 import re
+from collections.abc import Iterable
 from typing import NewType
 
 Seconds = NewType("Seconds", float)
@@ -34,3 +35,22 @@ def octets(value: object) -> Octets:
     if match is None or isinstance(value, bool):
         raise ValueError("must be a size such as 64K, 50M or 1G")
     return Octets(int(match[1]) * _SIZE[match[2].lower()])
+
+
+def written(value: object) -> str:
+    """A default as it would be written in a config."""
+    if isinstance(value, float):
+        return _largest(value, reversed(_TIME.items())) if value else "0s"
+    return str(value)
+
+
+def _largest(value: float, units: Iterable[tuple[str, float]]) -> str:
+    for unit, factor in units:
+        if unit != "w" and value >= factor and value % factor == 0:
+            return f"{value / factor:.0f}{unit}"
+    return f"{value:g}s"
+
+
+def written_octets(value: int) -> str:
+    """The same for a size."""
+    return _largest(value, reversed([(u.upper(), f) for u, f in _SIZE.items()]))

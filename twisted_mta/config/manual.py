@@ -1,0 +1,143 @@
+"""The annotated configuration, made from the schema: C{etc/mta.yaml}.
+
+C{python -m twisted_mta.config.manual > etc/mta.yaml} writes it anew. The comment
+above a field of the schema becomes the text above the setting; what has a
+default is commented out and shows it.
+"""
+
+import inspect
+import re
+from typing import Any
+
+import attrs
+
+from twisted_mta.config import schema, units
+
+_HEAD = """\
+# The configuration of twisted-mta. This file is its manual too: it is made
+# from the comments of the schema. What is commented out shows the default.
+#
+#   twisted-mta check FILE     says everything that is wrong with it
+#   twistd -n mta --config FILE
+#
+# Times are written 90s, 5m, 4h, 5d; sizes 64K, 50M, 1G.
+"""
+
+# What stands in the example where there is no default to show.
+_EXAMPLES = {
+    "hostname": "mail.example.org",
+    "directory": "/var/lib/twisted-mta",
+    "domains": "\n  example.org:",
+    "certificates": """
+  - certificate: /etc/twisted-mta/tls/fullchain.pem
+    key: /etc/twisted-mta/tls/privkey.pem""",
+    "listeners": """
+  - {name: smtp, protocol: smtp, endpoints: ["tcp:25"], tls: starttls}
+  - {name: submission, protocol: submission, endpoints: ["tcp:587"], tls: starttls}
+  - {name: submissions, protocol: submission, endpoints: ["tcp:465"], tls: implicit}
+  - {name: imap, protocol: imap, endpoints: ["tcp:143"], tls: starttls}
+  - {name: imaps, protocol: imap, endpoints: ["tcp:993"], tls: implicit}
+  - {name: pop3, protocol: pop3, endpoints: ["tcp:110"], tls: starttls}
+  - {name: pop3s, protocol: pop3, endpoints: ["tcp:995"], tls: implicit}""",
+    "postmaster": "admin@example.org",
+}
+_ASIDE = {
+    "routes": """
+  - {domain: partner.example, next_hop: "[192.0.2.25]:25"}
+  - {domain: "*", agent: smarthost, next_hop: "[smtp.provider.example]:587"}""",
+    "agents": """
+  smarthost: {kind: smtp, tls: verify, user: us, password_file: /etc/twisted-mta/key}""",
+    "policies": """
+  - {kind: refuse_helo, names: [localhost]}""",
+    "plugin_path": " [/etc/twisted-mta/plugins]",
+}
+
+_FIELD = re.compile(r"    (\w+): ")
+
+
+def comments(cls: type) -> dict[str, list[str]]:
+    """The lines of comment above each field of a schema class."""
+    found: dict[str, list[str]] = {}
+    above: list[str] = []
+    for line in inspect.getsource(cls).splitlines():
+        match = _FIELD.match(line)
+        if line.startswith("    # "):
+            above.append(line.strip())
+        elif match:
+            found[match[1]] = above
+            above = []
+        else:
+            above = []
+    return found
+
+
+def text() -> str:
+    """The annotated configuration."""
+    lines = [_HEAD]
+    about = comments(schema.Config)
+    for field in attrs.fields(schema.Config):
+        lines += about[field.name]
+        lines += _entry(field)
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _entry(field: Any) -> list[str]:
+    name = field.name
+    inner = _inner(field.type)
+    listed = getattr(field.type, "__origin__", None) is tuple
+    if listed and inner:
+        lines = ["# Settings of each:", *_settings(inner, "#   ")]
+    else:
+        lines = []
+    if name in _EXAMPLES:
+        lines += _lines(name, _EXAMPLES[name])
+        return lines if listed or not inner else lines + _settings(inner, "    #")
+    if name in _ASIDE:
+        return lines + [f"#{line}" for line in _lines(name, _ASIDE[name])]
+    if inner is None:
+        return [f"#{name}: {_default(field)}"]
+    return [f"{name}:", *_settings(inner, "  #")]
+
+
+def _lines(name: str, value: str) -> list[str]:
+    space = "" if value[0].isspace() else " "
+    return f"{name}:{space}{value}".splitlines()
+
+
+def _inner(kind: Any) -> type | None:
+    for candidate in (kind, *getattr(kind, "__args__", ())):
+        if attrs.has(candidate):
+            return candidate  # type: ignore[no-any-return]
+    return None
+
+
+def _settings(cls: type, margin: str) -> list[str]:
+    lines = []
+    about = comments(cls)
+    for field in attrs.fields(cls):
+        lines += [_beside(margin) + line for line in about[field.name]]
+        lines.append(f"{margin}{field.name}: {_default(field)}")
+    return lines
+
+
+def _beside(margin: str) -> str:
+    """Where the comment of a setting stands."""
+    return margin.removesuffix("#")
+
+
+def _default(field: Any) -> str:
+    value = field.default
+    if value is attrs.NOTHING:
+        return "..."
+    if field.type is units.Octets:
+        return units.written_octets(value)
+    if isinstance(value, tuple):
+        return "[]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return {None: "null", "": '""'}.get(value, units.written(value))
+
+
+if __name__ == "__main__":
+    print(text(), end="")
