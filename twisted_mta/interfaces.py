@@ -9,7 +9,7 @@ to be permanent; anything else that is raised is a bug.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from zope.interface import Attribute, Interface
@@ -424,18 +424,32 @@ class IQueue(Interface):
         """Within the transaction that accepts a message: a row per agent and
         next hop, due at once."""
 
-    def claim(most: int) -> Awaitable[Sequence[Job]]:
+    def claim(
+        most: int, busy: Collection[tuple[str, str]] = ()
+    ) -> Awaitable[Sequence[Job]]:
         """Up to C{most} rows that are due, leased to this process: no
-        other gets them until the lease ends. Oldest due first."""
+        other gets them until the lease ends. Oldest due first.
+
+        @param busy: agents and next hops that can take no more now.
+        """
+
+    def renew(jobs: Collection[Job]) -> Awaitable[None]:
+        """Make the leases of these jobs as long again as at first."""
+
+    def give_back(jobs: Collection[Job]) -> Awaitable[None]:
+        """End the leases of jobs that were not tried to the end; they are due
+        at once, for anybody."""
 
     def settle(job: Job, outcomes: Mapping[Address, Outcome]) -> Awaitable[None]:
         """Record an attempt, in one transaction with the bounces and
         warnings that it causes: delivered and failed recipients leave the
         queue, deferred ones wait for their next time or expire."""
 
-    def next_due() -> Awaitable[float | None]:
-        """When the next row becomes due, seconds since the epoch;
-        C{None} if none waits."""
+    def next_due(
+        busy: Collection[tuple[str, str]] = (),
+    ) -> Awaitable[float | None]:
+        """When the next row becomes due that L{claim} would then give, seconds
+        since the epoch; C{None} if none waits."""
 
     def waiting(id: str | None = None) -> Awaitable[Sequence[Waiting]]:
         """What waits, oldest first; of one message if C{id} is given."""

@@ -27,11 +27,13 @@ class ToAgent:
         delivery, C{"[host]:port"} for a smarthost, free for other agents.
         Recipients with the same agent and next hop share a row.
     @ivar recipient: the address it is for, after aliases.
+    @ivar hold: no attempt is made until an operator releases the row.
     """
 
     agent: str
     next_hop: str
     recipient: Address
+    hold: bool = False
 
 
 Route = ToMailbox | ToAgent
