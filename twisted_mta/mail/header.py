@@ -1,0 +1,151 @@
+"""A message's header block as octets: where its fields are, and no more.
+
+Fields are found by their offsets, so that what is sent on or shown is what was
+received, to the octet. Lines end with LF; one CR before it belongs to the end,
+and a CR elsewhere is an octet like any other. The module knows no field's
+meaning and trusts nothing: a line that is no field is passed over (as Dovecot
+does), and nothing here raises. Every function takes the block alone, without
+the body that follows it.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+BLOCK_MAX = 10 * 1024 * 1024
+"""Octets of header that are understood (Dovecot: 10 MB)."""
+
+NAME_MAX = 1000
+"""Octets of a field's name (Dovecot: 1000); a longer one is no field."""
+
+VALUE_MAX = 102_400
+"""Octets of one field's value that are understood (Postfix: header_size_limit
+102400, "the excess is discarded")."""
+
+FIELDS_MAX = 10_000
+"""Fields that are looked at, so that 10 MB of two-octet fields stay cheap."""
+
+_BLANK = re.compile(rb"\n\r?\n")
+_FOLD = re.compile(rb"\r?\n(?=[ \t])")
+_FIELD = re.compile(
+    # field-name, RFC 5322 3.6.8, with the WSP before the colon of 4.5.8. Eight
+    # bit names are tolerated; a space in the name makes it no field, which
+    # takes care of an mbox "From " line.
+    rb"^([^\x00-\x20\x7f:]{1,%d}+)[ \t]*+:" % NAME_MAX,
+    re.MULTILINE,
+)
+_END = re.compile(rb"\n(?![ \t])")
+
+
+class Field(NamedTuple):
+    """Where one field is.
+
+    @ivar name: in lower case.
+    @ivar start: the offset of its name.
+    @ivar end: the offset behind its last line end.
+    @ivar value_start: the offset behind the colon.
+    """
+
+    name: bytes
+    start: int
+    end: int
+    value_start: int
+
+
+def body_start(octets: bytes, start: int = 0) -> int:
+    """The offset behind the blank line that ends the header block.
+
+    @param start: where the block starts.
+    @return: the length of C{octets} when there is no blank line: all of it is
+        header.
+    """
+    if octets.startswith(b"\r\n", start):
+        return start + 2
+    if octets.startswith(b"\n", start):
+        return start + 1
+    blank = _BLANK.search(octets, start)
+    return blank.end() if blank else len(octets)
+
+
+def _each(block: bytes) -> Iterator[Field]:
+    """Every field in order. 0.55 us each, so a usual header costs 8 us."""
+    at = 0
+    size = len(block)
+    while found := _FIELD.search(block, at):
+        value = found.end()
+        stop = _END.search(block, value)
+        at = stop.end() if stop else size
+        yield Field(found[1].lower(), found.start(), at, value)
+
+
+def fields(block: bytes) -> Iterator[Field]:
+    """The fields of a header block in order; the first L{FIELDS_MAX}."""
+    return islice(_each(block), FIELDS_MAX)
+
+
+def unfold(value: bytes) -> bytes:
+    """A field's value as one line (RFC 5322 2.2.3), without the white space
+    around it."""
+    if b"\n" in value:
+        value = _FOLD.sub(b"", value)
+    return value.strip(b" \t\r\n")
+
+
+def value_of(block: bytes, field: Field) -> bytes:
+    """The unfolded value of a field, at most L{VALUE_MAX} octets of it."""
+    end = min(field.end, field.value_start + VALUE_MAX)
+    return unfold(block[field.value_start : end])
+
+
+def first(block: bytes, name: bytes) -> bytes | None:
+    """The unfolded value of the first field of this name.
+
+    @param name: in any case.
+    @return: C{None} when there is none.
+    """
+    wanted = name.lower()
+    for field in fields(block):
+        if field.name == wanted:
+            return value_of(block, field)
+    return None
+
+
+def every(block: bytes, name: bytes) -> list[bytes]:
+    """The unfolded values of all fields of this name, in any case."""
+    wanted = name.lower()
+    return [value_of(block, field) for field in fields(block) if field.name == wanted]
+
+
+def count(block: bytes, name: bytes) -> int:
+    """How many fields have this name: the hop count is C{count(block,
+    b"received")} (RFC 5321 6.3)."""
+    wanted = name.lower()
+    return sum(1 for field in fields(block) if field.name == wanted)
+
+
+def select(block: bytes, names: Iterable[bytes], invert: bool = False) -> bytes:
+    """The fields with these names as they stand, and a blank line.
+
+    This is IMAP's C{HEADER.FIELDS} and C{HEADER.FIELDS.NOT} (RFC 3501 6.4.5).
+    What follows the first L{FIELDS_MAX} fields counts as having other names.
+
+    @param names: in any case.
+    @param invert: the fields without these names instead.
+    """
+    wanted = frozenset(name.lower() for name in names)
+    chosen = []
+    behind = 0
+    looked = 0
+    for field in fields(block):
+        looked += 1
+        behind = field.end
+        if (field.name in wanted) != invert:
+            chosen.append(block[field.start : field.end])
+    if invert and looked == FIELDS_MAX:
+        rest = block[behind:]
+        chosen.append(rest[: body_start(rest)].rstrip(b"\r\n"))
+    if chosen and not chosen[-1].endswith(b"\n"):
+        chosen.append(b"\r\n" if chosen[-1] else b"")
+    chosen.append(b"\r\n")
+    return b"".join(chosen)

@@ -1,0 +1,104 @@
+"""What a person sees of a message, as text to be searched (RFC 3501 6.4.4).
+
+Headers and bodies are decoded as far as they can be and folded, so that the
+search for a string is C{fold(string) in text}. Nothing raises, and no more than
+L{TEXT_MAX} octets of bodies are decoded for a message.
+"""
+
+from collections.abc import Callable, Iterator
+
+from twisted_mta.mail import charset, content, header, rfc2047, transfer
+from twisted_mta.mail.structure import Kind, Part, Structure
+
+TEXT_MAX = 16 * 1024 * 1024
+"""Octets of all bodies of a message that are searched."""
+
+
+def fold(text: str) -> str:
+    """Text in which case makes no difference; all of Unicode, as
+    i;unicode-casemap wants it (RFC 5051), without its decompositions."""
+    return text.casefold()
+
+
+def header_text(block: bytes, name: bytes) -> str:
+    """The values of all fields of this name, decoded and folded, a line each.
+
+    @param name: in any case.
+    @return: C{""} when there is no such field, or nothing in it;
+        L{has_field} tells.
+    """
+    return fold("\n".join(map(rfc2047.decode, header.every(block, name))))
+
+
+def has_field(block: bytes, name: bytes) -> bool:
+    """Whether there is a field of this name: what C{HEADER name ""} asks."""
+    return header.first(block, name) is not None
+
+
+def block_text(block: bytes) -> str:
+    """All fields with their names, decoded and folded, a line each: the
+    header's part of what TEXT searches."""
+    lines = []
+    for field in header.fields(block):
+        value = rfc2047.decode(header.value_of(block, field))
+        lines.append(f"{field.name.decode('latin-1')}: {value}")
+    return fold("\n".join(lines))
+
+
+def _leaves(root: Part) -> Iterator[Part]:
+    """All leaves in order, and the messages within parts before what is in
+    them."""
+    waiting = [root]
+    while waiting:
+        part = waiting.pop()
+        if part.kind is Kind.LEAF or part.kind is Kind.MESSAGE:
+            yield part
+        waiting += reversed(part.children)
+
+
+def read_texts(
+    structure: Structure, read: Callable[[int, int], bytes]
+) -> Iterator[str]:
+    """The texts of a message's body, each decoded and folded: every text part,
+    and the header of every message within.
+
+    @param structure: the message's, or what is left of it in a packed one.
+    @param read: gives the message's octets from one offset to another. It is
+        called for what is needed only, so that a large attachment is not read.
+    """
+    room = TEXT_MAX
+    for part in _leaves(structure.root):
+        if room <= 0:
+            return
+        if part.kind is Kind.MESSAGE:
+            message = part.children[0]
+            start, end = message.header_start, message.body_start
+            octets = read(start, min(end, start + room))
+            room -= len(octets)
+            yield block_text(octets)
+            continue
+        start = max(part.header_start, part.body_start - header.BLOCK_MAX)
+        described = content.parse(read(start, part.body_start))
+        if described.type not in _SEARCHED:
+            continue
+        octets = read(part.body_start, min(part.end, part.body_start + room))
+        room -= len(octets)
+        label = dict(described.parameters).get(b"charset")
+        decoded = transfer.decode(octets, described.encoding)
+        yield fold(charset.decode(decoded, label))
+
+
+# A multipart that is a leaf is one that could not be taken apart: it is shown
+# as text.
+_SEARCHED = frozenset((b"text", b"multipart"))
+
+
+def body_texts(structure: Structure, octets: bytes) -> Iterator[str]:
+    """L{read_texts} of a message that is all there."""
+    return read_texts(structure, lambda start, end: octets[start:end])
+
+
+def contains(texts: Iterator[str], wanted: str) -> bool:
+    """Whether a string is in one of the texts, case aside."""
+    folded = fold(wanted)
+    return any(folded in text for text in texts)
