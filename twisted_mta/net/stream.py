@@ -37,6 +37,13 @@ _READ_AHEAD = 256 * 1024
 # replies leave together and memory stays flat.
 _WRITE_TOGETHER = 64 * 1024
 
+# How long a peer may take until the session says otherwise: what a handshake
+# of implicit TLS has. Dovecot: 60 s before the login.
+_FIRST_IDLE_S = 60.0
+
+# How long a connection that we closed may take to read the rest.
+_LINGER_S = 60.0
+
 
 class Closed:
     """The last event: the connection is gone, nothing can be written."""
@@ -114,7 +121,7 @@ class Stream(Protocol):
         self._reading = True
         self._producing = False
         self._full = False
-        self._idle_s: float | None = None
+        self._idle_s = _FIRST_IDLE_S
         self._idle_until = 0.0
         self._end_at: float | None = None
         self._timer: IDelayedCall | None = None
@@ -230,7 +237,8 @@ class Stream(Protocol):
         if self._closed is None:
             cast(interfaces.ITransport, self.transport).loseConnection()
             # A peer that does not read must not keep the connection.
-            self._idle_until = self._reactor.seconds() + (self._idle_s or 30)
+            linger_s = min(self._idle_s, _LINGER_S)
+            self._idle_until = self._reactor.seconds() + linger_s
             self._arm(self._idle_until)
 
     def abort(self) -> None:
@@ -259,6 +267,8 @@ class Stream(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._handshake is not None:
             return  # in the clear, after STARTTLS: injected
+        if not self._running:
+            return  # nobody will take it: said after QUIT, or after our goodbye
         self.engine.receive_data(data)
         if self._waiter is not None:
             try:
@@ -340,6 +350,9 @@ class Stream(Protocol):
 
     def _begin_handshake(self, context: object) -> None:
         self.engine.discard()
+        if not self._reading:
+            self._reading = True
+            cast(interfaces.IPushProducer, self.transport).resumeProducing()
         cast(Any, self.transport).startTLS(context)
 
     def _fire(self, event: object) -> None:
@@ -361,8 +374,6 @@ class Stream(Protocol):
         return not (self._waiter is self._drained is self._handshake is None)
 
     def _start_clock(self) -> None:
-        if self._idle_s is None:
-            return
         until = self._reactor.seconds() + self._idle_s
         if self._end_at is not None and self._end_at < until:
             until = self._end_at

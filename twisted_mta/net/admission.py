@@ -1,0 +1,99 @@
+"""How many connections there may be: in all, and from one network.
+
+It counts and knows no sockets. One Admission is shared by whatever shall share
+a limit (all listeners of a protocol, say); a whole process has one more around
+those, so that the descriptors that the rest of the server needs stay free.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections import Counter
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+
+# Descriptors kept from clients: the ledger, its files of content, DNS, the
+# connections of the queue (100), and what Python has open.
+_RESERVED = 192
+
+
+@lru_cache(maxsize=4096)
+def network(host: str) -> str:
+    """The network that one customer of a provider has, by which clients are
+    counted: an IPv4 address itself, the /64 of an IPv6 address (RFC 6177).
+
+    @param host: an address as text; anything else (a unix socket) is its own.
+    """
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return f"{IPv6Address(int(address) >> 64 << 64)}/64"
+    return str(address)
+
+
+def descriptors() -> int:
+    """How many connections this process can have: its limit of open files,
+    less what the rest of the server needs; at least a quarter of the limit."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return 1 << 20
+    return max(limit - _RESERVED, limit // 4)
+
+
+class Admission:
+    """Counts connections and refuses those past a limit.
+
+    @ivar count: how many there are.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        most_per_network: int | None = None,
+        within: Admission | None = None,
+    ) -> None:
+        """
+        @param most: in all.
+        @param most_per_network: from one L{network}; C{None}: as many as in
+            all. Unix sockets do not count as a network.
+        @param within: a wider one, which must admit them as well.
+        """
+        self.count = 0
+        self._most = most
+        self._most_per_network = most if most_per_network is None else most_per_network
+        self._within = within
+        self._by_network: Counter[str] = Counter()
+
+    def enter(self, host: str) -> str:
+        """A connection came.
+
+        @param host: its address, empty for a unix socket.
+        @return: empty, and L{leave} must be called when it ends; or why it may
+            not stay.
+        """
+        key = network(host)
+        if self.count >= self._most:
+            return "too many connections"
+        if key and self._by_network[key] >= self._most_per_network:
+            return f"too many connections from {key}"
+        if self._within is not None and (refused := self._within.enter(host)):
+            return refused
+        self.count += 1
+        if key:
+            self._by_network[key] += 1
+        return ""
+
+    def leave(self, host: str) -> None:
+        """A connection that was admitted ended."""
+        key = network(host)
+        self.count -= 1
+        if key:
+            self._by_network[key] -= 1
+            if not self._by_network[key]:
+                del self._by_network[key]
+        if self._within is not None:
+            self._within.leave(host)

@@ -1,0 +1,240 @@
+"""Where clients connect: endpoints, limits, and an end that waits.
+
+A Listener makes a L{Stream} of each connection that its L{Admission} lets in;
+the others read a goodbye and are closed at once, so that a full server costs
+its clients a retry and itself next to nothing. When no descriptor is left at
+all, Twisted's port keeps one in reserve to accept and close with, so nothing
+spins. It knows no protocol beyond the octets of the goodbye.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IReactorTime,
+    IStreamServerEndpoint,
+    ITransport,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger
+
+from twisted_mta.net.admission import Admission
+from twisted_mta.net.stream import Session, Stream
+from twisted_mta.wire.engine import IEngine
+
+# Connections that the kernel keeps until we accept them; Twisted's 50 overflow
+# in a burst, and each that does waits a second. nginx and Dovecot: 511.
+_BACKLOG = 511
+
+# A log line on refused connections at most this often.
+_REFUSED_LOG_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What is spoken at a listener.
+
+    @ivar engine: makes the engine of a connection.
+    @ivar session: makes the coroutine of a connection.
+    @ivar goodbye: said in the clear to a connection that is one too many, such
+        as C{b"421 4.7.0 ..."} with its line end.
+    """
+
+    engine: Callable[[], IEngine]
+    session: Session
+    goodbye: bytes
+
+
+class Refusal(Protocol):
+    """A connection that is one too many."""
+
+    def __init__(self, goodbye: bytes) -> None:
+        self._goodbye = goodbye
+
+    def connectionMade(self) -> None:
+        transport = cast(ITransport, self.transport)
+        transport.write(self._goodbye)
+        transport.loseConnection()
+
+
+class Listener(Factory):
+    """One listener of the config, with all its endpoints.
+
+    @ivar name: in logs, and the beginning of its connections' names.
+    """
+
+    log = Logger()
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        name: str,
+        endpoints: Sequence[str],
+        spoken: Spoken,
+        admission: Admission,
+        tls: object | None = None,
+    ) -> None:
+        """
+        @param reactor: also what listens.
+        @param endpoints: Twisted's endpoint strings, C{tcp:25} or
+            C{systemd:domain=INET:index=0}.
+        @param tls: the context with which connections begin (implicit TLS).
+        """
+        self.name = name
+        self._reactor = reactor
+        self._endpoints = tuple(endpoints)
+        self._spoken = spoken
+        self._admission = admission
+        self._tls = tls
+        self._ports: list[IListeningPort] = []
+        self._streams: dict[Stream, str] = {}
+        self._made = 0
+        self._stopping = False
+        self._empty: Deferred[None] | None = None
+        self._refused = 0
+        self._refused_said = float("-inf")
+
+    async def start(self) -> None:
+        """Listen at each endpoint; if one cannot, at none.
+
+        @raise CannotListenError: the address is in use or not ours.
+        @raise ValueError: an endpoint string is malformed.
+        """
+        self._stopping = False
+        try:
+            for description in self._endpoints:
+                endpoint = _endpoint(self._reactor, description)
+                self._ports.append(await endpoint.listen(self))
+        except BaseException:
+            await self._close_ports()
+            raise
+        self.log.info("{name}: listening at {where}", name=self.name, where=self.where)
+
+    @property
+    def where(self) -> Sequence[tuple[str, int]]:
+        """The host and port of each endpoint as bound; a path and 0 for a unix
+        socket."""
+        hosts = [port.getHost() for port in self._ports]
+        return [_host_and_port(host) for host in hosts]
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._streams)
+
+    async def stop(self, grace_s: float = 10.0) -> None:
+        """Stop listening, tell the sessions, and wait until all have ended.
+
+        @param grace_s: how long sessions may take before their connections are
+            cut, and then how long they may take to notice (a session that
+            waits for a commit ends after it).
+        """
+        self._stopping = True
+        await self._close_ports()
+        for stream in list(self._streams):
+            stream.shut_down()
+        if not await self._drained(grace_s):
+            self.log.info(
+                "{name}: cutting {count} connections",
+                name=self.name,
+                count=len(self._streams),
+            )
+            for stream in list(self._streams):
+                stream.abort()
+            if not await self._drained(grace_s):
+                self.log.error(
+                    "{name}: {count} sessions did not end: {names}",
+                    name=self.name,
+                    count=len(self._streams),
+                    names=[stream.name for stream in self._streams],
+                )
+
+    # --- what Twisted calls ---
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        if self._stopping:
+            return None
+        host = _host_and_port(addr)[0] if hasattr(addr, "port") else ""
+        refused = self._admission.enter(host)
+        if refused:
+            self._log_refused(refused)
+            # Within TLS there is no room for words before the handshake.
+            return None if self._tls is not None else Refusal(self._spoken.goodbye)
+        self._made += 1
+        stream = Stream(
+            self._reactor,
+            self._spoken.engine(),
+            self._spoken.session,
+            f"{self.name}-{self._made:x}",
+            tls=self._tls,
+            on_end=self._ended,
+        )
+        self._streams[stream] = host
+        return stream
+
+    # --- within ---
+
+    def _ended(self, stream: Stream) -> None:
+        self._admission.leave(self._streams.pop(stream))
+        if not self._streams and self._empty is not None:
+            empty, self._empty = self._empty, None
+            empty.callback(None)
+
+    async def _drained(self, most_s: float) -> bool:
+        """Wait for the last connection to end, but not for ever."""
+        if self._streams:
+            self._empty = Deferred()
+            timeout = self._reactor.callLater(most_s, self._give_up)
+            await self._empty
+            if timeout.active():
+                timeout.cancel()
+        return not self._streams
+
+    def _give_up(self) -> None:
+        empty, self._empty = self._empty, None
+        if empty is not None:
+            empty.callback(None)
+
+    async def _close_ports(self) -> None:
+        ports, self._ports = self._ports, []
+        for port in ports:
+            closing = port.stopListening()
+            if closing is not None:
+                await closing
+
+    def _log_refused(self, why: str) -> None:
+        self._refused += 1
+        now = self._reactor.seconds()
+        if now - self._refused_said >= _REFUSED_LOG_S:
+            self.log.warn(
+                "{name}: refused {count} connections, the last: {why}",
+                name=self.name,
+                count=self._refused,
+                why=why,
+            )
+            self._refused = 0
+            self._refused_said = now
+
+
+def _host_and_port(address: Any) -> tuple[str, int]:
+    """Of an IPv4 or IPv6 address; of a unix socket its path and 0."""
+    if hasattr(address, "port"):
+        return address.host, address.port
+    name = getattr(address, "name", None) or b""
+    return name.decode(errors="replace"), 0
+
+
+def _endpoint(reactor: object, description: str) -> IStreamServerEndpoint:
+    """An endpoint; with our backlog, if it is TCP's and names none."""
+    if description.startswith(("tcp:", "tcp6:")) and ":backlog=" not in description:
+        description = f"{description}:backlog={_BACKLOG}"
+    made = serverFromString(reactor, description)  # type: ignore[no-untyped-call]
+    return cast(IStreamServerEndpoint, made)

@@ -1,0 +1,301 @@
+"""TLS contexts: what a server shows, what a client believes.
+
+A server context holds several certificates and shows the one for the name that
+the client asks for (SNI, RFC 6066 section 3); its files can be read again while
+it is in use. A client context either encrypts without asking whom it talks to
+(opportunistic TLS, RFC 7435) or verifies the host's name. All speak TLS 1.2 and
+later (RFC 8996) without compression or renegotiation. Each is what C{startTLS}
+of a Twisted transport takes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from OpenSSL import SSL
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+)
+from twisted.internet.ssl import (
+    Certificate,
+    optionsForClientTLS,
+    trustRootFromCertificates,
+)
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+# Mozilla's "intermediate" list without DHE: forward secrecy and AEAD only. The
+# suites of TLS 1.3 are not chosen here.
+_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
+
+# RSA key exchange and CBC are still all that some mail servers have; a cipher
+# that is weaker than these is no better than none (RFC 7435 section 3).
+_OPPORTUNISTIC_CIPHERS = b"HIGH:!aNULL:!eNULL:!MD5:!RC4:!3DES:@SECLEVEL=1"
+
+# What self-signed certificates live at most before clients object: Apple's
+# limit for roots that a user added.
+_SELF_SIGNED_DAYS = 825
+_RENEW_DAYS = 30
+
+
+class CertificateError(Exception):
+    """A certificate or key cannot be used; says which file and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two PEM files.
+
+    @ivar certificate: the certificate, then the intermediate ones.
+    @ivar key: its private key.
+    """
+
+    certificate: Path
+    key: Path
+
+
+# --- the server -------------------------------------------------------------
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerTls:
+    """The server's side, for any number of connections."""
+
+    log = Logger()
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        """
+        @param pairs: at least one; the first is shown to a client that asks
+            for no name, or one that none is for.
+        @raise CertificateError:
+        """
+        self._pairs = tuple(pairs)
+        self._default, self._by_name = self._read()
+
+    def reload(self) -> bool:
+        """Read the files again. Connections that stand keep what they have.
+
+        @return: whether the new ones are in use; if not, the log says why, and
+            the old ones stay, all of them.
+        """
+        try:
+            self._default, self._by_name = self._read()
+        except CertificateError as error:
+            self.log.error(
+                "certificates not reloaded, the old ones stay in use: {error}",
+                error=str(error),
+            )
+            return False
+        self.log.info("certificates reloaded: {count}", count=len(self._pairs))
+        return True
+
+    def serverConnectionForTLS(
+        self, tlsProtocol: TLSMemoryBIOProtocol
+    ) -> SSL.Connection:
+        """Called by Twisted for each handshake."""
+        return SSL.Connection(self._default, None)
+
+    def _read(self) -> tuple[SSL.Context, dict[str, SSL.Context]]:
+        contexts: list[SSL.Context] = []
+        by_name: dict[str, SSL.Context] = {}
+        for pair in self._pairs:
+            context = _server_context(pair)
+            context.set_tlsext_servername_callback(self._chosen)
+            contexts.append(context)
+            for name in _names(pair.certificate):
+                by_name.setdefault(name, context)
+        return contexts[0], by_name
+
+    def _chosen(self, connection: SSL.Connection) -> None:
+        """The client said which name it wants."""
+        asked = (connection.get_servername() or b"").decode("ascii", "replace")
+        name = asked.lower().rstrip(".")
+        above = name.partition(".")[2]
+        context = self._by_name.get(name) or self._by_name.get(f"*.{above}")
+        if context is not None:
+            connection.set_context(context)
+
+
+def _context(method: int, ciphers: bytes) -> SSL.Context:
+    context = SSL.Context(method)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    # An idle connection holds 34 KB less.
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_cipher_list(ciphers)
+    return context
+
+
+def _server_context(pair: Pair) -> SSL.Context:
+    context = _context(SSL.TLS_SERVER_METHOD, _CIPHERS)
+    # Clients resume by tickets; nothing is remembered here.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_session_id(b"twisted-mta")
+    try:
+        for path in (pair.certificate, pair.key):
+            path.read_bytes()
+    except OSError as error:
+        raise CertificateError(f"{path}: cannot be read: {error.strerror}")
+    try:
+        context.use_certificate_chain_file(str(pair.certificate))
+    except SSL.Error:
+        raise CertificateError(f"{pair.certificate}: holds no PEM certificate")
+    try:
+        context.use_privatekey_file(str(pair.key))
+        context.check_privatekey()
+    except SSL.Error:
+        raise CertificateError(
+            f"{pair.key}: is not the unencrypted PEM key of {pair.certificate}"
+        )
+    return context
+
+
+def _names(certificate: Path) -> Sequence[str]:
+    """The DNS names of a certificate, wildcards with their C{*}."""
+    try:
+        leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return ()
+    except ValueError:
+        raise CertificateError(f"{certificate}: holds a malformed certificate")
+    return [name.lower() for name in names.value.get_values_for_type(x509.DNSName)]
+
+
+# --- the client -------------------------------------------------------------
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Opportunistic:
+    def __init__(self, context: SSL.Context, host: str) -> None:
+        self._context = context
+        self._host = host
+
+    def clientConnectionForTLS(
+        self, tlsProtocol: TLSMemoryBIOProtocol
+    ) -> SSL.Connection:
+        connection = SSL.Connection(self._context, None)
+        if not _is_address(self._host):
+            connection.set_tlsext_host_name(self._host.encode("ascii"))
+        return connection
+
+
+@lru_cache(maxsize=1)
+def _opportunistic_context() -> SSL.Context:
+    return _context(SSL.TLS_CLIENT_METHOD, _OPPORTUNISTIC_CIPHERS)
+
+
+def opportunistic(host: str) -> IOpenSSLClientConnectionCreator:
+    """A client that encrypts and accepts any certificate.
+
+    @param host: the peer's name as A-labels, which it is told; or its address.
+    """
+    return _Opportunistic(_opportunistic_context(), host)
+
+
+@lru_cache(maxsize=64)
+def verifying(host: str, trust: Path | None = None) -> IOpenSSLClientConnectionCreator:
+    """A client that goes on only with a valid certificate of the host's name
+    or address (RFC 6125).
+
+    @param trust: a PEM file of the authorities to believe, else the system's.
+        Read once for each host.
+    @raise CertificateError: it cannot be read.
+    """
+    if trust is None:
+        return optionsForClientTLS(host)
+    try:
+        found = x509.load_pem_x509_certificates(trust.read_bytes())
+    except (OSError, ValueError) as error:
+        raise CertificateError(f"{trust}: holds no PEM certificates: {error}")
+    roots = [Certificate.loadPEM(one.public_bytes(Encoding.PEM)) for one in found]
+    root = trustRootFromCertificates(roots)  # type: ignore[no-untyped-call]
+    return optionsForClientTLS(host, trustRoot=root)
+
+
+# --- self-signed ------------------------------------------------------------
+
+
+def self_signed(pair: Pair, names: Sequence[str]) -> None:
+    """Make a certificate (ECDSA P-256: cheaper by far than RSA) that nobody
+    vouches for, if there is none or it ends within a month. The files are
+    readable by their owner alone.
+
+    @param names: DNS names and IP addresses; the first is also the subject.
+    """
+    now = datetime.now(UTC)
+    if _lasts_until(pair) > now + timedelta(days=_RENEW_DAYS):
+        return
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # A day back: clocks differ.
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=_SELF_SIGNED_DAYS - 1))
+        .add_extension(x509.SubjectAlternativeName(_general(names)), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+        )
+        .sign(key, SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    _write(pair.key, secret)
+    _write(pair.certificate, certificate.public_bytes(Encoding.PEM))
+
+
+def _lasts_until(pair: Pair) -> datetime:
+    """When a certificate ends; long ago if there is none that can be used."""
+    try:
+        _server_context(pair)
+    except CertificateError:
+        return datetime.fromtimestamp(0, UTC)
+    leaf = x509.load_pem_x509_certificate(pair.certificate.read_bytes())
+    return leaf.not_valid_after_utc
+
+
+def _general(names: Sequence[str]) -> Sequence[x509.GeneralName]:
+    return [
+        x509.IPAddress(ip_address(name)) if _is_address(name) else x509.DNSName(name)
+        for name in names
+    ]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _write(path: Path, octets: bytes) -> None:
+    """Replace a file as a whole, never readable by others."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(octets)
+    new.replace(path)
