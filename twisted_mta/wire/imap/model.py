@@ -8,12 +8,12 @@ in capitals, and keywords such as fetch items are in capitals too.
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Literal, TypeAlias
 
+from twisted_mta.mail.placement import FlagChange
 from twisted_mta.mail.uidset import UidSet
 
-StoreMode: TypeAlias = Literal["replace", "add", "remove"]
 PartText: TypeAlias = Literal[
     "", "HEADER", "HEADER.FIELDS", "HEADER.FIELDS.NOT", "TEXT", "MIME"
 ]
@@ -296,14 +296,14 @@ class Append(Command):
     The session must call the engine's C{accept_literal} or C{refuse_literal}
     before it asks for the next event.
 
-    @ivar internaldate: with its zone, or C{None} for now.
+    @ivar received_at: INTERNALDATE, seconds since the epoch; C{None} for now.
     @ivar size: octets that the literal announces.
     @ivar waits: C{True} if the client waits for C{+} before it sends them.
     """
 
     mailbox: str
     flags: tuple[str, ...]
-    internaldate: datetime | None
+    received_at: float | None
     size: int
     waits: bool
 
@@ -334,7 +334,7 @@ class Store(Command):
     """STORE and UID STORE."""
 
     numbers: UidSet
-    mode: StoreMode
+    change: FlagChange
     silent: bool
     flags: tuple[str, ...]
     uid: bool
