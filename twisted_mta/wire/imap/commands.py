@@ -7,12 +7,12 @@ one row here, and one C{do_} in the session.
 """
 
 import re
-from base64 import b64decode
 from collections.abc import Callable
 from enum import Flag, auto
 from typing import NamedTuple, TypeAlias
 
 from twisted_mta.mail.placement import FlagChange
+from twisted_mta.wire import sasl
 from twisted_mta.wire.imap import fetch, search
 from twisted_mta.wire.imap.lexer import Cursor
 from twisted_mta.wire.imap.model import (
@@ -104,10 +104,9 @@ def _authenticate(cursor: Cursor, tag: bytes, name: str) -> Authenticate:
     if cursor.ended():
         return Authenticate(tag, name, mechanism, None)
     cursor.space()
-    encoded = cursor.octets[cursor.at :]
     try:
-        initial = b"" if encoded == b"=" else b64decode(encoded, validate=True)
-    except ValueError:
+        initial = sasl.decode_initial(cursor.octets[cursor.at :])
+    except sasl.MalformedResponse:
         cursor.fail("Invalid base64")
     return Authenticate(tag, name, mechanism, initial)
 

@@ -7,7 +7,7 @@ each is allowed). Mailbox names are decoded from modified UTF-7, INBOX is spelt
 in capitals, and keywords such as fetch items are in capitals too.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal, TypeAlias
 
@@ -192,7 +192,7 @@ class Login(Command):
     """LOGIN."""
 
     user: str
-    password: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
