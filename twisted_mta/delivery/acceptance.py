@@ -1,0 +1,196 @@
+"""Taking responsibility for a message, as one unit of work.
+
+An L{Acceptance} holds all that can be known before the transaction, and is
+itself the unit that a ledger runs: the content once, a placement per mailbox, a
+queue row per next hop. It may run more than once and changes nothing but the
+transaction. The intake commits one by itself; the queue lets the bounces that
+an attempt causes run in the transaction that settles it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from twisted.logger import Logger
+
+from twisted_mta.delivery.text import one_line
+from twisted_mta.errors import Permanent
+from twisted_mta.interfaces import (
+    IContentWriter,
+    ILedger,
+    IQueue,
+    IRouter,
+    ITransaction,
+    ITransactionalDelivery,
+)
+from twisted_mta.mail.address import Address
+from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.ids import to_text
+from twisted_mta.mail.route import Route, ToAgent, ToMailbox
+from twisted_mta.mail.summary import Email, Summary, summarize
+
+# Recipients that the log's line of a message names, so that one line stays one.
+_NAMED = 20
+
+
+class Acceptance:
+    """A message that is ready to be accepted.
+
+    @param content: finished.
+    @param prefix: header fields before the content, without Return-Path.
+    """
+
+    __slots__ = (
+        "_boxes",
+        "_content",
+        "_envelope",
+        "_hops",
+        "_own_prefix",
+        "_prefix",
+        "_queue",
+        "_store",
+        "_summary",
+    )
+
+    def __init__(
+        self,
+        store: ITransactionalDelivery,
+        queue: IQueue,
+        envelope: Envelope,
+        routes: Sequence[Route],
+        content: IContentWriter,
+        prefix: bytes,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._envelope = envelope
+        self._content = content
+        self._prefix = prefix
+        # An account that the message reaches twice has it once.
+        self._boxes: dict[int, Address] = {}
+        hops: dict[ToAgent, None] = {}
+        for route in routes:
+            if isinstance(route, ToMailbox):
+                self._boxes.setdefault(route.account, route.recipient)
+            else:
+                hops[route] = None
+        self._hops = tuple(hops)
+        self._own_prefix = return_path(envelope.sender) + prefix
+        self._summary: Summary | None = None
+        if self._boxes:
+            self._summary = summarize(
+                self._own_prefix, content.header(), content.structure()
+            )
+
+    def __call__(self, transaction: ITransaction) -> None:
+        """The unit of work."""
+        content = self._content
+        taken = content.take(transaction)
+        if self._summary is not None:
+            email = Email(
+                content=taken,
+                prefix=self._own_prefix,
+                size=len(self._own_prefix) + content.size,
+                received_at=self._envelope.received_at,
+                summary=self._summary,
+            )
+            for account in self._boxes:
+                self._store.deliver(transaction, account, email)
+        if self._hops:
+            self._queue.enqueue(
+                transaction,
+                self._envelope,
+                taken,
+                len(self._prefix) + content.size,
+                content.eight_bit,
+                self._prefix,
+                self._hops,
+            )
+
+    @property
+    def id(self) -> str:
+        """The message's id, as people read it."""
+        return to_text(self._envelope.id)
+
+    def close(self) -> None:
+        """Forget the content, unless a commit took it. For whoever made the
+        content, or was given this along with it."""
+        self._content.abort()
+
+    def log(self, log: Logger) -> None:
+        """Say that it was accepted: where from, and where to."""
+        envelope = self._envelope
+        origin = envelope.origin
+        log.info(
+            "{id}: from=<{sender}>, via={via}, size={size}, "
+            "mailboxes={mailboxes}, queued={queued}, status=accepted",
+            id=self.id,
+            sender=_shown(envelope.sender),
+            via=f"{origin.protocol}[{origin.host}]" if origin.host else origin.protocol,
+            size=len(self._prefix) + self._content.size,
+            mailboxes=_list(self._boxes.values()),
+            queued=_list(hop.recipient for hop in self._hops),
+        )
+
+
+def return_path(sender: Address | None) -> bytes:
+    """The trace field of the last server (RFC 5321 4.4)."""
+    return b"Return-Path: <%b>\r\n" % _shown(sender).encode()
+
+
+def _shown(address: Address | None) -> str:
+    return "" if address is None else one_line(str(address))
+
+
+def _list(addresses: Iterable[Address]) -> str:
+    """C{<a@x>,<b@x>}, cut when long; C{-} for none."""
+    named = [f"<{_shown(address)}>" for address in addresses]
+    more = [f"and {len(named) - _NAMED} more"] if len(named) > _NAMED else []
+    return ",".join(named[:_NAMED] + more) or "-"
+
+
+class OwnMail:
+    """What this server itself writes: bounces, warnings, reports.
+
+    Its recipients are routed like any others, but those that do not exist are
+    dropped: nobody could be told.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, ledger: ILedger, store: ITransactionalDelivery, router: IRouter
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._router = router
+
+    async def prepare(
+        self, queue: IQueue, envelope: Envelope, octets: bytes
+    ) -> Acceptance | None:
+        """Make a message ready to be accepted.
+
+        @return: C{None} if no recipient exists. Whoever has it closes it.
+        @raise Temporary: where it goes cannot be said now.
+        """
+        routes: list[Route] = []
+        for recipient in envelope.recipients:
+            try:
+                routes += (await self._router.route(recipient)).routes
+            except Permanent as error:
+                self._log.warn(
+                    "{id}: to=<{to}>, status=dropped ({why})",
+                    id=to_text(envelope.id),
+                    to=_shown(recipient),
+                    why=error.text,
+                )
+        if not routes:
+            return None
+        content = self._ledger.content()
+        try:
+            content.write(octets)
+            await content.finish()
+            return Acceptance(self._store, queue, envelope, routes, content, b"")
+        except BaseException:
+            content.abort()
+            raise

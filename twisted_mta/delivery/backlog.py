@@ -1,0 +1,200 @@
+"""The queue in an operator's hands: look at it, hurry it, hold it, empty it.
+
+It works on the ledger alone, from any process, whether the server runs or not.
+A message is meant by its queue id; what is done to it is done to all its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.interfaces import IReactorTime
+
+from twisted_mta.errors import NoSuchQueueId
+from twisted_mta.interfaces import ILedger, ITransaction
+from twisted_mta.mail.ids import from_text, to_text
+from twisted_mta.mail.job import Waiting
+
+#: The ledger's topic of everything here.
+TOPIC = "queue"
+
+
+def forget(ledger: ILedger, transaction: ITransaction, hop: int) -> None:
+    """Take a row that has nothing left to do out of the queue, and with the
+    last row of a message its hold on the content."""
+    found = transaction.execute("SELECT queued_id FROM hop WHERE id = ?", (hop,))
+    queued = next(id for (id,) in found)
+    transaction.execute("DELETE FROM hop WHERE id = ?", (hop,))
+    others = transaction.execute("SELECT 1 FROM hop WHERE queued_id = ?", (queued,))
+    if not list(others):
+        _drop(ledger, transaction, queued)
+
+
+def _drop(ledger: ILedger, transaction: ITransaction, queued: int) -> None:
+    found = transaction.execute("SELECT content_id FROM queued WHERE id = ?", (queued,))
+    content = next(id for (id,) in found)
+    transaction.execute("DELETE FROM queued WHERE id = ?", (queued,))
+    ledger.release(transaction, content)
+
+
+class Backlog:
+    """What waits in a ledger's queue."""
+
+    def __init__(self, clock: IReactorTime, ledger: ILedger) -> None:
+        self._clock = clock
+        self._ledger = ledger
+
+    async def waiting(self, id: str | None = None) -> Sequence[Waiting]:
+        """See L{IQueue.waiting <twisted_mta.interfaces.IQueue.waiting>}."""
+        now = self._clock.seconds()
+        only, values = "", []
+        if id is not None:
+            only, values = " WHERE q.id = ?", [_number(id)]
+
+        def query(transaction: ITransaction) -> list[Waiting]:
+            rows = transaction.execute(
+                "SELECT q.id, q.sender, r.address, q.size, q.queued_at, h.held,"
+                " h.lease, h.agent, h.next_hop, h.due, h.attempts, r.diagnostic"
+                " FROM queued q JOIN hop h ON h.queued_id = q.id"
+                f" JOIN recipient r ON r.hop_id = h.id{only}"
+                " ORDER BY q.queued_at, q.id, h.id, r.address",
+                values,
+            )
+            return [_waiting(now, *row) for row in rows]
+
+        return await self._ledger.read(query)
+
+    async def flush(self, ids: Sequence[str] | None = None) -> int:
+        """See L{IQueue.flush <twisted_mta.interfaces.IQueue.flush>}."""
+        now = self._clock.seconds()
+
+        def unit(transaction: ITransaction) -> int:
+            if ids is None:
+                found = transaction.execute(
+                    "SELECT DISTINCT queued_id FROM hop WHERE held = 0 AND lease = ''"
+                )
+                messages = [id for (id,) in found]
+            else:
+                messages = _existing(transaction, ids)
+            # A row that is being tried keeps its lease.
+            transaction.executemany(
+                "UPDATE hop SET due = ?"
+                " WHERE queued_id = ? AND held = 0 AND lease = '' AND due > ?",
+                [(now, id, now) for id in messages],
+            )
+            transaction.changed(TOPIC)
+            return len(messages)
+
+        return await self._ledger.write(unit)
+
+    async def hold(self, ids: Sequence[str]) -> int:
+        """See L{IQueue.hold <twisted_mta.interfaces.IQueue.hold>}.
+
+        @raise NoSuchQueueId:
+        """
+
+        def unit(transaction: ITransaction) -> int:
+            messages = _existing(transaction, ids)
+            transaction.executemany(
+                "UPDATE hop SET held = 1 WHERE queued_id = ?",
+                [(id,) for id in messages],
+            )
+            transaction.changed(TOPIC)
+            return len(messages)
+
+        return await self._ledger.write(unit)
+
+    async def release(self, ids: Sequence[str]) -> int:
+        """See L{IQueue.release <twisted_mta.interfaces.IQueue.release>}.
+
+        @raise NoSuchQueueId:
+        """
+        now = self._clock.seconds()
+
+        def unit(transaction: ITransaction) -> int:
+            messages = _existing(transaction, ids)
+            transaction.executemany(
+                "UPDATE hop SET held = 0,"
+                " due = CASE WHEN lease = '' THEN ? ELSE due END"
+                " WHERE queued_id = ? AND held = 1",
+                [(now, id) for id in messages],
+            )
+            transaction.changed(TOPIC)
+            return len(messages)
+
+        return await self._ledger.write(unit)
+
+    async def remove(self, ids: Sequence[str]) -> int:
+        """See L{IQueue.remove <twisted_mta.interfaces.IQueue.remove>}. An
+        attempt that is running goes on, and may deliver.
+
+        @raise NoSuchQueueId:
+        """
+
+        def unit(transaction: ITransaction) -> int:
+            messages = _existing(transaction, ids)
+            for id in messages:
+                transaction.execute(
+                    "DELETE FROM recipient WHERE hop_id IN"
+                    " (SELECT id FROM hop WHERE queued_id = ?)",
+                    (id,),
+                )
+                transaction.execute("DELETE FROM hop WHERE queued_id = ?", (id,))
+                _drop(self._ledger, transaction, id)
+            transaction.changed(TOPIC)
+            return len(messages)
+
+        return await self._ledger.write(unit)
+
+
+def _number(id: str) -> int:
+    try:
+        return from_text(id)
+    except ValueError:
+        raise NoSuchQueueId(f"No message {id!r} in the queue")
+
+
+def _existing(transaction: ITransaction, ids: Sequence[str]) -> list[int]:
+    """The messages' keys, each once.
+
+    @raise NoSuchQueueId: one of them is not there.
+    """
+    keys = []
+    for id in dict.fromkeys(ids):
+        key = _number(id)
+        if not list(transaction.execute("SELECT 1 FROM queued WHERE id = ?", (key,))):
+            raise NoSuchQueueId(f"No message {id!r} in the queue")
+        keys.append(key)
+    return keys
+
+
+def _waiting(
+    now: float,
+    id: int,
+    sender: str | None,
+    recipient: str,
+    size: int,
+    queued_at: float,
+    held: int,
+    lease: str,
+    agent: str,
+    next_hop: str,
+    due: float,
+    attempts: int,
+    diagnostic: str,
+) -> Waiting:
+    # A lease that has ended is nobody's.
+    active = lease and due > now
+    return Waiting(
+        id=to_text(id),
+        sender=sender or "",
+        recipient=recipient,
+        size=size,
+        queued_at=queued_at,
+        state="active" if active else "held" if held else "waiting",
+        agent=agent,
+        next_hop=next_hop,
+        due=due,
+        attempts=attempts,
+        diagnostic=diagnostic,
+    )

@@ -1,0 +1,256 @@
+"""Delivery status notifications: what a sender reads when mail did not arrive.
+
+A multipart/report (RFC 6522, before it RFC 3462) of three parts: a text for
+people, a message/delivery-status for programs (RFC 3464) and the header of the
+message. Where addresses are international it is the form of RFC 6533. This
+module writes octets; it knows no queue and no clock. It trusts neither what the
+remote server said nor the original header: both end up inside lines and a part
+of their own, cleaned and bounded.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+from twisted_mta.delivery.text import one_line
+from twisted_mta.mail.address import Address
+from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.ids import new_id, to_text
+from twisted_mta.mail.route import Outcome
+
+#: Octets of the original header that are returned. Postfix: bounce_size_limit
+#: 50000.
+HEADER_MOST = 50_000
+
+# Longest line of mail, RFC 5322 2.1.1.
+_LINE = 998
+
+_MESSAGE_ID = re.compile(rb"^message-id:[ \t]*(<[!-;=?-~]{1,250}>)", re.I | re.M)
+
+# Nobody reads warnings that answer these. Exim's delay_warning_condition.
+_IMPERSONAL = re.compile(
+    rb"^(?:precedence:[ \t]*(?:bulk|list|junk)|auto-submitted:[ \t]*auto-)", re.I | re.M
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a notification tells.
+
+    @ivar hostname: this server's name.
+    @ivar envelope: of the message, which has a sender.
+    @ivar header: the message's header block; at most L{HEADER_MOST} octets of
+        it are returned.
+    @ivar recipients: those it is about, each with the last attempt's outcome.
+    @ivar now: when the attempt was, seconds since the epoch.
+    @ivar retry_until: when the server gives up; C{None}: it has.
+    """
+
+    hostname: str
+    envelope: Envelope
+    header: bytes
+    recipients: Sequence[tuple[Address, Outcome]]
+    now: float
+    retry_until: float | None = None
+
+    @property
+    def international(self) -> bool:
+        """Some address cannot be written in ASCII."""
+        addresses = [self.envelope.sender, *(who for who, _ in self.recipients)]
+        return not all(address is None or address.ascii for address in addresses)
+
+
+def unwanted(header: bytes) -> bool:
+    """Whether a warning of a delay would go to a machine or a mailing list."""
+    return _IMPERSONAL.search(header) is not None
+
+
+def compose(report: Report) -> tuple[Envelope, bytes]:
+    """Write a notification.
+
+    @return: its envelope, with the null sender so that it is never answered by
+        another (RFC 5321 4.5.5), and its octets.
+    """
+    sender = report.envelope.sender
+    assert sender is not None
+    id = new_id()
+    original = _excerpt(report.header)
+    people = _people(report)
+    octets = b"".join(_message(report, to_text(id), sender, people, original))
+    envelope = Envelope(
+        id=id,
+        sender=None,
+        recipients=(sender,),
+        received_at=report.now,
+        eight_bit=not octets.isascii(),
+        smtputf8=report.international,
+    )
+    return envelope, octets
+
+
+def _message(
+    report: Report, id: str, sender: Address, people: str, original: bytes
+) -> Iterator[bytes]:
+    boundary = f"{id}.{secrets.token_hex(12)}"
+    late = report.retry_until is not None
+    kind = "global-" if report.international else ""
+    yield _fields(
+        ("From", f'"Mail Delivery System" <MAILER-DAEMON@{report.hostname}>'),
+        ("To", f"<{_clean(sender)}>"),
+        (
+            "Subject",
+            "Your message is delayed" if late else "Your message was not delivered",
+        ),
+        ("Date", _date(report.now)),
+        ("Message-ID", f"<{id}@{report.hostname}>"),
+        *_threading(original),
+        ("Auto-Submitted", "auto-replied"),
+        ("MIME-Version", "1.0"),
+        (
+            "Content-Type",
+            "multipart/report; report-type=delivery-status;\r\n"
+            f'\tboundary="{boundary}"',
+        ),
+        *_encoding(people.isascii() and original.isascii()),
+    )
+    yield b"This is a delivery status notification in MIME format.\r\n"
+    yield _part(boundary, "text/plain; charset=utf-8", people.encode(), "Notification")
+    yield _part(
+        boundary, f"message/{kind}delivery-status", _status(report), "Delivery report"
+    )
+    headers = "message/global-headers" if kind else "text/rfc822-headers"
+    yield _part(boundary, headers, original, "Header of your message")
+    yield b"\r\n--%b--\r\n" % boundary.encode()
+
+
+def _fields(*fields: tuple[str, str]) -> bytes:
+    """Header fields and the empty line after them."""
+    lines = [f"{name}: {value}\r\n" for name, value in fields]
+    return "".join([*lines, "\r\n"]).encode()
+
+
+def _part(boundary: str, type: str, body: bytes, description: str) -> bytes:
+    head = _fields(
+        ("Content-Type", type),
+        ("Content-Description", description),
+        *_encoding(body.isascii()),
+    )
+    return b"\r\n--%b\r\n%b%b" % (boundary.encode(), head, body)
+
+
+def _encoding(seven_bit: bool) -> Sequence[tuple[str, str]]:
+    return () if seven_bit else (("Content-Transfer-Encoding", "8bit"),)
+
+
+def _threading(original: bytes) -> Sequence[tuple[str, str]]:
+    """Show it beside the message, where a mail reader sorts by threads."""
+    match = _MESSAGE_ID.search(original)
+    if match is None:
+        return ()
+    id = match[1].decode("ascii")
+    return ("In-Reply-To", id), ("References", id)
+
+
+def _people(report: Report) -> str:
+    """The first part: what happened, to whom, and what to do."""
+    if report.retry_until is None:
+        told = (
+            "Your message could not be delivered to the recipients below, and "
+            "will not be tried again. What each server answered stands beside "
+            "its recipient; if you cannot make use of that, show it to your "
+            "postmaster."
+        )
+    else:
+        told = (
+            "Your message has not yet been delivered to the recipients below. "
+            "You need not do anything: it will be tried again until "
+            f"{_date(report.retry_until)}, and you will be told if it cannot be "
+            "delivered by then."
+        )
+    paragraphs = [f"This is the mail server {report.hostname}.", told]
+    for recipient, outcome in report.recipients:
+        said = one_line(outcome.diagnostic)
+        who = f"{one_line(outcome.remote)} said: " if outcome.replied else ""
+        paragraphs.append(f"<{_clean(recipient)}>: {who}{said}")
+    wrapped = [_wrap(paragraph) for paragraph in paragraphs]
+    return "\r\n\r\n".join(wrapped) + "\r\n"
+
+
+def _wrap(paragraph: str) -> str:
+    # Words are left whole: addresses and codes are copied from here. Those that
+    # would make a line too long for mail are cut by the bounds of one_line.
+    lines = textwrap.wrap(paragraph, 72, break_long_words=False, break_on_hyphens=False)
+    return "\r\n".join(cut for line in lines for cut in textwrap.wrap(line, 240))
+
+
+def _status(report: Report) -> bytes:
+    """The second part: RFC 3464 2.2 for the message, 2.3 for each recipient."""
+    # In the international form the text is UTF-8 (RFC 6533 3), else ASCII.
+    charset = "utf-8" if report.international else "ascii"
+    groups = [
+        [
+            f"Reporting-MTA: dns; {report.hostname}",
+            f"Arrival-Date: {_date(report.envelope.received_at)}",
+        ]
+    ]
+    groups += [_recipient(report, *entry) for entry in report.recipients]
+    text = "\r\n\r\n".join("\r\n".join(group) for group in groups)
+    return (text + "\r\n").encode(charset, "replace")
+
+
+def _recipient(report: Report, recipient: Address, outcome: Outcome) -> list[str]:
+    type = "rfc822" if recipient.ascii else "utf-8"
+    fields = [
+        f"Final-Recipient: {type}; {_clean(recipient)}",
+        f"Action: {'failed' if report.retry_until is None else 'delayed'}",
+        f"Status: {_clean_status(outcome.status)}",
+    ]
+    host = one_line(outcome.remote).partition("[")[0]
+    if host:
+        fields.append(f"Remote-MTA: dns; {host}")
+    # What was no SMTP reply is of a type of our own (RFC 3464 2.1.2).
+    spoken = "smtp" if outcome.replied else "x-twisted-mta"
+    said = _fold(one_line(outcome.diagnostic))
+    fields += [
+        f"Diagnostic-Code: {spoken}; {said}",
+        f"Last-Attempt-Date: {_date(report.now)}",
+    ]
+    if report.retry_until is not None:
+        fields.append(f"Will-Retry-Until: {_date(report.retry_until)}")
+    return fields
+
+
+def _fold(value: str) -> str:
+    """A long value over several lines (RFC 5322 2.2.3)."""
+    lines = textwrap.wrap(value, 500, break_on_hyphens=False)
+    return "\r\n ".join(lines)
+
+
+def _clean(address: Address) -> str:
+    return one_line(str(address))
+
+
+_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
+
+
+def _clean_status(status: str) -> str:
+    return status if _STATUS.fullmatch(status) else "4.0.0"
+
+
+def _date(at: float) -> str:
+    return format_datetime(datetime.fromtimestamp(round(at), UTC))
+
+
+def _excerpt(header: bytes) -> bytes:
+    """The header block, whole fields of it, cut where it gets too long."""
+    block, end, _ = header.partition(b"\r\n\r\n")
+    if len(block) > HEADER_MOST or not end:
+        block = block[:HEADER_MOST].rpartition(b"\r\n")[0]
+    lines = re.split(rb"[\r\n\0]+", block)
+    return b"".join(b"%b\r\n" % line[:_LINE] for line in lines if line)

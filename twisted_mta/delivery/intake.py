@@ -1,0 +1,74 @@
+"""Taking responsibility for messages: the moment before the 250.
+
+Everything that a message needs is one transaction of the ledger. When L{accept
+<Intake.accept>} returns, each mailbox has it and each row for elsewhere is in
+the queue; when it raises, nothing is anywhere. The queue's runner hears of new
+rows by the ledger's topic, after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from twisted_mta.delivery.acceptance import Acceptance, OwnMail
+from twisted_mta.interfaces import (
+    IContentWriter,
+    IIntake,
+    ILedger,
+    IQueue,
+    ITransactionalDelivery,
+)
+from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.route import Route
+
+
+@implementer(IIntake)
+class Intake:
+    """Accepts messages into mailboxes and the queue.
+
+    @param own: makes this server's own messages ready.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        ledger: ILedger,
+        store: ITransactionalDelivery,
+        queue: IQueue,
+        own: OwnMail,
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._queue = queue
+        self._own = own
+
+    def content(self) -> IContentWriter:
+        """See L{IIntake.content}."""
+        return self._ledger.content()
+
+    async def accept(
+        self,
+        envelope: Envelope,
+        routes: Sequence[Route],
+        content: IContentWriter,
+        prefix: bytes,
+    ) -> None:
+        """See L{IIntake.accept}."""
+        unit = Acceptance(self._store, self._queue, envelope, routes, content, prefix)
+        await self._ledger.write(unit)
+        unit.log(self._log)
+
+    async def submit(self, envelope: Envelope, octets: bytes) -> None:
+        """See L{IIntake.submit}."""
+        unit = await self._own.prepare(self._queue, envelope, octets)
+        if unit is None:
+            return
+        try:
+            await self._ledger.write(unit)
+        finally:
+            unit.close()
+        unit.log(self._log)

@@ -1,0 +1,385 @@
+"""The relay queue: rows of the ledger that wait for a delivery agent.
+
+A message for elsewhere is one row of C{queued}, one of C{hop} for each agent and
+next hop, and one of C{recipient} for each recipient of a hop. Several processes
+work on them at once: whoever claims a hop has its lease, which is a name and a
+time. A process that dies leaves leases that end; nothing else is needed to
+recover. When a lease was lost to another process meanwhile, a settlement still
+records what was delivered, so that it is not delivered again, and leaves the
+rest to the other.
+
+A bounce enters the ledger in the very transaction in which its recipient leaves
+the queue: there is no moment at which a message is in neither.
+
+BUGS: the next hop is chosen when the message is accepted; a changed route is
+for new messages only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from twisted_mta.delivery.acceptance import Acceptance, OwnMail
+from twisted_mta.delivery.backlog import TOPIC, Backlog, forget
+from twisted_mta.delivery.bounce import HEADER_MOST, Report, compose, unwanted
+from twisted_mta.delivery.record import read_address, read_envelope, write_envelope
+from twisted_mta.delivery.retry import Schedule
+from twisted_mta.delivery.settlement import Settlement, Told, judge
+from twisted_mta.errors import NoSuchMessage, Temporary
+from twisted_mta.interfaces import ILedger, IQueue, ITransaction
+from twisted_mta.mail.address import Address
+from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.ids import new_id, to_text
+from twisted_mta.mail.job import Job
+from twisted_mta.mail.route import Outcome, ToAgent
+
+#: How long a lease lasts, in seconds: what a killed process was delivering is
+#: tried again after this long. Whoever works longer renews it.
+LEASE_S = 120.0
+
+Hop = tuple[str, str]
+
+
+@implementer(IQueue)
+class Queue(Backlog):
+    """The queue as one process sees it.
+
+    @param owner: a name for this run of this process that no other has.
+    @param own: makes bounces ready for the transaction.
+    @param hostname: this server's name, in bounces.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        ledger: ILedger,
+        owner: str,
+        schedule: Schedule,
+        own: OwnMail,
+        hostname: str,
+    ) -> None:
+        super().__init__(clock, ledger)
+        self._owner = owner
+        self._schedule = schedule
+        self._own = own
+        self._hostname = hostname
+
+    # --- in ---
+
+    def enqueue(
+        self,
+        transaction: ITransaction,
+        envelope: Envelope,
+        content: int,
+        size: int,
+        eight_bit: bool,
+        prefix: bytes,
+        routes: Sequence[ToAgent],
+    ) -> None:
+        """See L{IQueue.enqueue}."""
+        now = self._clock.seconds()
+        sender = None if envelope.sender is None else str(envelope.sender)
+        transaction.execute(
+            "INSERT INTO queued (id, content_id, size, eight_bit, prefix, sender,"
+            " envelope, queued_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                envelope.id,
+                content,
+                size,
+                int(eight_bit),
+                prefix,
+                sender,
+                write_envelope(envelope),
+                envelope.received_at,
+            ),
+        )
+        hops: dict[tuple[str, str, bool], int] = {}
+        recipients: dict[tuple[int, str], None] = {}
+        for route in routes:
+            hop = route.agent, route.next_hop, route.hold
+            if hop not in hops:
+                hops[hop] = new_id()
+            recipients[hops[hop], str(route.recipient)] = None
+        transaction.executemany(
+            "INSERT INTO hop (id, queued_id, agent, next_hop, held, due, lease,"
+            " attempts, warned) VALUES (?, ?, ?, ?, ?, ?, '', 0, 0)",
+            [
+                (id, envelope.id, agent, next_hop, int(hold), now)
+                for (agent, next_hop, hold), id in hops.items()
+            ],
+        )
+        transaction.executemany(
+            "INSERT INTO recipient (hop_id, address, status, diagnostic, remote,"
+            " replied) VALUES (?, ?, '', '', '', 0)",
+            list(recipients),
+        )
+        transaction.changed(TOPIC)
+
+    # --- to the agents ---
+
+    async def claim(self, most: int, busy: Collection[Hop] = ()) -> Sequence[Job]:
+        """See L{IQueue.claim}."""
+        now = self._clock.seconds()
+        passed_over, values = _other_than(busy)
+
+        def unit(transaction: ITransaction) -> list[Job]:
+            rows = list(
+                transaction.execute(
+                    "SELECT h.id, q.envelope, q.content_id, q.prefix, q.size,"
+                    " q.eight_bit, h.agent, h.next_hop, h.attempts, h.warned"
+                    " FROM hop h JOIN queued q ON q.id = h.queued_id"
+                    f" WHERE h.held = 0 AND h.due <= ?{passed_over}"
+                    " ORDER BY h.due LIMIT ?",
+                    (now, *values, most),
+                )
+            )
+            transaction.executemany(
+                "UPDATE hop SET lease = ?, due = ? WHERE id = ?",
+                [(self._owner, now + LEASE_S, row[0]) for row in rows],
+            )
+            return [_job(row, _recipients(transaction, row[0])) for row in rows]
+
+        return await self._ledger.write(unit)
+
+    async def renew(self, jobs: Collection[Job]) -> None:
+        """See L{IQueue.renew}."""
+        await self._lease(jobs, self._owner, self._clock.seconds() + LEASE_S)
+
+    async def give_back(self, jobs: Collection[Job]) -> None:
+        """See L{IQueue.give_back}."""
+        await self._lease(jobs, "", self._clock.seconds())
+
+    async def _lease(self, jobs: Collection[Job], lease: str, due: float) -> None:
+        rows = [(lease, due, job.id, self._owner) for job in jobs]
+
+        def unit(transaction: ITransaction) -> None:
+            transaction.executemany(
+                "UPDATE hop SET lease = ?, due = ? WHERE id = ? AND lease = ?", rows
+            )
+            if not lease:
+                transaction.changed(TOPIC)
+
+        if rows:
+            await self._ledger.write(unit)
+
+    async def next_due(self, busy: Collection[Hop] = ()) -> float | None:
+        """See L{IQueue.next_due}."""
+        passed_over, values = _other_than(busy)
+
+        def query(transaction: ITransaction) -> float | None:
+            rows = transaction.execute(
+                f"SELECT h.due FROM hop h WHERE h.held = 0{passed_over}"
+                " ORDER BY h.due LIMIT 1",
+                values,
+            )
+            return next((float(due) for (due,) in rows), None)
+
+        return await self._ledger.read(query)
+
+    # --- and out ---
+
+    async def settle(self, job: Job, outcomes: Mapping[Address, Outcome]) -> None:
+        """See L{IQueue.settle}."""
+        settlement = judge(job, outcomes, self._schedule, self._clock.seconds())
+        notices: list[Acceptance] = []
+        try:
+            try:
+                await self._notify(job, settlement, notices)
+            except Temporary as error:
+                # The sender cannot be told now, so nobody leaves undelivered.
+                self._log.warn(
+                    "{id}: the sender cannot be told yet: {why}",
+                    id=to_text(job.envelope.id),
+                    why=error.text,
+                )
+                for notice in notices:
+                    notice.close()
+                notices.clear()
+                settlement = settlement.postponed()
+
+            def unit(transaction: ITransaction) -> bool:
+                ours = self._record(transaction, job, settlement)
+                if ours:
+                    for notice in notices:
+                        notice(transaction)
+                return ours
+
+            ours = await self._ledger.write(unit)
+        finally:
+            for notice in notices:
+                notice.close()
+        if ours:
+            for notice in notices:
+                self._log.info(
+                    "{id}: sender notified, notification={notice}",
+                    id=to_text(job.envelope.id),
+                    notice=notice.id,
+                )
+                notice.log(self._log)
+        else:
+            self._log.warn(
+                "{id}: the row was taken or removed while it was tried",
+                id=to_text(job.envelope.id),
+            )
+
+    def _record(
+        self, transaction: ITransaction, job: Job, settlement: Settlement
+    ) -> bool:
+        """Bring the rows up to date.
+
+        @return: whether the lease was still ours. If not, only what was
+            delivered is recorded.
+        """
+        rows = transaction.execute("SELECT lease FROM hop WHERE id = ?", (job.id,))
+        lease = next((lease for (lease,) in rows), None)
+        if lease is None:
+            return False
+        ours = bool(lease == self._owner)
+        gone = [*settlement.delivered]
+        if ours:
+            gone += [recipient for recipient, _ in settlement.failed]
+        transaction.executemany(
+            "DELETE FROM recipient WHERE hop_id = ? AND address = ?",
+            [(job.id, str(recipient)) for recipient in gone],
+        )
+        left = next(
+            transaction.execute(
+                "SELECT COUNT(*) FROM recipient WHERE hop_id = ?", (job.id,)
+            )
+        )[0]
+        if not left:
+            forget(self._ledger, transaction, job.id)
+        elif ours:
+            self._defer(transaction, job, settlement)
+        transaction.changed(TOPIC)
+        return ours
+
+    def _defer(
+        self, transaction: ITransaction, job: Job, settlement: Settlement
+    ) -> None:
+        transaction.executemany(
+            "UPDATE recipient SET status = ?, diagnostic = ?, remote = ?,"
+            " replied = ? WHERE hop_id = ? AND address = ?",
+            [
+                (
+                    outcome.status,
+                    outcome.diagnostic,
+                    outcome.remote,
+                    int(outcome.replied),
+                    job.id,
+                    str(recipient),
+                )
+                for recipient, outcome in settlement.deferred
+            ],
+        )
+        transaction.execute(
+            "UPDATE hop SET due = ?, lease = '', attempts = ?, warned = ? WHERE id = ?",
+            (
+                settlement.due,
+                job.attempts + 1,
+                int(job.warned or settlement.warn),
+                job.id,
+            ),
+        )
+
+    # --- what the sender is told ---
+
+    async def _notify(
+        self, job: Job, settlement: Settlement, notices: list[Acceptance]
+    ) -> None:
+        """Make ready what the sender is to be told.
+
+        @raise Temporary: where it goes, or what the message was, cannot be
+            said now.
+        """
+        if not (settlement.failed or settlement.warn):
+            return
+        id = to_text(job.envelope.id)
+        if job.envelope.sender is None:
+            if settlement.failed:
+                self._log.info("{id}: status=dropped (no sender to tell)", id=id)
+            return
+        header = await self._header(job)
+        if settlement.failed:
+            await self._tell(job, header, settlement.failed, None, notices)
+        if settlement.warn and not unwanted(header):
+            until = settlement.give_up_at
+            await self._tell(job, header, settlement.deferred, until, notices)
+
+    async def _tell(
+        self,
+        job: Job,
+        header: bytes,
+        recipients: Told,
+        retry_until: float | None,
+        notices: list[Acceptance],
+    ) -> None:
+        report = Report(
+            hostname=self._hostname,
+            envelope=job.envelope,
+            header=header,
+            recipients=recipients,
+            now=self._clock.seconds(),
+            retry_until=retry_until,
+        )
+        envelope, octets = compose(report)
+        notice = await self._own.prepare(self, envelope, octets)
+        if notice is not None:
+            notices.append(notice)
+
+    async def _header(self, job: Job) -> bytes:
+        """The start of the message, with all of a header of usual length."""
+        content = self._ledger.stored(job.content, job.size - len(job.prefix))
+        try:
+            return job.prefix + await content.read(0, HEADER_MOST)
+        except NoSuchMessage:
+            # Removed from the queue meanwhile; then this is told to nobody.
+            return job.prefix
+
+
+def _other_than(busy: Collection[Hop]) -> tuple[str, list[str]]:
+    """A condition that leaves hops out, and its values."""
+    condition = " AND NOT (h.agent = ? AND h.next_hop = ?)" * len(busy)
+    return condition, [value for hop in busy for value in hop]
+
+
+def _recipients(transaction: ITransaction, hop: int) -> tuple[Address, ...]:
+    rows = transaction.execute(
+        "SELECT address FROM recipient WHERE hop_id = ? ORDER BY address", (hop,)
+    )
+    return tuple(read_address(address) for (address,) in rows)
+
+
+def _job(row: tuple[Any, ...], recipients: tuple[Address, ...]) -> Job:
+    (
+        id,
+        envelope,
+        content,
+        prefix,
+        size,
+        eight_bit,
+        agent,
+        next_hop,
+        attempts,
+        warned,
+    ) = row
+    return Job(
+        id=id,
+        envelope=read_envelope(envelope),
+        content=content,
+        prefix=prefix,
+        size=size,
+        eight_bit=bool(eight_bit),
+        agent=agent,
+        next_hop=next_hop,
+        recipients=recipients,
+        attempts=attempts,
+        warned=bool(warned),
+    )
