@@ -1,0 +1,29 @@
+"""C{python -m benchmarks NAME}: run one workload and print what came out."""
+
+import argparse
+import sys
+
+from benchmarks import accept, memory
+
+WORKLOADS = {"accept": accept, "memory": memory}
+
+
+def main() -> int:
+    """Parse the command line and run.
+
+    @return: the exit status.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    names = parser.add_subparsers(required=True, metavar="NAME")
+    for name, workload in WORKLOADS.items():
+        summary = (workload.__doc__ or "").partition("\n\n")[0]
+        command = names.add_parser(name, help=summary, description=workload.__doc__)
+        workload.arguments(command)
+        command.set_defaults(run=workload.run)
+    options = parser.parse_args()
+    options.run(options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
