@@ -73,7 +73,7 @@ def parse(value: bytes) -> list[Entry]:
             break
         if usual := _USUAL.match(value, at):
             quoted, phrase, local, host, bare, domain = usual.groups()
-            name = quoted or phrase or None
+            name = (quoted or phrase or b"").strip() or None
             entries.append(
                 Entry(name, None, bare, domain)
                 if bare is not None

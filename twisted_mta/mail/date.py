@@ -35,7 +35,8 @@ _ZONES = {
 
 _LOOKED_AT = 256  # octets of a Date field; RFC 5322's longest is 31
 _COMMENT = re.compile(rb"\([^()]*+\)")
-_TIME = rb"(\d{1,2})[:.](\d{1,2})(?:[:.](\d{1,2})(?:[.,]\d++)?)?"
+_COLON = rb"\s*+[:.]\s*+"
+_TIME = rb"(\d{1,2})%b(\d{1,2})(?:%b(\d{1,2})(?:[.,]\d++)?)?" % (_COLON, _COLON)
 _DATE_TIME = re.compile(
     rb"(?:[a-z]++\.?,?\s*+)??(\d{1,2})[\s-]\s*+([a-z]{3})[a-z]*+\.?,?[\s-]\s*+(\d{2,4})"
     rb"[\s,]\s*+" + _TIME + rb"\s*+([+-]\s?\d{4}|[a-z]{1,5})?"

@@ -20,7 +20,7 @@ Parameters = tuple[tuple[bytes, bytes], ...]
 
 _TOKEN = re.compile(rb"[^\s;(]++")
 _PARAMETER = re.compile(
-    rb";[\s;]*+([^\s=;\"]++)\s*+="
+    rb";\s*+([^\s=;\"]++)\s*+="
     rb"\s*+(?:\"((?:[^\"\\]++|\\.)*+)\"?|([^;]*+))",
     re.DOTALL,
 )
@@ -58,6 +58,8 @@ def _join(pairs: list[tuple[bytes, bytes]]) -> Parameters:
     for name, value in names.items():
         base = name[:-2]
         if name.endswith(b"*0") and base in pieces:
+            if 0 not in pieces[base]:
+                continue
             name, value = _continued(base, pieces[base])
         joined.setdefault(name, value)
     return tuple(joined.items())
