@@ -27,13 +27,13 @@ be told apart. Lines end with CRLF; a bare LF is taken as well, as Dovecot does.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from twisted_mta.wire import sasl
 from twisted_mta.wire.engine import ReceiveBuffer, RemoteProtocolError
 from twisted_mta.wire.imap import replies
 from twisted_mta.wire.imap.commands import COMMANDS, Spec, State, parse_append
 from twisted_mta.wire.imap.lexer import Cursor, ParseError
+from twisted_mta.wire.imap.limits import ImapLimits
 from twisted_mta.wire.imap.model import (
     Append,
     AuthResponse,
@@ -44,55 +44,6 @@ from twisted_mta.wire.imap.model import (
     LiteralData,
     LiteralEnd,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a client may send.
-
-    @ivar line: octets of a line.
-    @ivar literal: octets of a literal that is no message.
-    @ivar literals: how many literals a command may have.
-    @ivar command: octets of a whole command, a message aside.
-    @ivar forgotten: octets of a refused non-synchronising literal that are
-        read and dropped; if there are more the connection is closed. (RFC 7888
-        5 would have LITERAL- clients send at most 4096 this way; we offer
-        LITERAL+, and clients that trust it send whole messages.)
-    @ivar bad: commands in a row that cannot be understood, before BYE.
-    """
-
-    line: int
-    literal: int
-    literals: int
-    command: int
-    forgotten: int
-    bad: int
-
-
-#: Before the login. Dovecot: lines and literals of 8 KiB, 3 bad commands.
-STRANGER = Bounds(
-    line=8192, literal=8192, literals=4, command=20_480, forgotten=65_536, bad=3
-)
-#: After it. Dovecot: lines of 64 KiB, 20 bad commands; mox: literals of 100 kB,
-#: 1000 of them, 10 times that for the whole command. Forgotten: a message twice
-#: as large as most servers take (Gmail: 25 MB).
-FRIEND = Bounds(
-    line=65_536,
-    literal=102_400,
-    literals=1000,
-    command=1_024_000,
-    forgotten=52_428_800,
-    bad=20,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class ImapLimits:
-    """The bounds before and after the login."""
-
-    before: Bounds = STRANGER
-    after: Bounds = FRIEND
-
 
 _BY_NAME = {name.encode("ascii"): spec for name, spec in COMMANDS.items()}
 
