@@ -1,0 +1,239 @@
+"""Tests for L{twisted_mta.wire.smtp.client} and the client's side of content."""
+
+import base64
+import re
+from unittest import TestCase
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.wire.test_smtp_server import every_chunking
+from twisted_mta.mail.address import Address
+from twisted_mta.mail.reply import Reply
+from twisted_mta.wire.engine import RemoteProtocolError
+from twisted_mta.wire.smtp import client
+from twisted_mta.wire.smtp.client import SmtpClientEngine
+from twisted_mta.wire.smtp.content import DotStuffing
+from twisted_mta.wire.smtp.events import (
+    Auth,
+    AuthResponse,
+    Bdat,
+    Data,
+    DataCommand,
+    EndOfChunk,
+    EndOfData,
+    Hello,
+    Mail,
+    Quit,
+    Rcpt,
+    Rset,
+    StartTls,
+)
+from twisted_mta.wire.smtp.grammar import MailParameters
+from twisted_mta.wire.smtp.server import SmtpServerEngine
+
+
+def replies(pieces: list[bytes]) -> list[Reply]:
+    engine = SmtpClientEngine()
+    told = []
+    for piece in pieces:
+        engine.receive_data(piece)
+        while (reply := engine.next_event()) is not None:
+            told.append(reply)
+    return told
+
+
+class ReplyTests(TestCase):
+    def test_replies(self) -> None:
+        """Replies of one and of many lines, with and without enhanced status,
+        several in one breath, however they are cut."""
+        transcript = (
+            b"220 mx.example ESMTP\r\n250-mx.example\r\n250-SIZE 10\r\n250 HELP\r\n"
+            b"250 2.1.0 Ok\r\n550-5.1.1 No such\r\n550 5.1.1 user\r\n250\r\n"
+            b"354 go\n451 2.0.0 odd\r\n571 5.7.1\r\n"
+        )
+        for pieces in every_chunking(transcript):
+            self.assertEqual(
+                replies(pieces),
+                [
+                    Reply(220, "", ("mx.example ESMTP",)),
+                    Reply(250, "", ("mx.example", "SIZE 10", "HELP")),
+                    Reply(250, "2.1.0", ("Ok",)),
+                    Reply(550, "5.1.1", ("No such", "user")),
+                    Reply(250, "", ("",)),
+                    Reply(354, "", ("go",)),
+                    Reply(451, "", ("2.0.0 odd",)),
+                    Reply(571, "5.7.1", ("",)),
+                ],
+            )
+
+    def test_h51_no_replies(self) -> None:
+        """Codes that do not exist, changing codes, endless replies and lines end
+        the connection."""
+        for octets in (
+            b"000 x\r\n",
+            b"999 x\r\n",
+            b"100 x\r\n",
+            b"25\r\n",
+            b"250x\r\n",
+            b"\r\n",
+            b"250-a\r\n251 b\r\n",
+            b"HTTP/1.1 200 OK\r\n",
+            b"250-x\r\n" * 1000,
+            b"220 " + b"x" * 3000,
+        ):
+            with self.assertRaises(RemoteProtocolError, msg=octets[:20]):
+                replies([octets])
+
+    def test_control_characters(self) -> None:
+        """A reply holds no control characters: it goes into logs and DSNs."""
+        (reply,) = replies([b"550 a\rb\x1b[2J\0c\r\n"])
+        self.assertEqual(reply.lines, ("a?b?[2J?c",))
+
+    def test_capabilities(self) -> None:
+        """EHLO's lines become keywords with values."""
+        (reply,) = replies(
+            [
+                b"250-mx.example hello\r\n250-size 1000\r\n250-PIPELINING\r\n"
+                b"250-AUTH PLAIN\r\n250-AUTH=LOGIN PLAIN\r\n250-\r\n250 8BITMIME\r\n"
+            ]
+        )
+        offered = client.capabilities(reply)
+        self.assertEqual(offered.size, 1000)
+        self.assertEqual(offered.auth, {"PLAIN", "LOGIN"})
+        self.assertIn("PIPELINING", offered)
+        self.assertIn("8BITMIME", offered)
+        self.assertNotIn("STARTTLS", offered)
+        for text in (b"SIZE", b"SIZE 0", b"SIZE x", b"HELP", b"SIZE " + b"9" * 30):
+            (reply,) = replies([b"250-mx\r\n250 " + text + b"\r\n"])
+            self.assertIsNone(client.capabilities(reply).size, text)
+
+    def test_discard(self) -> None:
+        """What came before TLS is forgotten, half a reply too."""
+        engine = SmtpClientEngine()
+        engine.receive_data(b"250-x\r\n250-y\r\n25")
+        self.assertIsNone(engine.next_event())
+        engine.discard()
+        engine.receive_data(b"220 z\r\n")
+        self.assertEqual(engine.next_event(), Reply(220, "", ("z",)))
+
+    @given(st.lists(st.one_of(st.binary(), st.sampled_from([b"250-a\r\n", b"250 "]))))
+    @settings(max_examples=200, deadline=None)
+    def test_any_octets(self, pieces: list[bytes]) -> None:
+        """Any octets are replies or a RemoteProtocolError."""
+        engine = SmtpClientEngine()
+        try:
+            for piece in filter(None, pieces):
+                engine.receive_data(piece)
+                while (reply := engine.next_event()) is not None:
+                    self.assertTrue(200 <= reply.code <= 599)
+                self.assertLess(engine.buffered(), 2100)
+        except RemoteProtocolError:
+            pass
+
+
+class CommandTests(TestCase):
+    def test_against_the_server(self) -> None:
+        """What a client writes is what the server's engine reads."""
+        sender = Address('o"dd \\one', "x.example")
+        engine = SmtpServerEngine()
+        engine.receive_data(
+            client.helo("c")
+            + client.mail(sender, size=9, eight_bit=True, smtputf8=True)
+            + client.rcpt(Address("ö", "y"))
+            + client.mail(None)
+            + client.rcpt(Address("b", "y"))
+            + client.bdat(3, last=False)
+            + b"abc"
+            + client.bdat(0, last=True)
+            + client.auth("PLAIN", b"")
+            + client.auth("PLAIN", b"\0u\0p")
+            + client.auth("LOGIN")
+            + client.RSET
+            + client.STARTTLS
+            + client.QUIT
+        )
+        events = []
+        while (event := engine.next_event()) is not None:
+            events.append(event)
+        self.assertEqual(
+            events,
+            [
+                Hello("c", False, True),
+                Mail(sender, MailParameters(9, True, True)),
+                Rcpt(Address("ö", "y")),
+                Mail(None, MailParameters()),
+                Rcpt(Address("b", "y")),
+                Bdat(3, False),
+                EndOfChunk(False),
+                Bdat(0, True),
+                EndOfChunk(True),
+                Auth("PLAIN", b"="),
+                Auth("PLAIN", base64.b64encode(b"\0u\0p")),
+                Auth("LOGIN", None),
+                Rset(),
+                StartTls(True),
+                Quit(),
+            ],
+        )
+
+    def test_sasl(self) -> None:
+        """Lines of an exchange, and its cancelling."""
+        engine = SmtpServerEngine()
+        engine.start_auth(b"")
+        engine.receive_data(client.auth_response(b"user"))
+        self.assertEqual(engine.next_event(), AuthResponse(b"dXNlcg=="))
+        engine.start_auth(b"")
+        engine.receive_data(client.AUTH_CANCEL)
+        self.assertEqual(engine.next_event(), AuthResponse(b"*"))
+
+    def test_no_line_end_gets_in(self) -> None:
+        """Whatever is in an address, a command stays one line."""
+        for bad in ("a\r\nRCPT TO:<x@y>", "a\nb", "a\0b"):
+            with self.assertRaises(ValueError):
+                client.mail(Address(bad, "x"))
+            with self.assertRaises(ValueError):
+                client.rcpt(Address("x", bad))
+            with self.assertRaises(ValueError):
+                client.ehlo(bad)
+
+
+class ContentTests(TestCase):
+    @given(
+        st.lists(
+            st.one_of(
+                st.sampled_from([b"\r\n.", b"\r\n", b".", b"\r", b"\n", b"a"]),
+                st.binary(max_size=20),
+            ),
+            max_size=30,
+        )
+    )
+    @settings(max_examples=300, deadline=None)
+    def test_h02_round_trip(self, pieces: list[bytes]) -> None:
+        """Whatever is sent arrives with every line end made CRLF, as one
+        message, and nothing of it can be read as a command."""
+        stuffing = DotStuffing()
+        wire = b"".join(map(stuffing.encode, pieces)) + stuffing.end()
+        self.assertNotRegex(wire, rb"\r(?!\n)|(?<!\r)\n")
+        expected = re.sub(rb"\r\n|\r|\n", b"\r\n", b"".join(pieces))
+        if expected and not expected.endswith(b"\r\n"):
+            expected += b"\r\n"
+        engine = SmtpServerEngine()
+        engine.receive_data(client.DATA)
+        self.assertEqual(engine.next_event(), DataCommand())
+        engine.start_data()
+        engine.receive_data(wire + client.QUIT)
+        got = b""
+        while isinstance(event := engine.next_event(), Data):
+            got += event.octets
+        self.assertEqual(event, EndOfData())
+        self.assertEqual(got, expected)
+        self.assertEqual(engine.next_event(), Quit())
+
+    def test_plain_recipient(self) -> None:
+        """RCPT in the plain case, octet by octet."""
+        self.assertEqual(client.rcpt(Address("b", "y")), b"RCPT TO:<b@y>\r\n")
+        self.assertEqual(client.mail(None, size=3), b"MAIL FROM:<> SIZE=3\r\n")
+        engine = SmtpServerEngine()
+        engine.receive_data(client.rcpt(Address("b", "y")))
+        self.assertEqual(engine.next_event(), Rcpt(Address("b", "y")))

@@ -1,0 +1,217 @@
+"""The client's side of an SMTP connection as octets and replies (RFC 5321).
+
+Functions write commands; the engine reads replies. It knows no state: with
+PIPELINING (RFC 2920) a client sends several commands and then reads as many
+replies, in order. It trusts no server: replies are bounded in lines and octets,
+and what is none ends the connection. It lets no line end into a command.
+"""
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from twisted_mta.mail.address import Address
+from twisted_mta.mail.reply import Reply
+from twisted_mta.wire.engine import ReceiveBuffer, RemoteProtocolError
+
+# RFC 5321 4.5.3.1.5 says 512; Postfix reads line_length_limit, 2048.
+_MAX_LINE_OCTETS = 2048
+# No EHLO known has more than some 30 lines (aiosmtpd and Postfix set no bound).
+_MAX_LINES = 128
+
+# RFC 5321 4.2: Reply-code, where 1yz is not used; the second digit goes past 5
+# in the wild (571).
+_REPLY_LINE = re.compile(r"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
+# RFC 2034, RFC 3463 2.
+_STATUS = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: +|$)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a server offers in its answer to EHLO.
+
+    @ivar keywords: each in upper case with its parameters, in upper case too.
+    """
+
+    keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __contains__(self, keyword: str) -> bool:
+        return keyword in self.keywords
+
+    @property
+    def size(self) -> int | None:
+        """The largest message in octets (RFC 1870); C{None} if not said, and
+        also for 0, which is no limit."""
+        for word in self.keywords.get("SIZE", ())[:1]:
+            if word.isascii() and word.isdigit() and len(word) <= 20:
+                return int(word) or None
+        return None
+
+    @property
+    def auth(self) -> frozenset[str]:
+        """The SASL mechanisms (RFC 4954)."""
+        return frozenset(self.keywords.get("AUTH", ()))
+
+
+def capabilities(reply: Reply) -> Capabilities:
+    """Read the answer to EHLO (RFC 5321 4.1.1.1); lines that are no keyword are
+    passed over."""
+    keywords: dict[str, tuple[str, ...]] = {}
+    for line in reply.lines[1:]:
+        # "AUTH=PLAIN" is what some servers said before RFC 2554.
+        words = line.upper().replace("=", " ", 1).split()
+        if words:
+            keyword, *values = words
+            keywords[keyword] = (*keywords.get(keyword, ()), *values)
+    return Capabilities(keywords)
+
+
+class SmtpClientEngine:
+    """Replies from what a server sends; its buffer holds at most one line
+    beyond the last piece pushed, and it keeps at most 128 lines of a reply."""
+
+    def __init__(self) -> None:
+        self._buffer = ReceiveBuffer()
+        self._code = ""
+        self._lines: list[str] = []
+
+    def receive_data(self, octets: bytes, /) -> None:
+        """See L{twisted_mta.wire.engine.IEngine}."""
+        self._buffer.push(octets)
+
+    def buffered(self) -> int:
+        """See L{twisted_mta.wire.engine.IEngine}."""
+        return len(self._buffer)
+
+    def discard(self) -> None:
+        """TLS begins: forget all (RFC 3207 4.2)."""
+        self._buffer.clear()
+        self._code = ""
+        self._lines = []
+
+    def next_event(self) -> Reply | None:
+        """The next reply.
+
+        @raise RemoteProtocolError: what the server sends is none.
+        """
+        while True:
+            try:
+                line = self._buffer.line(_MAX_LINE_OCTETS)
+            except ValueError:
+                raise RemoteProtocolError("reply line too long")
+            if line is None:
+                return None
+            if self._ends(line.decode("utf-8", "replace")):
+                code, lines = int(self._code), self._lines
+                self._code, self._lines = "", []
+                return _reply(code, lines)
+
+    def _ends(self, line: str) -> bool:
+        match = _REPLY_LINE.fullmatch(line)
+        if match is None:
+            raise RemoteProtocolError(f"not an SMTP reply: {line[:80]!a}")
+        code, more, text = match.groups()
+        if self._code and code != self._code:
+            raise RemoteProtocolError("the lines of a reply have different codes")
+        if len(self._lines) == _MAX_LINES:
+            raise RemoteProtocolError("a reply has too many lines")
+        self._code = code
+        self._lines.append(_CONTROL.sub("?", text or ""))
+        return more != "-"
+
+
+def _reply(code: int, lines: list[str]) -> Reply:
+    """A reply, its enhanced status apart from its text when it has a right one."""
+    match = _STATUS.match(lines[0])
+    if match is None or match[1][0] != str(code)[0]:
+        return Reply(code, "", tuple(lines))
+    status = match[1]
+    return Reply(
+        code,
+        status,
+        tuple(
+            line[len(status) :].lstrip(" ") if line.startswith(status) else line
+            for line in lines
+        ),
+    )
+
+
+# --- commands ---
+
+
+def _command(text: str) -> bytes:
+    if _CONTROL.search(text):
+        raise ValueError(f"control character in a command: {text[:80]!a}")
+    return text.encode() + b"\r\n"
+
+
+def ehlo(name: str) -> bytes:
+    """EHLO."""
+    return _command(f"EHLO {name}")
+
+
+def helo(name: str) -> bytes:
+    """HELO."""
+    return _command(f"HELO {name}")
+
+
+def mail(
+    sender: Address | None,
+    size: int | None = None,
+    eight_bit: bool = False,
+    smtputf8: bool = False,
+) -> bytes:
+    """MAIL. Give only what the server offers.
+
+    @param sender: C{None} for the null reverse-path.
+    @param size: octets, for SIZE (RFC 1870).
+    @param eight_bit: say BODY=8BITMIME (RFC 6152).
+    @param smtputf8: say SMTPUTF8 (RFC 6531).
+    """
+    parameters = "".join(
+        (
+            f" SIZE={size}" if size is not None else "",
+            " BODY=8BITMIME" if eight_bit else "",
+            " SMTPUTF8" if smtputf8 else "",
+        )
+    )
+    return _command(f"MAIL FROM:<{sender or ''}>{parameters}")
+
+
+def rcpt(recipient: Address) -> bytes:
+    """RCPT."""
+    return _command(f"RCPT TO:<{recipient}>")
+
+
+def bdat(size: int, last: bool) -> bytes:
+    """BDAT (RFC 3030); exactly C{size} octets of content follow."""
+    return _command(f"BDAT {size}{' LAST' if last else ''}")
+
+
+def auth(mechanism: str, initial: bytes | None = None) -> bytes:
+    """AUTH (RFC 4954).
+
+    @param initial: the initial response, in the clear; C{None} for none.
+    """
+    if initial is None:
+        return _command(f"AUTH {mechanism}")
+    encoded = base64.b64encode(initial).decode() or "="
+    return _command(f"AUTH {mechanism} {encoded}")
+
+
+def auth_response(response: bytes) -> bytes:
+    """A line of a SASL exchange.
+
+    @param response: in the clear.
+    """
+    return base64.b64encode(response) + b"\r\n"
+
+
+DATA = b"DATA\r\n"
+RSET = b"RSET\r\n"
+NOOP = b"NOOP\r\n"
+QUIT = b"QUIT\r\n"
+STARTTLS = b"STARTTLS\r\n"
+AUTH_CANCEL = b"*\r\n"
