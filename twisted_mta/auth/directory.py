@@ -1,0 +1,287 @@
+"""Accounts and aliases in the ledger (the tables account and alias).
+
+It looks addresses up exactly as they are; what subaddresses, catch-all and our
+domains mean for mail is the router's. Aliases may lead to accounts, to other
+aliases, elsewhere, or in circles: whoever follows them bounds it. The passwords
+it stores are hashes; it never sees one in the clear for longer than a call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from zope.interface import implementer
+
+from twisted_mta.auth.passwords import Passwords
+from twisted_mta.errors import AccountExists, NoSuchAccount
+from twisted_mta.interfaces import IDirectory, ILedger, ITransaction
+from twisted_mta.mail.account import Account
+from twisted_mta.mail.address import Address, split
+from twisted_mta.mail.ids import new_id
+
+# How far aliases are followed to find out for whom somebody may send.
+_ALIAS_DEPTH = 10
+_ALIAS_TARGETS = 1000
+
+OnAccount = Callable[[ITransaction, int], None]
+
+
+@implementer(IDirectory)
+class LedgerDirectory:
+    """Who exists, and the means to change it."""
+
+    def __init__(
+        self,
+        ledger: ILedger,
+        passwords: Passwords,
+        separators: Mapping[str, str] | None = None,
+    ) -> None:
+        """
+        @param separators: what separates a subaddress, by domain; C{+} for a
+            domain that is not in it, none where it is empty.
+        """
+        self._ledger = ledger
+        self._passwords = passwords
+        self._separators = dict(separators or {})
+
+    # --- IDirectory ---
+
+    async def account(self, address: Address) -> Account | None:
+        found = await self.credentials(address)
+        return None if found is None else found[0]
+
+    async def aliases(self, address: Address) -> Sequence[Address]:
+        key = address.key
+
+        def query(transaction: ITransaction) -> Sequence[str]:
+            rows = transaction.execute(
+                "SELECT target FROM alias WHERE address_key = ? ORDER BY target_key",
+                (key,),
+            )
+            return [target for (target,) in rows]
+
+        return [split(target) for target in await self._ledger.lookup(query)]
+
+    async def may_send_as(self, account: Account, address: Address) -> bool:
+        own = account.address.key
+        keys = {address.key, self._without_detail(address).key}
+        if own in keys:
+            return True
+
+        def query(transaction: ITransaction) -> bool:
+            return _leads_to(transaction, keys, own)
+
+        return await self._ledger.lookup(query)
+
+    def _without_detail(self, address: Address) -> Address:
+        separator = self._separators.get(address.domain, "+")
+        if not separator:
+            return address
+        base = address.local.partition(separator)[0]
+        return Address(base, address.domain) if base else address
+
+    # --- for authentication ---
+
+    async def credentials(self, address: Address) -> tuple[Account, str] | None:
+        """An account and its password's hash."""
+        key = address.key
+
+        def query(transaction: ITransaction) -> tuple[int, str, str] | None:
+            rows = list(
+                transaction.execute(
+                    "SELECT id, address, password FROM account WHERE address_key = ?",
+                    (key,),
+                )
+            )
+            return rows[0] if rows else None
+
+        found = await self._ledger.lookup(query)
+        if found is None:
+            return None
+        return Account(found[0], split(found[1])), found[2]
+
+    # --- administration ---
+
+    async def add_account(
+        self, address: Address, password: str, provision: OnAccount
+    ) -> Account:
+        """Make an account.
+
+        @param password: in the clear.
+        @param provision: called within the transaction with the account's id,
+            to make its mailboxes.
+        @raise AccountExists: the address is an account's or an alias.
+        """
+        hashed = await self._passwords.hash(password)
+        made = Account(new_id(), address)
+
+        def unit(transaction: ITransaction) -> None:
+            if _exists(transaction, "account", address) or _exists(
+                transaction, "alias", address
+            ):
+                raise AccountExists()
+            transaction.execute(
+                "INSERT INTO account"
+                " (id, address, address_key, password, created_at, modseq)"
+                " VALUES (?, ?, ?, ?, ?, 1)",
+                (made.id, str(address), address.key, hashed, time.time()),
+            )
+            provision(transaction, made.id)
+
+        await self._ledger.write(unit)
+        return made
+
+    async def set_password(self, address: Address, password: str) -> None:
+        """Change a password.
+
+        @param password: in the clear.
+        @raise NoSuchAccount:
+        """
+        hashed = await self._passwords.hash(password)
+
+        def unit(transaction: ITransaction) -> None:
+            _account_id(transaction, address)
+            transaction.execute(
+                "UPDATE account SET password = ? WHERE address_key = ?",
+                (hashed, address.key),
+            )
+
+        await self._ledger.write(unit)
+
+    async def remove_account(self, address: Address, discard: OnAccount) -> None:
+        """Remove an account, and the aliases that lead to it.
+
+        @param discard: called within the transaction with the account's id, to
+            remove its mailboxes.
+        @raise NoSuchAccount:
+        """
+
+        def unit(transaction: ITransaction) -> None:
+            id_ = _account_id(transaction, address)
+            discard(transaction, id_)
+            transaction.execute("DELETE FROM account WHERE id = ?", (id_,))
+            transaction.execute(
+                "DELETE FROM alias WHERE target_key = ?", (address.key,)
+            )
+
+        await self._ledger.write(unit)
+
+    async def accounts(self) -> Sequence[Account]:
+        """All accounts, by address."""
+
+        def query(transaction: ITransaction) -> Sequence[tuple[int, str]]:
+            rows = transaction.execute(
+                "SELECT id, address FROM account ORDER BY address_key"
+            )
+            return [(id_, address) for id_, address in rows]
+
+        found = await self._ledger.read(query)
+        return [Account(id_, split(address)) for id_, address in found]
+
+    async def add_alias(self, address: Address, targets: Sequence[Address]) -> None:
+        """Make an address lead to others, besides those it leads to already.
+
+        @raise AccountExists: the address is an account's.
+        """
+
+        def unit(transaction: ITransaction) -> None:
+            if _exists(transaction, "account", address):
+                raise AccountExists()
+            there = set(
+                transaction.execute(
+                    "SELECT target_key FROM alias WHERE address_key = ?",
+                    (address.key,),
+                )
+            )
+            new = {target.key: target for target in targets}
+            transaction.executemany(
+                "INSERT INTO alias (address_key, address, target, target_key)"
+                " VALUES (?, ?, ?, ?)",
+                [
+                    (address.key, str(address), str(target), key)
+                    for key, target in new.items()
+                    if (key,) not in there
+                ],
+            )
+
+        await self._ledger.write(unit)
+
+    async def remove_alias(
+        self, address: Address, targets: Sequence[Address] = ()
+    ) -> None:
+        """Remove targets of an alias; all of them if none are named.
+
+        @raise NoSuchAccount: the address is no alias, or one that does not lead
+            to one of these; nothing is removed.
+        """
+
+        def unit(transaction: ITransaction) -> None:
+            if not _exists(transaction, "alias", address):
+                raise NoSuchAccount(f"{address} is no alias")
+            if not targets:
+                transaction.execute(
+                    "DELETE FROM alias WHERE address_key = ?", (address.key,)
+                )
+            for target in targets:
+                values = (address.key, target.key)
+                where = "WHERE address_key = ? AND target_key = ?"
+                rows = transaction.execute(f"SELECT 1 FROM alias {where}", values)
+                if not list(rows):
+                    raise NoSuchAccount(f"{address} does not lead to {target}")
+                transaction.execute(f"DELETE FROM alias {where}", values)
+
+        await self._ledger.write(unit)
+
+    async def all_aliases(self) -> Sequence[tuple[Address, Address]]:
+        """Every alias and target, by alias."""
+
+        def query(transaction: ITransaction) -> Sequence[tuple[str, str]]:
+            rows = transaction.execute(
+                "SELECT address, target FROM alias ORDER BY address_key, target_key"
+            )
+            return [(address, target) for address, target in rows]
+
+        found = await self._ledger.read(query)
+        return [(split(address), split(target)) for address, target in found]
+
+
+def _exists(transaction: ITransaction, table: str, address: Address) -> bool:
+    rows = transaction.execute(
+        f"SELECT 1 FROM {table} WHERE address_key = ? LIMIT 1", (address.key,)
+    )
+    return bool(list(rows))
+
+
+def _account_id(transaction: ITransaction, address: Address) -> int:
+    rows = list(
+        transaction.execute(
+            "SELECT id FROM account WHERE address_key = ?", (address.key,)
+        )
+    )
+    if not rows:
+        raise NoSuchAccount(f"There is no account {address}")
+    id_: int = rows[0][0]
+    return id_
+
+
+def _leads_to(transaction: ITransaction, keys: set[str], wanted: str) -> bool:
+    """Whether one of these aliases leads to an account, over others too."""
+    seen: set[str] = set()
+    level = set(keys)
+    for _ in range(_ALIAS_DEPTH):
+        if wanted in level:
+            return True
+        seen |= level
+        if not level or len(seen) > _ALIAS_TARGETS:
+            return False
+        targets: set[str] = set()
+        for key in level:
+            targets.update(
+                target
+                for (target,) in transaction.execute(
+                    "SELECT target_key FROM alias WHERE address_key = ?", (key,)
+                )
+            )
+        level = targets - seen
+    return False
