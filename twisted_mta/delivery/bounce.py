@@ -31,6 +31,12 @@ HEADER_MOST = 50_000
 # Longest line of mail, RFC 5322 2.1.1.
 _LINE = 998
 
+# Characters of a line that may have any: of at most 4 octets each they fit.
+_WORD = 240
+
+# Octets of an address, RFC 5321 4.5.3.1.3; a host's name has fewer.
+_PATH = 256
+
 _MESSAGE_ID = re.compile(rb"^message-id:[ \t]*(<[!-;=?-~]{1,250}>)", re.I | re.M)
 
 # Nobody reads warnings that answer these. Exim's delay_warning_condition.
@@ -174,19 +180,31 @@ def _people(report: Report) -> str:
             "delivered by then."
         )
     paragraphs = [f"This is the mail server {report.hostname}.", told]
-    for recipient, outcome in report.recipients:
-        said = one_line(outcome.diagnostic)
-        who = f"{one_line(outcome.remote)} said: " if outcome.replied else ""
-        paragraphs.append(f"<{_clean(recipient)}>: {who}{said}")
     wrapped = [_wrap(paragraph) for paragraph in paragraphs]
+    for recipient, outcome in report.recipients:
+        said = _wrap(one_line(outcome.diagnostic), "    ")
+        if outcome.replied:
+            said = _wrap(f"{one_line(outcome.remote)} said:", "  ") + f"\r\n{said}"
+        wrapped.append(f"<{_clean(recipient)}>\r\n{said}")
     return "\r\n\r\n".join(wrapped) + "\r\n"
 
 
-def _wrap(paragraph: str) -> str:
-    # Words are left whole: addresses and codes are copied from here. Those that
-    # would make a line too long for mail are cut by the bounds of one_line.
-    lines = textwrap.wrap(paragraph, 72, break_long_words=False, break_on_hyphens=False)
-    return "\r\n".join(cut for line in lines for cut in textwrap.wrap(line, 240))
+def _wrap(paragraph: str, indent: str = "") -> str:
+    # Words are left whole, for addresses and codes are copied from here, unless
+    # a line would get too long for mail.
+    lines = textwrap.wrap(
+        paragraph,
+        72,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\r\n".join(
+        line[start : start + _WORD]
+        for line in lines
+        for start in range(0, len(line), _WORD)
+    )
 
 
 def _status(report: Report) -> bytes:
@@ -211,7 +229,7 @@ def _recipient(report: Report, recipient: Address, outcome: Outcome) -> list[str
         f"Action: {'failed' if report.retry_until is None else 'delayed'}",
         f"Status: {_clean_status(outcome.status)}",
     ]
-    host = one_line(outcome.remote).partition("[")[0]
+    host = _bounded(outcome.remote.partition("[")[0])
     if host:
         fields.append(f"Remote-MTA: dns; {host}")
     # What was no SMTP reply is of a type of our own (RFC 3464 2.1.2).
@@ -228,12 +246,16 @@ def _recipient(report: Report, recipient: Address, outcome: Outcome) -> list[str
 
 def _fold(value: str) -> str:
     """A long value over several lines (RFC 5322 2.2.3)."""
-    lines = textwrap.wrap(value, 500, break_on_hyphens=False)
+    lines = textwrap.wrap(value, _WORD, break_on_hyphens=False)
     return "\r\n ".join(lines)
 
 
 def _clean(address: Address) -> str:
-    return one_line(str(address))
+    return _bounded(str(address))
+
+
+def _bounded(name: str) -> str:
+    return one_line(name).encode()[:_PATH].decode(errors="ignore")
 
 
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")

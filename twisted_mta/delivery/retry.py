@@ -61,7 +61,5 @@ class Schedule:
         wait = settings.first_retry * growth ** min(attempts - 1, 64)
         wait = min(wait, settings.longest_retry) * (1 + _SPREAD * self.chance())
         due = now + wait
-        for landmark in (self.warn_at(queued_at), self.give_up_at(queued_at)):
-            if now < landmark < due:
-                return landmark
-        return due
+        landmarks = self.warn_at(queued_at), self.give_up_at(queued_at)
+        return min([due, *(at for at in landmarks if now < at)])

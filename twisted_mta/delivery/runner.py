@@ -264,7 +264,7 @@ class Runner:
             )
         content = self._ledger.stored(job.content, job.size - len(job.prefix))
         try:
-            return await agent.deliver(job, content)
+            return dict(await agent.deliver(job, content))
         except CancelledError:
             raise
         except Exception:
