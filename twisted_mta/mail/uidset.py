@@ -114,6 +114,7 @@ class UidSet:
 
         @param largest: the largest number in use. With 0 there is none, and
             C{*} stands for nothing; C{7:*} is always at least the largest.
+        @return: exact up to C{largest}; what was named beyond may be missing.
         """
         if not self.has_star:
             return self
