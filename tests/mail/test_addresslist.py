@@ -188,8 +188,19 @@ class HostileTests(unittest.TestCase):
 
     def test_h11_linear(self) -> None:
         """Twice the list is twice the work, in the usual form and others."""
-        for unit in (b"a@b, ", b"a @b, ", b"(a) ", b"a:b@c;", b"@a ", b'"a" '):
+        units = (b"a@b, ", b"a @b, ", b"(a) ", b"a:b@c;", b"@a ", b'"a" ', b"<@a,@b:")
+        for unit in units:
             ratio = growth(
                 lambda size, unit=unit: lambda: addresslist.parse(unit * size), 100
             )
             self.assertLess(ratio, 2.3, unit)
+
+    def test_h11_empty_words(self) -> None:
+        """A route behind any number of empty words is read in linear time."""
+        ratio = growth(
+            lambda size: (
+                lambda: addresslist.parse(b"<" + b'"" ' * size + b"@" + b"," * size)
+            ),
+            150,
+        )
+        self.assertLess(ratio, 2.3)

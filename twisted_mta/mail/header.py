@@ -69,7 +69,7 @@ def body_start(octets: bytes, start: int = 0) -> int:
 
 
 def _each(block: bytes) -> Iterator[Field]:
-    """Every field in order. 0.55 us each, so a usual header costs 8 us."""
+    """Every field in order. 0.6 us each, so a usual header costs 8 us."""
     at = 0
     size = len(block)
     while found := _FIELD.search(block, at):

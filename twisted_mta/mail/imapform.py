@@ -16,8 +16,8 @@ from twisted_mta.mail.parameter import Parameters
 from twisted_mta.mail.structure import Kind, Part, Structure
 
 QUOTED_MAX = 1000
-"""Octets of a quoted string; what is longer is a literal. RFC 7162 4 and RFC
-2683 3.2.1.5 ask for lines that are not too long."""
+"""Octets of a quoted string; what is longer is a literal, because clients
+read a line at once and bound it (Python's imaplib: 1 MB)."""
 
 # What Dovecot says in place of what an address lacks: NIL would mean a group.
 _NO_LOCAL = b"MISSING_MAILBOX"

@@ -128,8 +128,8 @@ class Scanner:
     place where the search goes on is kept as well: it may be the CR of a line
     end that belongs to a boundary.
 
-    On a body with attachments it passes 1 to 2 GB a second; a body that is
-    nothing but lines of C{--} goes at 10 MB a second.
+    A body with attachments passes at 1 GB a second, a plain one at 2.5; one that
+    is nothing but lines of C{--} at 18 MB.
     """
 
     __slots__ = (
@@ -369,8 +369,8 @@ _ENCODED = frozenset((b"base64", b"quoted-printable"))
 def scan(octets: bytes) -> Structure:
     """Understand a message that is all there.
 
-    A plain message of 2 KB takes 10 us, of which 3 are its Content- fields; a
-    multipart/alternative of the same size 45.
+    A plain message of 2 KB takes 9 us, of which 6 are its Content- fields; a
+    multipart/alternative of the same size 55.
     """
     start = header.body_start(octets)
     if start <= header.BLOCK_MAX:
