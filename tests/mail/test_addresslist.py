@@ -150,8 +150,7 @@ class ParseTests(unittest.TestCase):
         | st.binary(max_size=30)
     )
     def test_any(self, value: bytes) -> None:
-        """Whatever the octets: groups start and end in turn, and the quick way
-        reads what the careful way reads."""
+        """Whatever the octets: groups start and end in turn."""
         grouped = False
         for entry in addresslist.parse(value):
             if entry.host is None:
