@@ -136,7 +136,7 @@ class Queue(Backlog):
                     " q.eight_bit, h.agent, h.next_hop, h.attempts, h.warned"
                     " FROM hop h JOIN queued q ON q.id = h.queued_id"
                     f" WHERE h.held = 0 AND h.due <= ?{passed_over}"
-                    " ORDER BY h.due LIMIT ?",
+                    " ORDER BY h.due, h.id LIMIT ?",
                     (now, *values, most),
                 )
             )
