@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.wire.imapdrive import Driver, Ended, cuts, events, one
+from twisted_mta.mail.placement import FlagChange
 from twisted_mta.mail.uidset import UidSet
 from twisted_mta.wire.engine import RemoteProtocolError
 from twisted_mta.wire.imap import replies
@@ -18,15 +19,19 @@ from twisted_mta.wire.imap.model import (
     Authenticate,
     AuthResponse,
     BadCommand,
+    BodySection,
     Command,
     Continue,
     Copy,
+    Fetch,
+    FetchItem,
     IdleDone,
     LiteralData,
     LiteralEnd,
     Login,
     MailboxCommand,
     Rename,
+    Store,
 )
 
 _GO = Continue(replies.GO_AHEAD)
@@ -90,6 +95,47 @@ _LOGIN_EVENTS = [
     _GO,
     Login(b"e", "LOGIN", "alice", "sécret "),
 ]
+
+
+class ExampleTests(unittest.TestCase):
+    def test_sample_connection_of_rfc_3501(self) -> None:
+        """The client's side of RFC 3501 8 is understood as it says."""
+        driver = Driver(authenticated=False)
+        driver.feed([b"a001 login mrc secret\r\n"])
+        driver.engine.authenticated = True
+        driver.feed(
+            [
+                b"a002 select inbox\r\n",
+                b"a003 fetch 12 full\r\n",
+                b"a004 fetch 12 body[header]\r\n",
+                b"a005 store 12 +flags \\deleted\r\n",
+                b"a006 logout\r\n",
+            ]
+        )
+        login, select, full, header, store, logout = driver.events
+        self.assertEqual(login, Login(b"a001", "LOGIN", "mrc", "secret"))
+        self.assertEqual(select, MailboxCommand(b"a002", "SELECT", "INBOX"))
+        twelve = UidSet.of([12])
+        assert isinstance(full, Fetch)
+        self.assertEqual((full.numbers, len(full.items)), (twelve, 5))
+        section = BodySection(text="HEADER")
+        self.assertEqual(
+            header,
+            Fetch(
+                b"a004",
+                "FETCH",
+                twelve,
+                (FetchItem("BODY[]", b"BODY[HEADER]", section),),
+                False,
+            ),
+        )
+        self.assertEqual(
+            store,
+            Store(
+                b"a005", "STORE", twelve, FlagChange.ADD, False, ("\\Deleted",), False
+            ),
+        )
+        self.assertEqual(logout, Command(b"a006", "LOGOUT"))
 
 
 class ChunkingTests(unittest.TestCase):

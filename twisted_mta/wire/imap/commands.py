@@ -377,6 +377,8 @@ COMMANDS: dict[str, Spec] = {
         Spec("STARTTLS", _bare, _LOGIN, Trait.REQUIRES_SYNC),
         Spec("AUTHENTICATE", _authenticate, _LOGIN, Trait.REQUIRES_SYNC),
         Spec("LOGIN", _login, _LOGIN, Trait.REQUIRES_SYNC),
+        # RFC 5161 3.1 wants ENABLE before a mailbox is selected; Dovecot takes
+        # it later too, and nothing that we offer depends on it.
         Spec("ENABLE", _enable, LOGGED_IN, _NONE),
         Spec("NAMESPACE", _bare, LOGGED_IN, _NONE),
         Spec("SELECT", _mailbox, LOGGED_IN, _LEAVE),

@@ -5,7 +5,7 @@ end, each literal standing where it was announced. The cursor
 knows no command. It trusts only that the buffer is bounded; every rule is one
 regular expression without backtracking, so reading is linear.
 
-Cost: about 0.4 microseconds a token.
+Cost: about 0.2 microseconds a token.
 """
 
 import re

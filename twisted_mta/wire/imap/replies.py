@@ -5,7 +5,7 @@ are made safe here; numbers, flags and response codes come from our own code and
 are trusted. The functions that a FETCH of a large mailbox calls for every
 message do nothing but join octets.
 
-Cost: 0.3 microseconds for a C{* n FETCH} line's frame, 0.2 for its flags.
+Cost: 0.4 microseconds for a FETCH line of UID, flags and size; 0.1 for flags.
 """
 
 import re
@@ -273,11 +273,22 @@ def flag_list(names: Iterable[str]) -> bytes:
     return b"(" + " ".join(names).encode("ascii") + b")"
 
 
-@lru_cache(maxsize=1024)
 def flags_item(names: frozenset[str]) -> bytes:
     """FLAGS of a message; system flags first, then keywords by name."""
+    # Few combinations are in use, so they are remembered; but not what a client
+    # makes up to fill our memory.
+    return _few_flags(names) if len(names) <= _FEW else _flags_item(names)
+
+
+_FEW = 8
+
+
+def _flags_item(names: frozenset[str]) -> bytes:
     ordered = sorted(names, key=lambda name: (_ORDER.get(name, len(_ORDER)), name))
     return b"FLAGS " + flag_list(ordered)
+
+
+_few_flags = lru_cache(maxsize=1024)(_flags_item)
 
 
 def internaldate_item(received_at: float) -> bytes:
