@@ -73,6 +73,9 @@ MALFORMED = (
     b"--b\r\n\r\ny\r\n--bcd--\r\n",
     b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
     b"Content-Type: multipart/mixed; boundary=b--\r\n\r\n--b--\r\n\r\nx\r\n--b----\r\n",
+    # A boundary written as RFC 2231 has it, one that would break lines.
+    b"Content-Type: multipart/mixed; boundary*=us-ascii''b%2D\r\n\r\n--b-\r\n\r\nx",
+    b"Content-Type: multipart/mixed; boundary*=us-ascii''b%0Ac\r\n\r\n--b\nc\r\n\r\nx",
     # A boundary inside a header, a header that does not end, no header.
     b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nA: b\r\n--b\r\n\r\n--b--",
     b"Content-Type: multipart/mixed; boundary=b\r\nA: b",

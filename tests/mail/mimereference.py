@@ -6,7 +6,7 @@ and searches.
 
 from typing import Any
 
-from twisted_mta.mail import content
+from twisted_mta.mail import content, parameter
 from twisted_mta.mail.structure import Kind
 
 
@@ -83,7 +83,8 @@ def _descend(stack: list[Open]) -> bool:
     """Whether what follows is a header again: that of a message within."""
     part = stack[-1]
     if part.content.type == b"multipart":
-        boundary = dict(part.content.parameters).get(b"boundary", b"").rstrip()
+        found = parameter.octets(part.content.parameters, b"boundary") or b""
+        boundary = found.rstrip()
         if boundary and b"\n" not in boundary:
             part.boundary = boundary
             part.kind = Kind.MULTIPART

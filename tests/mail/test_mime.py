@@ -141,11 +141,19 @@ class StructureTests(unittest.TestCase):
                 + ("text/plain",) * (len(names) - 2),
             )
 
+    def test_extended_boundary(self) -> None:
+        """A boundary may be written as RFC 2231 has it; one with a line end is
+        none."""
+        self.assertEqual(
+            [shape(mime.scan(octets).root) for octets in MALFORMED[13:15]],
+            [("multipart/mixed", "text/plain"), "text/plain"],
+        )
+
     def test_digest(self) -> None:
         """In a digest, parts are messages unless they say otherwise (RFC 2046
         5.1.5)."""
         self.assertEqual(
-            shape(mime.scan(MALFORMED[16]).root),
+            shape(mime.scan(MALFORMED[18]).root),
             (
                 "multipart/digest",
                 ("message/rfc822", "text/plain"),
@@ -156,7 +164,7 @@ class StructureTests(unittest.TestCase):
 
     def test_encoded_message(self) -> None:
         """A message within that is encoded is not looked into."""
-        root = mime.scan(MALFORMED[19]).root
+        root = mime.scan(MALFORMED[21]).root
         self.assertEqual(shape(root), "application/octet-stream")
 
     @settings(max_examples=60, deadline=None)

@@ -94,6 +94,16 @@ class TextTests(unittest.TestCase):
             self.assertEqual(parameter.text(parameter.parse(value)[1], b"name"), text)
         self.assertIsNone(parameter.text((), b"name"))
 
+    def test_octets(self) -> None:
+        """For programs, RFC 2231 is undone and nothing else."""
+        for value, octets in (
+            (b"a; name*=us-ascii''b%2D%2d", b"b--"),
+            (b"a; name==?utf-8?q?b?=", b"=?utf-8?q?b?="),
+            (b"a; other=b", None),
+        ):
+            parameters = parameter.parse(value)[1]
+            self.assertEqual(parameter.octets(parameters, b"name"), octets)
+
 
 class HostileTests(unittest.TestCase):
     def test_h14_many(self) -> None:

@@ -48,6 +48,7 @@ class BodyTests(unittest.TestCase):
                 b"charset=utf-8\nContent-Transfer-Encoding: quoted-printable",
                 b"Gr=C3=BC=C3=\r\n=9Fe",
             ),
+            (b"charset*=us-ascii''iso-8859-1", "Gr\u00fc\u00dfe".encode("latin-1")),
             (b"charset=nonsense", "Grüße".encode()),
         ):
             octets = b"Content-Type: text/plain; " + headers + b"\n\n" + body

@@ -14,7 +14,7 @@ Lines end with LF, as in L{header}; a bare CR is an octet like any other.
 import re
 from enum import IntEnum
 
-from twisted_mta.mail import content, header
+from twisted_mta.mail import content, header, parameter
 from twisted_mta.mail.content import Content
 from twisted_mta.mail.structure import Kind, Part, Structure
 
@@ -59,12 +59,11 @@ def _opaque(described: Content) -> Content:
 
 def _boundary(described: Content) -> bytes | None:
     """A multipart's boundary, C{None} if it cannot be one."""
-    for name, value in described.parameters:
-        if name == b"boundary":
-            value = value.rstrip()  # RFC 2046 5.1.1: it does not end with space
-            if 0 < len(value) <= BOUNDARY_MAX and b"\n" not in value:
-                return value
-    return None
+    value = parameter.octets(described.parameters, b"boundary") or b""
+    value = value.rstrip()  # RFC 2046 5.1.1: it does not end with space
+    if len(value) > BOUNDARY_MAX or b"\n" in value:
+        return None
+    return value or None
 
 
 class _Open:

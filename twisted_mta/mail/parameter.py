@@ -99,19 +99,39 @@ def parse(value: bytes) -> tuple[bytes, Parameters]:
     return (found[0] if found else b""), _join(pairs)
 
 
+def _extended(value: bytes) -> tuple[bytes | None, bytes]:
+    """Undo RFC 2231 4: the charset, C{None} if there is none, and the octets."""
+    label, _, rest = value.partition(b"'")
+    _, second, encoded = rest.partition(b"'")
+    if not second:
+        return None, unquote_to_bytes(value)
+    return label, unquote_to_bytes(encoded)
+
+
+def octets(parameters: Parameters, name: bytes) -> bytes | None:
+    """A parameter's value for programs, such as a boundary or a charset.
+
+    @param name: in lower case, without a star.
+    @return: C{None} when there is none.
+    """
+    values = dict(parameters)
+    if name in values:
+        return values[name]
+    extended = values.get(name + b"*")
+    return None if extended is None else _extended(extended)[1]
+
+
 def text(parameters: Parameters, name: bytes) -> str | None:
     """A parameter's value for people: RFC 2231 decoded, and the encoded words
     that some programs write there instead.
 
     @param name: in lower case, without a star.
+    @return: C{None} when there is none.
     """
     values = dict(parameters)
     extended = values.get(name + b"*")
     if extended is not None:
-        label, _, rest = extended.partition(b"'")
-        _, quote, encoded = rest.partition(b"'")
-        if not quote:
-            return charset.decode(unquote_to_bytes(extended), None)
-        return charset.decode(unquote_to_bytes(encoded), label)
+        label, decoded = _extended(extended)
+        return charset.decode(decoded, label)
     value = values.get(name)
     return None if value is None else rfc2047.decode(value)

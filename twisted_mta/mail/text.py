@@ -7,7 +7,7 @@ L{TEXT_MAX} octets of bodies are decoded for a message.
 
 from collections.abc import Callable, Iterator
 
-from twisted_mta.mail import charset, content, header, rfc2047, transfer
+from twisted_mta.mail import charset, content, header, parameter, rfc2047, transfer
 from twisted_mta.mail.structure import Kind, Part, Structure
 
 TEXT_MAX = 16 * 1024 * 1024
@@ -83,7 +83,7 @@ def read_texts(
             continue
         octets = read(part.body_start, min(part.end, part.body_start + room))
         room -= len(octets)
-        label = dict(described.parameters).get(b"charset")
+        label = parameter.octets(described.parameters, b"charset")
         decoded = transfer.decode(octets, described.encoding)
         yield fold(charset.decode(decoded, label))
 
