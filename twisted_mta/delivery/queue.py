@@ -150,21 +150,19 @@ class Queue(Backlog):
 
     async def renew(self, jobs: Collection[Job]) -> None:
         """See L{IQueue.renew}."""
-        await self._lease(jobs, self._owner, self._clock.seconds() + LEASE_S)
+        until = self._clock.seconds() + LEASE_S
+        rows = [(self._owner, until, job.id, self._owner) for job in jobs]
+        if rows:
+            await self._ledger.write(lambda transaction: _lease(transaction, rows))
 
     async def give_back(self, jobs: Collection[Job]) -> None:
-        """See L{IQueue.give_back}."""
-        await self._lease(jobs, "", self._clock.seconds())
-
-    async def _lease(self, jobs: Collection[Job], lease: str, due: float) -> None:
-        rows = [(lease, due, job.id, self._owner) for job in jobs]
+        """See L{IQueue.give_back}. Among those that are due, the oldest
+        messages come first again."""
+        rows = [("", job.envelope.received_at, job.id, self._owner) for job in jobs]
 
         def unit(transaction: ITransaction) -> None:
-            transaction.executemany(
-                "UPDATE hop SET lease = ?, due = ? WHERE id = ? AND lease = ?", rows
-            )
-            if not lease:
-                transaction.changed(TOPIC)
+            _lease(transaction, rows)
+            transaction.changed(TOPIC)
 
         if rows:
             await self._ledger.write(unit)
@@ -348,6 +346,16 @@ def _other_than(busy: Collection[Hop]) -> tuple[str, list[str]]:
     """A condition that leaves hops out, and its values."""
     condition = " AND NOT (h.agent = ? AND h.next_hop = ?)" * len(busy)
     return condition, [value for hop in busy for value in hop]
+
+
+def _lease(
+    transaction: ITransaction, rows: Sequence[tuple[str, float, int, str]]
+) -> None:
+    """Change leases that are still whose they were: new owner and time, row,
+    old owner."""
+    transaction.executemany(
+        "UPDATE hop SET lease = ?, due = ? WHERE id = ? AND lease = ?", rows
+    )
 
 
 def _recipients(transaction: ITransaction, hop: int) -> tuple[Address, ...]:

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_mta.config import schema
+from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import NoSuchAccount, NoSuchDomain, Temporary
 from twisted_mta.interfaces import IDirectory, IRouter
 from twisted_mta.mail.address import Address, split
@@ -130,13 +131,15 @@ class Router:
                 continue
             seen.add(address.key)
             if len(seen) > _EXPANSION:
-                self._log.error("alias {to} has too many members", to=recipient)
+                self._log.error(
+                    "alias {to} has too many members", to=one_line(str(recipient))
+                )
                 raise Temporary("The alias leads to too many addresses", "4.3.5")
             try:
                 step = await self._step(address)
             except NoSuchDomain as error:
                 step = ()
-                self._log.warn("{to}: {why}", to=address, why=error)
+                self._log.warn("{to}: {why}", to=one_line(str(address)), why=error)
             match step:
                 case ToMailbox():
                     found.setdefault(step.account, step)
@@ -146,8 +149,8 @@ class Router:
                     if address is not recipient:
                         self._log.warn(
                             "{to} leads to {end}, which does not exist",
-                            to=recipient,
-                            end=address,
+                            to=one_line(str(recipient)),
+                            end=one_line(str(address)),
                         )
                 case _:
                     waiting.extend(step)
