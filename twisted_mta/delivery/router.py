@@ -108,7 +108,8 @@ class Router:
             # Its sender has no one else to write to, so it is not sent back
             # while an operator can still mend the config.
             self._log.error(
-                "nobody gets the mail of {to}: set postmaster", to=recipient
+                "nobody gets the mail of {to}: set postmaster",
+                to=one_line(str(recipient)),
             )
             raise Temporary("The mail of this role has nowhere to go", "4.3.5")
         raise NoSuchAccount()

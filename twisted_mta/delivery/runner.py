@@ -267,6 +267,9 @@ class Runner:
             return dict(await agent.deliver(job, content))
         except CancelledError:
             raise
+        except MailError as error:
+            # The content could not be read, say.
+            return _all(job, "4.3.0", error.text)
         except Exception:
             # It must never raise; what it knew of the recipients is lost.
             self._log.failure(
