@@ -1,5 +1,6 @@
 -- The first schema. Portable subset: SQLite and PostgreSQL read it alike
--- (BIGINT, TEXT, BLOB is mapped to BYTEA). Keys of everything an account owns
+-- (BIGINT, TEXT, BLOB is mapped to BYTEA; a clustered table is kept in the order
+-- of its key, where the database can do that). Keys of everything an account owns
 -- lead with the account, so that an account lives wholly in one place. Times are
 -- seconds since the epoch, UTC. Flags of the system are bits: 1 \Seen,
 -- 2 \Answered, 4 \Flagged, 8 \Deleted, 16 \Draft; keywords stand beside them,
@@ -11,7 +12,8 @@ CREATE TABLE account (
     address_key TEXT NOT NULL UNIQUE,    -- Address.key
     password    TEXT NOT NULL,           -- argon2id, PHC string format
     created_at  DOUBLE PRECISION NOT NULL,
-    modseq      BIGINT NOT NULL          -- bumped once per transaction
+    modseq      BIGINT NOT NULL,         -- bumped once per transaction
+    uidvalidity BIGINT NOT NULL DEFAULT 0  -- the last one given to a mailbox
 );
 
 CREATE TABLE alias (
@@ -20,7 +22,7 @@ CREATE TABLE alias (
     target      TEXT NOT NULL,           -- here or elsewhere
     target_key  TEXT NOT NULL,
     PRIMARY KEY (address_key, target_key)
-);
+) /* clustered */;
 CREATE INDEX alias_target ON alias (target_key);
 
 CREATE TABLE mailbox (
@@ -31,19 +33,28 @@ CREATE TABLE mailbox (
     uidvalidity BIGINT NOT NULL,
     uidnext     BIGINT NOT NULL,
     recent_uid  BIGINT NOT NULL,         -- \Recent begins here
-    modseq      BIGINT NOT NULL,         -- highest of its placements and vanished
+    modseq      BIGINT NOT NULL,         -- of its last change
     messages    BIGINT NOT NULL,
     unseen      BIGINT NOT NULL,
     size        BIGINT NOT NULL,         -- octets
     PRIMARY KEY (account_id, id),
     UNIQUE (account_id, name)
-);
+) /* clustered */;
 
 CREATE TABLE subscription (
     account_id  BIGINT NOT NULL,
     name        TEXT NOT NULL,
     PRIMARY KEY (account_id, name)
-);
+) /* clustered */;
+
+-- The different keywords in a mailbox, to keep them few. What no message has any
+-- more stays here until there are too many.
+CREATE TABLE keyword (
+    account_id  BIGINT NOT NULL,
+    mailbox_id  BIGINT NOT NULL,
+    name        TEXT NOT NULL,
+    PRIMARY KEY (account_id, mailbox_id, name)
+) /* clustered */;
 
 -- Octets as they came; small ones here, large ones in the file named by the id.
 CREATE TABLE content (
@@ -84,7 +95,7 @@ CREATE TABLE placement (
     size        BIGINT NOT NULL,
     saved_at    DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (account_id, mailbox_id, uid)
-);
+) /* clustered */;
 CREATE INDEX placement_modseq ON placement (account_id, mailbox_id, modseq);
 CREATE INDEX placement_email ON placement (account_id, email_id);
 
@@ -95,7 +106,7 @@ CREATE TABLE vanished (
     modseq      BIGINT NOT NULL,
     uid         BIGINT NOT NULL,
     PRIMARY KEY (account_id, mailbox_id, modseq, uid)
-);
+) /* clustered */;
 
 -- A message that waits for one or more next hops.
 CREATE TABLE queued (
@@ -133,4 +144,4 @@ CREATE TABLE recipient (
     remote      TEXT NOT NULL,
     replied     INTEGER NOT NULL,
     PRIMARY KEY (hop_id, address)
-);
+) /* clustered */;

@@ -1,0 +1,134 @@
+"""Content that nobody refers to any more goes, in the background.
+
+Whoever deletes a row that refers to content puts the content into the table
+C{released}, in the same transaction. The collector looks whether any other row
+refers to it, deletes it if not, and removes its file after the commit: a crash
+in between leaves an orphan, which the next start removes. Several processes may
+collect at once; each row is deleted by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from twisted_mta.errors import MailError
+from twisted_mta.interfaces import ILedger, ITransaction
+from twisted_mta.ledger.files import Files
+
+TOPIC = "released"
+
+# Content rows of one transaction: some milliseconds of the writer's time.
+_AT_ONCE = 50
+
+# Somebody who empties a folder releases much within a moment.
+_WAIT_S = 1.0
+
+_Background = Callable[[Callable[[], None]], Deferred[None]]
+
+
+class Collector:
+    """The collector of one process.
+
+    @param background: runs what blocks in a thread.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        ledger: ILedger,
+        files: Files,
+        background: _Background,
+    ) -> None:
+        self._reactor = reactor
+        self._ledger = ledger
+        self._files = files
+        self._background = background
+        self._soon: IDelayedCall | None = None
+        self._running: Deferred[None] | None = None
+        self._again = False
+        self._closing = False
+        self._cancel = ledger.watch(TOPIC, self.hint)
+
+    async def close(self) -> None:
+        """End what runs; the rest waits for the next start."""
+        self._closing = True
+        self._cancel()
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        if self._running is not None:
+            await self._running
+
+    async def collect(self) -> None:
+        """Collect all that is released."""
+        more = True
+        while more and not self._closing:
+            more, in_files = await self._ledger.write(_collect_some)
+            for id in in_files:
+                await self._background(lambda id=id: self._files.remove(id))  # type: ignore[misc]
+
+    def hint(self) -> None:
+        if self._running is not None:
+            self._again = True
+        elif self._soon is None and not self._closing:
+            self._soon = self._reactor.callLater(_WAIT_S, self._start)
+
+    def _start(self) -> None:
+        self._soon = None
+        self._running = Deferred.fromCoroutine(self._run())
+
+    async def _run(self) -> None:
+        try:
+            await self.collect()
+        except MailError as error:
+            # The next hint or the next start tries again.
+            self.log.warn("ledger: content is not collected: {why}", why=error.text)
+        except Exception:
+            self.log.failure("ledger: content is not collected")
+        self._running = None
+        if self._again:
+            self._again = False
+            self.hint()
+
+
+def _collect_some(transaction: ITransaction) -> tuple[bool, list[int]]:
+    """A unit of work.
+
+    @return: whether there may be more, and the ids of content in files that no
+        row names any more.
+    """
+    ids = [
+        id
+        for (id,) in transaction.execute(
+            "SELECT content_id FROM released ORDER BY content_id LIMIT ?", (_AT_ONCE,)
+        )
+    ]
+    in_files = []
+    for id in ids:
+        gone = transaction.execute(
+            "DELETE FROM content WHERE id = ?"
+            " AND NOT EXISTS (SELECT 1 FROM email WHERE content_id = ?)"
+            " AND NOT EXISTS (SELECT 1 FROM queued WHERE content_id = ?)"
+            " RETURNING octets IS NULL",
+            (id, id, id),
+        )
+        in_files += [id for (in_file,) in gone if in_file]
+    transaction.executemany(
+        "DELETE FROM released WHERE content_id = ?", [(id,) for id in ids]
+    )
+    return len(ids) == _AT_ONCE, in_files
+
+
+def release(transaction: ITransaction, content: int) -> None:
+    """Within a transaction that deletes a row which refers to content."""
+    transaction.execute(
+        "INSERT INTO released (content_id) VALUES (?) ON CONFLICT DO NOTHING",
+        (content,),
+    )
+    transaction.changed(TOPIC)

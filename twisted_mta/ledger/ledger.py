@@ -1,0 +1,293 @@
+"""The SQLite ledger of this machine: one directory that holds all mail.
+
+C{ledger.sqlite3} has the rows and small content, C{content/} the large content,
+C{ledger.lock} lets writers queue. Any number of processes may have it open at
+once, the server and its commands alike. In each, one thread writes (L{writer
+<twisted_mta.ledger.writer>}), a few read, and the reactor's own thread looks up
+rows by key, which costs less than a thread would (10 us against 100).
+
+It knows of tables only what content needs. It trusts whoever can enter its
+directory, which is made for its owner alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
+
+import apsw
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from twisted_mta.errors import LedgerUnavailable, MailError
+from twisted_mta.interfaces import (
+    Cancel,
+    IContent,
+    IContentWriter,
+    ILedger,
+    ITransaction,
+)
+from twisted_mta.ledger import collector, recovery
+from twisted_mta.ledger.collector import Collector
+from twisted_mta.ledger.content import ContentWriter, StoredContent
+from twisted_mta.ledger.files import ArrivingFile, Files
+from twisted_mta.ledger.lock import WriteLock
+from twisted_mta.ledger.migrate import migrate
+from twisted_mta.ledger.sqlite import connect, snapshot, translated
+from twisted_mta.ledger.writer import Writer
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorCore, IReactorThreads, IReactorTime
+
+    class IReactor(IReactorThreads, IReactorTime, IReactorCore):
+        """What a ledger needs of the reactor."""
+
+
+T = TypeVar("T")
+
+# Threads that read, each with a connection, and threads that wait for the disk.
+_READERS = 3
+_BACKGROUND = 4
+
+# Pages in memory. The writer's are those that every message touches; the rest
+# is in the system's cache anyway.
+_WRITER_CACHE = 16 << 20
+_READER_CACHE = 2 << 20
+_LOOKUP_CACHE = 8 << 20
+
+# Pages of the log (8 KB each, so 8 MB) after which a checkpoint is made.
+_CHECKPOINT_PAGES = 1_000
+
+
+@implementer(ILedger)
+class Ledger:
+    """See L{ILedger}.
+
+    @param directory: made if it is not there.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: IReactor, directory: Path) -> None:
+        self._reactor = reactor
+        self._directory = directory
+        self._path = directory / "ledger.sqlite3"
+        self._files = Files(directory / "content")
+        self._watches: dict[str, list[_Watch]] = {}
+        self._readers: SimpleQueue[apsw.Connection] = SimpleQueue()
+        self._reading = ThreadPool(0, _READERS, "ledger reader")
+        self._background = ThreadPool(0, _BACKGROUND, "ledger background")
+        self._checkpointing = False
+        self._is_open = False
+
+    # --- opening and closing ---
+
+    async def open(self) -> None:
+        """Make the ledger if there is none, bring it up to date, clean up what
+        a crash left, start the threads.
+
+        @raise LedgerUnavailable: it cannot be opened; the text says why.
+        """
+        for pool in (self._reading, self._background):
+            pool.start()
+        try:
+            await self.in_background(self._prepare)
+        except BaseException:
+            for pool in (self._reading, self._background):
+                pool.stop()
+            raise
+        self._is_open = True
+        self._writer = Writer(
+            self._reactor,
+            lambda: connect(self._path, _WRITER_CACHE),
+            self._lock,
+            self._after_commit,
+        )
+        self._writer.start()
+        self._collector = Collector(
+            self._reactor, self, self._files, self.in_background
+        )
+        self._collector.hint()
+
+    def _prepare(self) -> None:
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._files.prepare()
+            self._lock = WriteLock(self._directory / "ledger.lock")
+            # SQLite gives the mode of this file to those beside it.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._lookups = connect(self._path, _LOOKUP_CACHE)
+            migrate(self._lookups, self._lock)
+            orphans = recovery.remove_orphans(self._lookups, self._files)
+            self._lookups.execute("PRAGMA query_only = ON")
+            self._checkpointer = connect(self._path, _READER_CACHE)
+            for _ in range(_READERS):
+                self._readers.put(connect(self._path, _READER_CACHE, query_only=True))
+        except (OSError, apsw.Error) as error:
+            reason = translated(error)
+            if not isinstance(reason, MailError):
+                raise
+            raise type(reason)(f"{self._path} cannot be opened: {error}")
+        if orphans:
+            self.log.info("ledger: {count} orphaned files removed", count=orphans)
+
+    async def close(self) -> None:
+        """Commit what waits, end the threads. May be repeated."""
+        if not self._is_open:
+            return
+        await self._collector.close()
+        await self._writer.close()
+        self._is_open = False
+        for pool in (self._reading, self._background):
+            pool.stop()
+        connections = [self._lookups, self._checkpointer]
+        while not self._readers.empty():
+            connections.append(self._readers.get())
+        for connection in connections:
+            # The last of all processes makes a checkpoint here.
+            with suppress(apsw.Error):
+                connection.close()
+        self._lock.close()
+
+    # --- ILedger ---
+
+    def write(self, unit: Callable[[ITransaction], T]) -> Deferred[T]:
+        """See L{ILedger.write}."""
+        return self._writer.submit(unit)
+
+    def read(self, query: Callable[[ITransaction], T]) -> Deferred[T]:
+        """See L{ILedger.read}."""
+        return self._in_pool(self._reading, lambda: self._query(query))
+
+    async def lookup(self, query: Callable[[ITransaction], T]) -> T:
+        """See L{ILedger.lookup}."""
+        if not self._is_open:
+            raise LedgerUnavailable("Mail storage is closed")
+        return snapshot(self._lookups, query)
+
+    def content(self) -> IContentWriter:
+        """See L{ILedger.content}."""
+        return ContentWriter(self, self._files)
+
+    def stored(self, content: int, size: int) -> IContent:
+        """See L{ILedger.stored}."""
+        return StoredContent(self, self._files, content, size)
+
+    def release(self, transaction: ITransaction, content: int) -> None:
+        """See L{ILedger.release}."""
+        collector.release(transaction, content)
+
+    def watch(self, topic: str, callback: Callable[[], None]) -> Cancel:
+        """See L{ILedger.watch}."""
+        entry = _Watch(callback)
+        self._watches.setdefault(topic, []).append(entry)
+
+        def cancel() -> None:
+            watching = self._watches.get(topic, [])
+            if entry in watching:
+                watching.remove(entry)
+                if not watching:
+                    del self._watches[topic]
+
+        return cancel
+
+    # --- beside ---
+
+    async def collect(self) -> None:
+        """Collect all content that was released, now."""
+        await self._collector.collect()
+
+    def problems(self) -> Deferred[list[str]]:
+        """Check the whole ledger; writers wait meanwhile.
+
+        @return: what is wrong, a line each; empty if all is well.
+        """
+
+        def check() -> list[str]:
+            reader = self._readers.get()
+            try:
+                return recovery.problems(reader, self._files, self._lock)
+            finally:
+                self._readers.put(reader)
+
+        return self._in_pool(self._reading, check)
+
+    # --- for content ---
+
+    def in_background(self, job: Callable[[], T]) -> Deferred[T]:
+        """Run what waits for the disk in a thread."""
+        return self._in_pool(self._background, job)
+
+    def settle_file(self, id: int, file: ArrivingFile) -> None:
+        """Whoever wrote a file has done with it, and some unit of work has
+        tried to take it: keep it if a commit did."""
+        Deferred.fromCoroutine(self._settle_file(id, file))
+
+    # --- within ---
+
+    def _in_pool(self, pool: ThreadPool, job: Callable[[], T]) -> Deferred[T]:
+        return deferToThreadPool(self._reactor, pool, job)
+
+    def _query(self, query: Callable[[ITransaction], T]) -> T:
+        reader = self._readers.get()
+        try:
+            return snapshot(reader, query)
+        finally:
+            self._readers.put(reader)
+
+    async def _settle_file(self, id: int, file: ArrivingFile) -> None:
+        # A unit of work sees what all units before it did, whoever still waits
+        # for them, and whatever they were told.
+        try:
+            if not await self.write(lambda transaction: _is_taken(transaction, id)):
+                file.discard()
+        except MailError as error:
+            # A start's recovery will find out.
+            self.log.warn("ledger: a file is left alone: {why}", why=error.text)
+        finally:
+            file.close()
+
+    def _after_commit(self, topics: Iterable[str] | None, log_pages: int) -> None:
+        for topic in tuple(self._watches) if topics is None else topics:
+            for watch in tuple(self._watches.get(topic, ())):
+                try:
+                    watch.callback()
+                except Exception:
+                    self.log.failure("ledger: who watches {topic} failed", topic=topic)
+        if log_pages > _CHECKPOINT_PAGES and not self._checkpointing:
+            self._checkpointing = True
+            Deferred.fromCoroutine(self._checkpoint())
+
+    async def _checkpoint(self) -> None:
+        """Copy the log into the ledger while others read and write."""
+        try:
+            await self.in_background(
+                lambda: self._checkpointer.wal_checkpoint(
+                    mode=apsw.SQLITE_CHECKPOINT_PASSIVE
+                )
+            )
+        except apsw.Error as error:
+            # What was committed is in the log, and stays there.
+            self.log.warn("ledger: no checkpoint: {error!r}", error=error)
+        finally:
+            self._checkpointing = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Watch:
+    """A callback, apart from the same one watching again."""
+
+    callback: Callable[[], None]
+
+
+def _is_taken(transaction: ITransaction, id: int) -> bool:
+    rows = transaction.execute("SELECT 1 FROM content WHERE id = ?", (id,))
+    return next(rows, None) is not None
