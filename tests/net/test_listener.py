@@ -1,0 +1,258 @@
+"""L{twisted_mta.net.listener}: real sockets on loopback."""
+
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SkipTest, TestCase
+
+from tests.net.lines import Lines
+from tests.net.test_stream import Session, echo
+from tests.net.test_tls import made
+from twisted_mta.net.admission import Admission
+from twisted_mta.net.listener import Listener, Spoken
+from twisted_mta.net.stream import SHUTTING_DOWN, Stream
+from twisted_mta.net.tls import ServerTls
+
+T = TypeVar("T")
+
+V4 = "tcp:0:interface=127.0.0.1"
+V6 = "tcp:0:interface=\\:\\:1"
+
+# Nothing here takes as long; a socket that hangs fails its test instead of the
+# run.
+_STUCK_S = 20
+
+
+def dial(where: tuple[str, int]) -> socket.socket:
+    """A client's connection, in a thread."""
+    return socket.create_connection(where, timeout=_STUCK_S)
+
+
+def say(client: socket.socket, line: bytes) -> bytes:
+    """A line, and the line that answers it."""
+    client.sendall(line + b"\r\n")
+    return line_of(client)
+
+
+def line_of(client: socket.socket) -> bytes:
+    """The next line, without reading beyond it; what there was before the end
+    if the connection ends."""
+    octets = b""
+    while not octets.endswith(b"\r\n") and (octet := client.recv(1)):
+        octets += octet
+    return octets
+
+
+async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """A client's side of things."""
+    return await deferToThread(work, *arguments)
+
+
+class ListenerTests(TestCase):
+    async def listener(
+        self,
+        endpoints: Sequence[str] = (V4,),
+        session: Session = echo,
+        admission: Admission | None = None,
+        tls: object | None = None,
+    ) -> Listener:
+        """A listener that has started, and stops with the test."""
+        listener = Listener(
+            cast(IReactorTime, reactor),
+            "test",
+            endpoints,
+            Spoken(Lines, session, b"421 later\r\n"),
+            admission or Admission(100),
+            tls,
+        )
+        await listener.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(listener.stop(0)))
+        return listener
+
+    async def test_both_families(self) -> None:
+        """One listener serves 127.0.0.1 and ::1, and says where."""
+        if not socket.has_ipv6:
+            raise SkipTest("no IPv6")
+        listener = await self.listener([V4, V6])
+        self.assertEqual([host for host, _ in listener.where], ["127.0.0.1", "::1"])
+        for where in listener.where:
+            client = await in_thread(dial, where)
+            self.assertEqual(await in_thread(say, client, b"x"), b"x\r\n")
+            client.close()
+
+    async def test_unix_socket(self) -> None:
+        """A unix socket serves as well; its path is where."""
+        path = self.mktemp()[-60:].lstrip("/").replace("/", "-")
+        listener = await self.listener([f"unix:{path}"])
+        self.assertEqual(listener.where, [(path, 0)])
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(_STUCK_S)
+        await in_thread(client.connect, path)
+        self.assertEqual(await in_thread(say, client, b"x"), b"x\r\n")
+        client.close()
+
+    async def test_h38_too_many(self) -> None:
+        """A connection past the limit reads the goodbye and is closed; the ones
+        before it live on, and when one of them ends there is room again."""
+        admission = Admission(2)
+        listener = await self.listener(admission=admission)
+        (where,) = listener.where
+        first = await in_thread(dial, where)
+        second = await in_thread(dial, where)
+        await in_thread(say, second, b"x")
+        with capturedLogs() as captured:
+            for _ in range(3):
+                third = await in_thread(dial, where)
+                self.assertEqual(await in_thread(line_of, third), b"421 later\r\n")
+                self.assertEqual(await in_thread(third.recv, 1), b"")
+                third.close()
+        refusals = [event for event in captured if "refused" in event["log_format"]]
+        self.assertEqual(len(refusals), 1)
+        self.assertEqual(await in_thread(say, first, b"y"), b"y\r\n")
+        first.close()
+        while admission.count == 2:
+            await in_thread(say, second, b"x")
+        fourth = await in_thread(dial, where)
+        self.assertEqual(await in_thread(say, fourth, b"x"), b"x\r\n")
+        second.close()
+        fourth.close()
+
+    async def test_h38_no_descriptors_left(self) -> None:
+        """When a process has none left, it goes on serving those it has, and
+        new clients once others went."""
+        root = Path(__file__).parents[2]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.net.crowded", "40"],
+            cwd=root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert process.stdout is not None and process.stdin is not None
+        try:
+            port = int(await in_thread(process.stdout.readline))
+            where = ("127.0.0.1", port)
+            first = await in_thread(dial, where)
+            self.assertEqual(await in_thread(say, first, b"x"), b"x\r\n")
+            crowd = [await in_thread(dial, where) for _ in range(100)]
+            self.assertEqual(await in_thread(say, first, b"y"), b"y\r\n")
+            for each in crowd:
+                each.close()
+            self.assertEqual(await in_thread(say, first, b"z"), b"z\r\n")
+            last = await in_thread(dial, where)
+            self.assertEqual(await in_thread(say, last, b"x"), b"x\r\n")
+            first.close()
+            last.close()
+        finally:
+            process.stdin.close()
+            await in_thread(process.wait)
+            process.stdout.close()
+        self.assertEqual(process.returncode, 0)
+
+    async def test_implicit_tls(self) -> None:
+        """Connections begin with TLS; one that is too many is closed."""
+        pair = made(Path(self.mktemp()).parent, ["localhost"], self.id())
+        listener = await self.listener(admission=Admission(1), tls=ServerTls([pair]))
+        first = await in_thread(dial, listener.where[0])
+        second = await in_thread(dial, listener.where[0])
+        self.assertEqual(await in_thread(second.recv, 1), b"")
+        second.close()
+        context = ssl.create_default_context(cafile=pair.certificate)
+
+        def secured() -> bytes:
+            with context.wrap_socket(first, server_hostname="localhost") as client:
+                return say(client, b"x")
+
+        self.assertEqual(await in_thread(secured), b"x\r\n")
+
+    async def test_stop_tells_and_waits(self) -> None:
+        """Sessions that wait for their client are told; when the stop is over
+        they have said goodbye, and nobody listens."""
+        listener = await self.listener()
+        client = await in_thread(dial, listener.where[0])
+        await in_thread(say, client, b"x")
+        where = listener.where[0]
+        await listener.stop()
+        self.assertEqual(await in_thread(line_of, client), b"end: ShuttingDown\r\n")
+        self.assertEqual(listener.connections, 0)
+        client.close()
+        with self.assertRaises(ConnectionRefusedError):
+            await in_thread(dial, where)
+
+    async def test_stop_lets_work_end(self) -> None:
+        """A session that is at work may finish it, and its client reads the
+        answer."""
+        working: Deferred[None] = Deferred()
+        held: Deferred[None] = Deferred()
+
+        async def session(stream: Stream) -> None:
+            await stream.next_event()
+            working.callback(None)
+            await held
+            stream.write(b"done\r\n")
+            self.assertIs(await stream.next_event(), SHUTTING_DOWN)
+
+        listener = await self.listener(session=session)
+        client = await in_thread(dial, listener.where[0])
+        client.sendall(b"work\r\n")
+        await working
+        stopping = Deferred.fromCoroutine(listener.stop())
+        self.assertNoResult(stopping)
+        held.callback(None)
+        await stopping
+        self.assertEqual(await in_thread(line_of, client), b"done\r\n")
+        client.close()
+
+    async def test_stop_cuts_those_who_do_not_go(self) -> None:
+        """After the grace time connections are cut; a session that still does
+        not end is named in the log, and the stop is over."""
+        held: Deferred[None] = Deferred()
+        working: Deferred[None] = Deferred()
+
+        async def session(stream: Stream) -> None:
+            await stream.next_event()
+            working.callback(None)
+            await held
+
+        admission = Admission(5)
+        listener = await self.listener(session=session, admission=admission)
+        client = await in_thread(dial, listener.where[0])
+        client.sendall(b"work\r\n")
+        await working
+        with capturedLogs() as captured:
+            await listener.stop(0.01)
+        self.assertIn(["test-1"], [event.get("names") for event in captured])
+        client.close()
+        held.callback(None)
+        self.assertEqual((listener.connections, admission.count), (0, 0))
+
+    async def test_port_in_use(self) -> None:
+        """If one endpoint cannot listen, none does."""
+        listener = await self.listener()
+        host, port = listener.where[0]
+        other = Listener(
+            cast(IReactorTime, reactor),
+            "other",
+            [V4, f"tcp:{port}:interface={host}"],
+            Spoken(Lines, echo, b""),
+            Admission(1),
+        )
+        with self.assertRaises(CannotListenError):
+            await other.start()
+        self.assertEqual(other.where, [])
+
+    async def test_malformed_endpoint(self) -> None:
+        """A word that is no endpoint is refused."""
+        with self.assertRaises(ValueError):
+            await self.listener(["carrier-pigeon:25"])
