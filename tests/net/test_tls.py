@@ -1,9 +1,9 @@
 """L{twisted_mta.net.tls}: contexts, by handshakes in memory and over loopback."""
 
+import contextlib
 import ssl
 import unittest
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -62,7 +62,7 @@ def handshake(
             ours.bio_write(outgoing.read())
         else:
             return theirs
-        with suppress(SSL.WantReadError):
+        with contextlib.suppress(SSL.WantReadError):
             ours.do_handshake()
         incoming.write(ours.bio_read(65536))
     raise AssertionError("no end of the handshake")

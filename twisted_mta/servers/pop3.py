@@ -22,9 +22,10 @@ from typing import cast
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from twisted_mta.errors import AuthenticationFailed, MailError, Temporary
+from twisted_mta.errors import AuthenticationFailed, MailError
 from twisted_mta.interfaces import IAuthenticator, IContent, IMailStore
 from twisted_mta.net.stream import SHUTTING_DOWN, TIMED_OUT, Closed, Stream
+from twisted_mta.servers import errors
 from twisted_mta.servers.maildrop import Maildrop, open_maildrop
 from twisted_mta.wire import pop3, sasl
 from twisted_mta.wire.engine import RemoteProtocolError
@@ -153,7 +154,8 @@ class Pop3Session:
         try:
             return await do(self, command)
         except MailError as error:
-            return err(error.text, _code(error))
+            code, text = errors.pop3(error)
+            return err(text, code)
 
     def _count_bad(self) -> None:
         """One bad command or failed login more; too many end the session."""
@@ -465,13 +467,6 @@ _COMMANDS: dict[str, tuple[_State, _Do]] = {
     "USER": (_State.AUTHORIZATION, Pop3Session.do_USER),
     "UTF8": (_State.AUTHORIZATION, Pop3Session.do_UTF8),
 }
-
-
-def _code(error: MailError) -> str:
-    """The response code of a domain error (RFC 3206)."""
-    if isinstance(error, AuthenticationFailed):
-        return "AUTH"
-    return "SYS/TEMP" if isinstance(error, Temporary) else ""
 
 
 def _no_message(number: int) -> bytes:
