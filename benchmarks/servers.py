@@ -102,41 +102,104 @@ def wait_for(port: int) -> None:
             time.sleep(0.05)
 
 
+def _environment() -> dict[str, str]:
+    return dict(os.environ, PYTHONPATH=f"{ROOT}:{ROOT / 'plugins'}")
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "twisted_mta.cli.main", *words]
+
+
+def _port_base() -> int:
+    """Where all seven ports are probably free."""
+    return 20000 + os.getpid() % 400 * 50
+
+
 @contextmanager
 def ours(*options: str) -> Iterator[Server]:
     """C{twisted-mta try} with the source tree's code."""
-    directory = Path(tempfile.mkdtemp(prefix="twisted-mta-bench-"))
-    base = 20000 + os.getpid() % 400 * 50
-    environment = dict(os.environ, PYTHONPATH=f"{ROOT}:{ROOT / 'plugins'}")
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "twisted_mta.cli.main", "try", "--json"),
-                *("--directory", str(directory / "data")),
-                *("--port-base", str(base), *options),
-            ],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=log,
+    with _directory() as directory:
+        command = _command(
+            *("try", "--json", "--directory", str(directory / "data")),
+            *("--port-base", str(_port_base()), *options),
+        )
+        with _process(command, directory, subprocess.PIPE) as process:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                raise RuntimeError((directory / "log").read_text())
+            facts = json.loads(line)
+            yield Server(
+                "twisted-mta",
+                {each["name"]: each["port"] for each in facts["listeners"]},
+                facts["pid"],
+                directory,
+                tuple((one["address"], one["password"]) for one in facts["accounts"]),
+            )
+
+
+@contextmanager
+def configured(more: str, relay: str) -> Iterator[Server]:
+    """C{twistd mta} with the config of C{try} and more settings.
+
+    @param more: YAML to append.
+    @param relay: C{HOST:PORT} for mail for elsewhere.
+    """
+    account = ("alice@example.test", "a benchmark's password")
+    with _directory() as directory:
+        base = _port_base()
+        made = subprocess.run(
+            _command(
+                *("try", "--print-config", "--directory", str(directory / "data")),
+                *("--port-base", str(base), "--relay", relay),
+            ),
+            env=_environment(),
+            check=True,
+            capture_output=True,
             text=True,
         )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise RuntimeError((directory / "log").read_text())
-        facts = json.loads(line)
-        yield Server(
-            "twisted-mta",
-            {each["name"]: each["port"] for each in facts["listeners"]},
-            facts["pid"],
-            directory,
-            tuple((each["address"], each["password"]) for each in facts["accounts"]),
+        config = directory / "mta.yaml"
+        config.write_text(made.stdout + more)
+        subprocess.run(
+            _command("account", "add", "--config", str(config), account[0]),
+            env=_environment(),
+            input=account[1],
+            check=True,
+            capture_output=True,
+            text=True,
         )
+        command = [
+            *(sys.executable, "-m", "twisted", "mta", "--config", str(config)),
+        ]
+        above = {"smtp": 25, "submission": 587, "imap": 143, "pop3": 110}
+        ports = {name: base + number for name, number in above.items()}
+        with _process(command, directory, subprocess.DEVNULL) as process:
+            wait_for(ports["pop3"])
+            yield Server("twisted-mta", ports, process.pid, directory, (account,))
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="twisted-mta-bench-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _process(
+    command: list[str], directory: Path, stdout: int
+) -> Iterator["subprocess.Popen[str]"]:
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env=_environment(), stdout=stdout, stderr=log, text=True
+        )
+    try:
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        shutil.rmtree(directory, ignore_errors=True)
+        process.wait(60)
 
 
 _POSTFIX_MAIN = """

@@ -30,9 +30,13 @@ ARROWS: dict[str, set[str]] = {
     "servers": _BELOW,
     "plugin": {"interfaces", "config", *_VALUES},
     "testing": _BELOW,
-    "app": {*_BELOW, "store", "auth", "policy", "delivery", "servers", "plugin"},
+    "builtin": {*_BELOW, "delivery", "plugin"},
+    "parts": {*_BELOW, "builtin", "plugin"},
+    "office": {*_BELOW, "store", "auth", "delivery"},
+    "desk": {*_BELOW, "office", "auth", "delivery", "policy", "servers"},
+    "app": {*_BELOW, "delivery", "office", "desk", "parts"},
     "tap": {"app", "cli", "config", "errors"},
-    "cli": {"app", "config", *_VALUES, "net"},
+    "cli": {"app", "office", "config", *_VALUES, "net"},
 }
 WITHOUT_TWISTED = {"errors", "mail", "wire", "config", "interfaces"}
 

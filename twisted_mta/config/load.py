@@ -131,15 +131,20 @@ def _plain(
         return None
 
 
-def structure(document: Document, cls: type[T], where: Where = ()) -> T:
+def structure(
+    document: Document, cls: type[T], where: Where = (), leave_out: Sequence[str] = ()
+) -> T:
     """Make a class of a part of a document.
 
-    @param where: the part; a missing one counts as empty.
+    @param where: the part.
+    @param leave_out: settings of it that are not the class's.
     @raise ConfigError: all that is wrong with it.
     """
     data = document.data
     for step in where:
         data = data[step]
+    if leave_out:
+        data = {name: data[name] for name in data if name not in leave_out}
     try:
         return _CONVERTER.structure(data, cls)
     except BaseValidationError as error:

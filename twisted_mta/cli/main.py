@@ -1,0 +1,183 @@
+"""C{twisted-mta COMMAND ...}: reads the command line and runs one command.
+
+Each command is a function of the parsed options that returns an exit status.
+What goes wrong is told on standard error in one line that says what to do:
+status 1 for what went wrong, 2 for a command line that makes no sense.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from twisted_mta.cli import account, checking, queue, trying
+from twisted_mta.errors import ConfigError, MailError
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="twisted-mta", description="A modular mail server."
+    )
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _try(commands)
+    check = commands.add_parser("check", help="say what is wrong with a config")
+    check.add_argument("file", type=Path, metavar="FILE")
+    check.set_defaults(run=checking.check)
+    where = _where()
+    _accounts(commands, where)
+    _aliases(commands, where)
+    _queue(commands, where)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    @return: the exit status.
+    """
+    options = parser().parse_args(arguments)
+    run: Command = options.run
+    try:
+        return run(options)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+    except MailError as error:
+        print(f"twisted-mta: {error.text}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("", file=sys.stderr)
+    except BrokenPipeError:  # the reader of a listing has seen enough
+        sys.stderr.close()
+    return 1
+
+
+_Subparsers = argparse._SubParsersAction
+
+
+def _try(commands: "_Subparsers[argparse.ArgumentParser]") -> None:
+    trial = commands.add_parser(
+        "try",
+        help="start a complete local server, with two accounts, right now",
+        description="Starts a complete mail server for this machine alone, with"
+        " the accounts alice@example.test and bob@example.test. It needs no root"
+        " and no config.",
+    )
+    trial.add_argument(
+        "--directory",
+        type=Path,
+        default=trying.default_directory(),
+        help="where accounts and mail are kept (default: %(default)s)",
+    )
+    trial.add_argument(
+        "--port-base",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="SMTP is at N+25, IMAP at N+143, ... (default: %(default)s)",
+    )
+    trial.add_argument(
+        "--relay",
+        metavar="HOST:PORT",
+        help="where mail for elsewhere goes (default: it stays in the queue)",
+    )
+    trial.add_argument(
+        "--json", action="store_true", help="print the facts as one line of JSON"
+    )
+    trial.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the config that it uses, and do not start",
+    )
+    trial.set_defaults(run=trying.try_)
+
+
+def _where() -> argparse.ArgumentParser:
+    """Which server a command is about."""
+    where = argparse.ArgumentParser(add_help=False)
+    which = where.add_mutually_exclusive_group()
+    which.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="the server's config (default: $TWISTED_MTA_CONFIG, then"
+        " /etc/twisted-mta/mta.yaml)",
+    )
+    which.add_argument(
+        "--directory",
+        type=Path,
+        metavar="DIR",
+        help="the directory of a server started by 'twisted-mta try'",
+    )
+    return where
+
+
+def _group(
+    commands: "_Subparsers[argparse.ArgumentParser]",
+    where: argparse.ArgumentParser,
+    name: str,
+    help: str,
+) -> Callable[[str, str, Command], argparse.ArgumentParser]:
+    """A command with commands below it."""
+    group = commands.add_parser(name, help=help)
+    below = group.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, help: str, run: Command) -> argparse.ArgumentParser:
+        leaf = below.add_parser(name, help=help, parents=[where])
+        leaf.set_defaults(run=run)
+        return leaf
+
+    return add
+
+
+def _json(leaf: argparse.ArgumentParser) -> None:
+    leaf.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _accounts(
+    commands: "_Subparsers[argparse.ArgumentParser]", where: argparse.ArgumentParser
+) -> None:
+    add = _group(commands, where, "account", "who has mailboxes here")
+    for name, help, run in (
+        ("add", "add an account; the password is asked for", account.add),
+        ("password", "change a password; it is asked for", account.password),
+        ("remove", "remove an account and all its mail", account.remove),
+    ):
+        add(name, help, run).add_argument("address", metavar="ADDRESS")
+    _json(add("list", "list the accounts", account.list_))
+
+
+def _aliases(
+    commands: "_Subparsers[argparse.ArgumentParser]", where: argparse.ArgumentParser
+) -> None:
+    add = _group(commands, where, "alias", "addresses that lead to others")
+    leaf = add("add", "add targets to an alias", account.alias_add)
+    leaf.add_argument("address", metavar="ADDRESS")
+    leaf.add_argument("targets", metavar="TARGET", nargs="+")
+    leaf = add("remove", "remove an alias, or targets of it", account.alias_remove)
+    leaf.add_argument("address", metavar="ADDRESS")
+    leaf.add_argument("targets", metavar="TARGET", nargs="*")
+    _json(add("list", "list the aliases", account.alias_list))
+
+
+def _queue(
+    commands: "_Subparsers[argparse.ArgumentParser]", where: argparse.ArgumentParser
+) -> None:
+    add = _group(commands, where, "queue", "mail that waits for elsewhere")
+    _json(add("list", "list what waits", queue.list_))
+    leaf = add("show", "show one message", queue.show)
+    leaf.add_argument("id", metavar="ID")
+    _json(leaf)
+    leaf = add("flush", "try now: the messages named, or all", queue.flush)
+    leaf.add_argument("ids", metavar="ID", nargs="*")
+    for name, help, run in (
+        ("hold", "make no attempts until released", queue.hold),
+        ("release", "end a hold", queue.release),
+        ("remove", "remove messages without telling anyone", queue.remove),
+    ):
+        add(name, help, run).add_argument("ids", metavar="ID", nargs="+")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""How a command reaches the server it is about: through its ledger, whether the
+server runs or not."""
+
+import argparse
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from twisted.internet import task
+from twisted.internet.defer import Deferred
+
+from twisted_mta.config.check import load
+from twisted_mta.config.schema import Config
+from twisted_mta.errors import ConfigError
+from twisted_mta.office import Office, open_office
+
+T = TypeVar("T")
+
+DEFAULT_CONFIG = Path("/etc/twisted-mta/mta.yaml")
+CONFIG_VARIABLE = "TWISTED_MTA_CONFIG"
+
+# The config that 'twisted-mta try' leaves in its directory.
+TRY_CONFIG = "mta.yaml"
+
+
+def config_path(given: Path | None) -> Path:
+    """Where the config is.
+
+    @param given: what the command line says.
+    @raise ConfigError: nothing says it, and there is none where it belongs.
+    """
+    if given is not None:
+        return given
+    if os.environ.get(CONFIG_VARIABLE):
+        return Path(os.environ[CONFIG_VARIABLE])
+    if DEFAULT_CONFIG.exists():
+        return DEFAULT_CONFIG
+    raise ConfigError(
+        [
+            f"There is no config: neither --config, nor ${CONFIG_VARIABLE}, nor"
+            f" {DEFAULT_CONFIG}.\nTo make one, change the annotated etc/mta.yaml of"
+            " the source, or begin with what a local server uses:\n"
+            "    twisted-mta try --print-config > mta.yaml"
+        ]
+    )
+
+
+def chosen_config(options: argparse.Namespace) -> Config:
+    """The config that C{--config} or C{--directory} names."""
+    if options.directory is not None:
+        path = options.directory / TRY_CONFIG
+        if not path.exists():
+            raise ConfigError(
+                [f"{options.directory} is not a directory of 'twisted-mta try'"]
+            )
+    else:
+        path = config_path(options.config)
+    return load(path)[1]
+
+
+def with_office(
+    options: argparse.Namespace, work: Callable[[Office], Awaitable[T]]
+) -> T:
+    """Run a command's coroutine on the server's ledger."""
+    config = chosen_config(options)
+    results: list[T] = []
+
+    async def run(reactor: object) -> None:
+        office = await open_office(reactor, config)
+        try:
+            results.append(await work(office))
+        finally:
+            await office.close()
+
+    failures: list[BaseException] = []
+
+    async def guarded(reactor: object) -> None:
+        try:
+            await run(reactor)
+        except BaseException as error:  # carried out of the reactor, raised below
+            failures.append(error)
+
+    with contextlib.suppress(SystemExit):  # how react always ends
+        task.react(lambda reactor: Deferred.fromCoroutine(guarded(reactor)))
+    if failures:
+        raise failures[0]
+    return results[0]

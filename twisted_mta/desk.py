@@ -1,0 +1,151 @@
+"""What is spoken at a listener: which engine, which session, with which limits.
+
+It turns the config's words into the settings of sessions, and gives each
+session what it needs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import Any
+
+from twisted_mta.auth.authenticator import PasswordAuthenticator
+from twisted_mta.auth.throttle import Throttle
+from twisted_mta.config.schema import Config, Listener
+from twisted_mta.delivery.intake import Intake
+from twisted_mta.interfaces import IPolicy
+from twisted_mta.net.listener import Spoken
+from twisted_mta.net.stream import Stream
+from twisted_mta.net.tls import ServerTls
+from twisted_mta.office import Office
+from twisted_mta.policy.chain import Chain
+from twisted_mta.servers.imap.session import ImapSession, ImapSettings
+from twisted_mta.servers.pop3 import Pop3Session, Pop3Settings
+from twisted_mta.servers.smtp.session import SmtpSession
+from twisted_mta.servers.smtp.settings import SmtpSettings
+from twisted_mta.wire.imap.engine import ImapServerEngine
+from twisted_mta.wire.imap.limits import FRIEND, ImapLimits
+from twisted_mta.wire.pop3 import Pop3Engine
+from twisted_mta.wire.smtp.server import BareLineEnds, SmtpLimits, SmtpServerEngine
+
+
+class Desk:
+    """Says what is spoken at a listener."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: Config,
+        office: Office,
+        intake: Intake,
+        policies: Sequence[IPolicy],
+        tls: ServerTls | None,
+    ) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._office = office
+        self._intake = intake
+        self._policy = Chain(policies) if policies else None
+        self._tls = tls
+        self._authenticator = PasswordAuthenticator(
+            reactor, office.directory, office.passwords, Throttle(reactor)
+        )
+
+    def spoken(self, listener: Listener) -> Spoken:
+        """Engine, session and goodbye of a listener."""
+        speak = {
+            "smtp": self._smtp,
+            "submission": self._smtp,
+            "imap": self._imap,
+            "pop3": self._pop3,
+        }
+        tls = self._tls if listener.tls == "starttls" else None
+        return speak[listener.protocol](listener, tls)
+
+    def _smtp(self, listener: Listener, tls: ServerTls | None) -> Spoken:
+        config, smtp = self._config, self._config.smtp
+        submission = listener.protocol == "submission"
+        settings = SmtpSettings(
+            hostname=config.hostname,
+            listener=listener.name,
+            submission=submission,
+            plaintext_login=listener.plaintext_login,
+            message_size=smtp.message_size,
+            header_size=smtp.header_size,
+            recipients=smtp.recipients,
+            hops=smtp.hops,
+            soft_errors=smtp.soft_errors,
+            hard_errors=smtp.hard_errors,
+            junk_commands=smtp.junk_commands,
+            idle_s=smtp.idle,
+            total_s=smtp.total,
+            relay_from=tuple(map(ipaddress.ip_network, smtp.relay_from)),
+            check_sender=smtp.check_sender,
+        )
+        limits = SmtpLimits(content=smtp.message_size)
+        bare = smtp.submission_bare_newline if submission else smtp.bare_newline
+        line_ends = BareLineEnds(bare)
+
+        def session(stream: Stream) -> Coroutine[Any, Any, None]:
+            return SmtpSession(
+                stream,
+                settings,
+                self._reactor,
+                self._office.router,
+                self._intake,
+                self._office.directory,
+                self._authenticator if submission else None,
+                self._policy,
+                tls,
+            ).run()
+
+        goodbye = f"421 4.7.0 {config.hostname} Too many connections, try again later"
+        return Spoken(
+            lambda: SmtpServerEngine(limits, line_ends),
+            session,
+            goodbye.encode() + b"\r\n",
+        )
+
+    def _imap(self, listener: Listener, tls: ServerTls | None) -> Spoken:
+        imap = self._config.imap
+        settings = ImapSettings(
+            hostname=self._config.hostname,
+            plaintext_login=listener.plaintext_login,
+            idle_s=imap.idle,
+            login_idle_s=imap.login_idle,
+            append_size=imap.append_size,
+        )
+        bounds = ImapLimits(after=replace(FRIEND, bad=imap.bad_commands))
+
+        def session(stream: Stream) -> Coroutine[Any, Any, None]:
+            return ImapSession(
+                stream, settings, self._authenticator, self._office.store, tls
+            ).run()
+
+        return Spoken(
+            lambda: ImapServerEngine(bounds),
+            session,
+            b"* BYE Too many connections, try again later\r\n",
+        )
+
+    def _pop3(self, listener: Listener, tls: ServerTls | None) -> Spoken:
+        pop3 = self._config.pop3
+        settings = Pop3Settings(
+            hostname=self._config.hostname,
+            plaintext_login=listener.plaintext_login,
+            idle_s=pop3.idle,
+            bad_commands=pop3.bad_commands,
+        )
+
+        def session(stream: Stream) -> Coroutine[Any, Any, None]:
+            return Pop3Session(
+                stream, settings, self._authenticator, self._office.store, tls
+            ).run()
+
+        return Spoken(
+            Pop3Engine,
+            session,
+            b"-ERR [SYS/TEMP] Too many connections, try again later\r\n",
+        )

@@ -1,0 +1,93 @@
+"""What stands on the ledger: accounts, mailboxes, routes and the queue.
+
+The server has one, and so has an operator's command, which works on the same
+ledger whether the server runs or not.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from typing import Any
+
+from attrs import frozen
+
+from twisted_mta.auth.directory import LedgerDirectory
+from twisted_mta.auth.passwords import Passwords
+from twisted_mta.config.schema import Config
+from twisted_mta.delivery.acceptance import OwnMail
+from twisted_mta.delivery.queue import Queue
+from twisted_mta.delivery.retry import Schedule
+from twisted_mta.delivery.router import Router
+from twisted_mta.ledger.ledger import Ledger
+from twisted_mta.mail.account import Account
+from twisted_mta.mail.address import Address, split
+from twisted_mta.store.native import NativeStore
+
+
+@frozen
+class Office:
+    """What stands on the ledger; for a command that runs beside the server as
+    for the server itself."""
+
+    config: Config
+    ledger: Ledger
+    directory: LedgerDirectory
+    passwords: Passwords
+    store: NativeStore
+    router: Router
+    own: OwnMail
+    queue: Queue
+
+    async def add_account(self, address: Address, password: str) -> Account:
+        """Make an account with its mailboxes, in one transaction.
+
+        @raise AccountExists: somebody has the address.
+        """
+        provision = self.store.provision
+        return await self.directory.add_account(address, password, provision)
+
+    async def remove_account(self, address: Address) -> None:
+        """Remove an account with its mailboxes, in one transaction.
+
+        @raise NoSuchAccount: nobody has the address.
+        """
+        await self.directory.remove_account(address, self.store.discard)
+
+    async def close(self) -> None:
+        """Close the ledger."""
+        self.passwords.close()
+        await self.ledger.close()
+
+
+async def open_office(reactor: Any, config: Config) -> Office:
+    """Open the ledger and what stands on it.
+
+    @raise MailError: the ledger cannot be opened.
+    """
+    ledger = Ledger(reactor, config.directory)
+    await ledger.open()
+    passwords = Passwords(reactor)
+    separators = {name: domain.subaddress for name, domain in config.domains.items()}
+    directory = LedgerDirectory(ledger, passwords, separators)
+    store = NativeStore(ledger)
+    router = Router(
+        directory,
+        config.domains,
+        config.routes,
+        split(config.postmaster) if config.postmaster else None,
+    )
+    own = OwnMail(ledger, store, router)
+    queue = Queue(
+        reactor,
+        ledger,
+        f"{os.getpid()}-{secrets.token_hex(4)}",
+        Schedule(config.queue, random.random),
+        own,
+        config.hostname,
+    )
+    return Office(config, ledger, directory, passwords, store, router, own, queue)
+
+
+# --- the server -------------------------------------------------------------

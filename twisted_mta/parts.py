@@ -1,0 +1,107 @@
+"""What the config chooses by kind: delivery agents and policies.
+
+L{Parts} finds the plugins that the config names and checks their settings when
+the config is read; they are built later, when there is a ledger to give them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.endpoints import serverFromString
+from twisted.logger import Logger
+
+from twisted_mta.builtin import SmtpAgentPlugin
+from twisted_mta.config.check import DEFAULT_AGENT
+from twisted_mta.config.load import Document, Where, structure
+from twisted_mta.config.schema import Config
+from twisted_mta.errors import ConfigError
+from twisted_mta.interfaces import IDeliveryAgent, IPolicy
+from twisted_mta.plugin import Environment, Shelf
+
+
+class Parts:
+    """What the config chooses by kind: agents and policies, with their settings
+    checked but not yet built.
+
+    @raise ConfigError: a kind is unknown, or its settings are wrong.
+    """
+
+    def __init__(
+        self,
+        document: Document,
+        config: Config,
+        listening: Callable[[], Sequence[tuple[str, int]]],
+    ) -> None:
+        self._config = config
+        shelf = Shelf([SmtpAgentPlugin(listening)], config.plugin_path)
+        problems: list[str] = []
+        chosen: dict[Where, tuple[Any, Any]] = {}
+        for where, kind in _choices(config):
+            try:
+                chosen[where] = _choose(shelf, document, where, kind)
+            except ConfigError as error:
+                problems += error.problems
+        problems += _endpoint_problems(document, config)
+        if problems:
+            raise ConfigError(problems)
+        default = shelf.find("agent", DEFAULT_AGENT)
+        chosen.setdefault(("agents", DEFAULT_AGENT), (default, default.config()))
+        self._chosen = chosen
+
+    def agents(self, **environment: Any) -> Mapping[str, IDeliveryAgent]:
+        """Build the agents, by their names in the config."""
+        return {
+            str(where[1]): made for where, made in self._build("agents", environment)
+        }
+
+    def policies(self, **environment: Any) -> Sequence[IPolicy]:
+        """Build the policies, in the config's order."""
+        return [made for _, made in self._build("policies", environment)]
+
+    def _build(
+        self, section: str, environment: Mapping[str, Any]
+    ) -> Iterator[tuple[Where, Any]]:
+        for where, (plugin, settings) in self._chosen.items():
+            if where[0] == section:
+                name = where[1] if section == "agents" else plugin.name
+                log = Logger(f"twisted_mta.plugins.{plugin.name}")
+                made = Environment(
+                    name=str(name),
+                    hostname=self._config.hostname,
+                    log=log,
+                    **environment,
+                )
+                yield where, plugin.build(settings, made)
+
+
+def _choices(config: Config) -> Iterator[tuple[Where, str]]:
+    for name in config.agents:
+        yield ("agents", name), "agent"
+    for index in range(len(config.policies)):
+        yield ("policies", index), "policy"
+
+
+def _choose(
+    shelf: Shelf, document: Document, where: Where, kind: str
+) -> tuple[Any, Any]:
+    settings = document.data
+    for step in where:
+        settings = settings[step]
+    try:
+        plugin = shelf.find(kind, settings["kind"])
+    except LookupError as error:
+        raise ConfigError([document.problem((*where, "kind"), str(error))])
+    return plugin, structure(document, plugin.config, where, leave_out=("kind",))
+
+
+def _endpoint_problems(document: Document, config: Config) -> Iterator[str]:
+    for index, listener in enumerate(config.listeners):
+        for number, endpoint in enumerate(listener.endpoints):
+            try:
+                serverFromString(_NO_REACTOR, endpoint)
+            except Exception as error:  # whatever an endpoint's parser raises
+                where = ("listeners", index, "endpoints", number)
+                yield document.problem(where, f"'{endpoint}' is no endpoint: {error}")
+
+
+_NO_REACTOR: Any = object()
