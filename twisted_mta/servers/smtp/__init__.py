@@ -1,0 +1,1 @@
+"""SMTP sessions: what commands mean (RFC 5321, RFC 6409)."""

@@ -1,0 +1,51 @@
+"""Replies as octets, and those that never change made once."""
+
+from twisted_mta.mail.reply import Reply
+
+
+def render(reply: Reply) -> bytes:
+    """A reply as it goes out, the enhanced status on each line (RFC 2034 4)."""
+    status = f"{reply.status} " if reply.status else ""
+    *first, last = reply.lines
+    lines = [f"{reply.code}-{status}{line}\r\n" for line in first]
+    return ("".join(lines) + f"{reply.code} {status}{last}\r\n").encode()
+
+
+def made(code: int, status: str, text: str) -> bytes:
+    """A reply of one line."""
+    return render(Reply(code, status, (text,)))
+
+
+OK = made(250, "2.0.0", "Ok")
+SENDER_OK = made(250, "2.1.0", "Ok")
+RECIPIENT_OK = made(250, "2.1.5", "Ok")
+BYE = made(221, "2.0.0", "Bye")
+HELP = made(214, "2.0.0", "See RFC 5321; ask postmaster for anything else")
+CANNOT_VERIFY = made(252, "2.0.0", "Cannot verify, but will try to deliver")
+NO_EXPANSION = made(502, "5.5.1", "Lists are not expanded here")
+BEGIN_TLS = made(220, "2.0.0", "Begin TLS")
+LOGGED_IN = made(235, "2.7.0", "Authentication succeeded")
+
+HELLO_FIRST = made(503, "5.5.1", "Say EHLO first")
+MAIL_FIRST = made(503, "5.5.1", "Say MAIL first")
+RCPT_FIRST = made(503, "5.5.1", "Say RCPT first")
+NESTED_MAIL = made(503, "5.5.1", "A transaction is under way")
+CHUNKS_STARTED = made(503, "5.5.1", "Go on with BDAT, or say RSET")
+CHUNK_FAILED = made(503, "5.5.1", "A chunk was refused: say RSET")
+NO_RECIPIENTS = made(554, "5.5.1", "No valid recipients")
+TOO_MANY_RECIPIENTS = made(452, "4.5.3", "Too many recipients; send these later")
+TOO_LARGE = made(552, "5.3.4", "The message is larger than the limit")
+LOGIN_FIRST = made(530, "5.7.0", "Authentication required")
+NOT_YOUR_SENDER = made(553, "5.7.1", "That sender address is not yours")
+NO_AUTH = made(502, "5.5.1", "AUTH is not offered here")
+TLS_FIRST = made(538, "5.7.11", "Passwords only under TLS: say STARTTLS first")
+LOGGED_IN_ALREADY = made(503, "5.5.1", "Already authenticated")
+NO_MECHANISM = made(504, "5.5.4", "Unknown mechanism")
+AUTH_CANCELLED = made(501, "5.7.0", "Authentication cancelled")
+NO_TLS = made(502, "5.5.1", "TLS is not offered now")
+OUT_OF_STEP = made(554, "5.5.0", "You spoke before the answer; closing")
+BUG = made(421, "4.3.0", "Internal error; please try again later")
+TOO_MANY_ERRORS = made(421, "4.7.0", "Too many errors; closing")
+TOO_MUCH_JUNK = made(421, "4.7.0", "Too many commands without mail; closing")
+TIMEOUT = made(421, "4.4.2", "Timeout; closing")
+STOPPING = made(421, "4.3.2", "The server is stopping; please try again")

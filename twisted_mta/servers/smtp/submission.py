@@ -1,0 +1,71 @@
+"""What a submission server does for its users' messages (RFC 6409 6 and 8).
+
+It adds what a client left out, and holds the client to the addresses of its
+login. Nothing that the client wrote is removed or changed.
+"""
+
+from datetime import UTC, datetime
+
+from twisted_mta.errors import BadContent, NotPermitted
+from twisted_mta.interfaces import IDirectory
+from twisted_mta.mail import addresslist, date, header
+from twisted_mta.mail.account import Account
+from twisted_mta.mail.address import Address
+from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.ids import to_text
+
+# More authors than this do not write one message (and each is a question to
+# the directory).
+_AUTHORS = 20
+
+
+def missing(block: bytes, envelope: Envelope, login: Address, hostname: str) -> bytes:
+    """The fields that the message lacks (RFC 5322 3.6: Date and From must be,
+    Message-ID should).
+
+    @param block: the header block as it came.
+    """
+    present = {field.name for field in header.fields(block)}
+    added = []
+    if b"from" not in present:
+        added.append(f"From: <{login}>\r\n".encode())
+    if b"date" not in present:
+        moment = datetime.fromtimestamp(int(envelope.received_at), UTC)
+        added.append(b"Date: %b\r\n" % date.render(moment))
+    if b"message-id" not in present:
+        added.append(f"Message-ID: <{to_text(envelope.id)}@{hostname}>\r\n".encode())
+    return b"".join(added)
+
+
+async def check_authors(block: bytes, account: Account, directory: IDirectory) -> None:
+    """Every address of From must be one that the login may use.
+
+    @raise NotPermitted: one is not, or From cannot be understood.
+    @raise BadContent: there are several From fields: which one readers show is
+        anybody's guess.
+    """
+    # A From that is past what is read could be shown by another's reader.
+    if sum(1 for _ in header.fields(block)) == header.FIELDS_MAX:
+        raise BadContent("The header has too many fields")
+    fields = header.every(block, b"From")
+    if not fields:
+        return
+    if len(fields) > 1:
+        raise BadContent("The message has several From fields")
+    authors = _authors(fields[0])
+    if not 0 < len(authors) <= _AUTHORS:
+        raise NotPermitted("The From field names nobody you may write as")
+    for author in authors:
+        if not await directory.may_send_as(account, author):
+            raise NotPermitted("The From field names an address that is not yours")
+
+
+def _authors(value: bytes) -> set[Address]:
+    """@raise NotPermitted: it is not UTF-8 (RFC 6532)."""
+    try:
+        return {
+            Address(local.decode(), host.decode().lower())
+            for local, host in addresslist.addresses(value)
+        }
+    except UnicodeDecodeError:
+        raise NotPermitted("The From field is not UTF-8")

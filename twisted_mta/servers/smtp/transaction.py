@@ -1,0 +1,51 @@
+"""A mail transaction: what MAIL, RCPT, DATA and BDAT have built so far."""
+
+from twisted_mta.interfaces import IContentWriter
+from twisted_mta.mail.address import Address
+from twisted_mta.mail.route import Route
+from twisted_mta.wire.smtp.grammar import MailParameters
+
+
+class Transaction:
+    """From MAIL to the answer that accepts or refuses it (RFC 5321 3.3).
+
+    @ivar sender: C{None} for the null sender.
+    @ivar recipients: each once, in order.
+    @ivar routes: of all recipients.
+    @ivar content: once the first octets are expected.
+    @ivar failed: a chunk was refused; only RSET helps (RFC 3030 2).
+    """
+
+    __slots__ = (
+        "_keys",
+        "content",
+        "failed",
+        "parameters",
+        "recipients",
+        "routes",
+        "sender",
+    )
+
+    def __init__(self, sender: Address | None, parameters: MailParameters) -> None:
+        self.sender = sender
+        self.parameters = parameters
+        self.recipients: list[Address] = []
+        self.routes: list[Route] = []
+        self.content: IContentWriter | None = None
+        self.failed = False
+        self._keys: set[str] = set()
+
+    def knows(self, recipient: Address) -> bool:
+        """Whether this recipient was given before."""
+        return recipient.key in self._keys
+
+    def add(self, recipient: Address, routes: tuple[Route, ...]) -> None:
+        """Take a recipient on."""
+        self._keys.add(recipient.key)
+        self.recipients.append(recipient)
+        self.routes += routes
+
+    def abort(self) -> None:
+        """Forget the content, unless it was accepted."""
+        if self.content is not None:
+            self.content.abort()
