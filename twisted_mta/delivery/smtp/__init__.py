@@ -1,0 +1,1 @@
+"""Relay: the agent that speaks SMTP to other servers (RFC 5321)."""

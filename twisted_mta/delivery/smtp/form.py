@@ -1,0 +1,93 @@
+"""The form in which a message's envelope can be put to a server, by what the
+server offers: SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from twisted_mta.delivery.smtp.exchanger import ascii_domain
+from twisted_mta.delivery.smtp.outcome import failed
+from twisted_mta.delivery.smtp.work import Work
+from twisted_mta.mail.address import Address
+from twisted_mta.wire.smtp import client
+
+# How much of a message is searched for the end of its header; headers beyond
+# count as ASCII. Postfix's header_size_limit is 100 KB.
+_HEADER_OCTETS = 128 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Commands ready to be sent.
+
+    @ivar mail: the MAIL command.
+    @ivar rcpt: a RCPT command for each recipient that the server can be asked
+        for.
+    """
+
+    mail: bytes
+    rcpt: dict[Address, bytes]
+
+
+async def fit(
+    work: Work, batch: Sequence[Address], offers: client.Capabilities, remote: str
+) -> Form | None:
+    """Put the envelope for these recipients; settle those for whom the server
+    lacks what it takes.
+
+    @return: C{None} if none is left.
+    @raise MailError: the content cannot be read.
+    """
+    job = work.job
+    if offers.size is not None and job.size > offers.size:
+        text = f"The message has {job.size} octets, the server takes {offers.size}"
+        work.settle(batch, failed("5.3.4", text, remote))
+        return None
+    utf8_header = job.envelope.smtputf8 and await _header_is_eight_bit(work)
+    utf8 = "SMTPUTF8" in offers and (
+        utf8_header or not all(_plain(a) for a in (job.envelope.sender, *batch))
+    )
+    try:
+        mail = client.mail(
+            _spelt(job.envelope.sender, utf8),
+            job.size if "SIZE" in offers else None,
+            job.eight_bit and "8BITMIME" in offers,
+            utf8,
+        )
+        if utf8_header and not utf8:
+            raise ValueError
+    except ValueError:
+        work.settle(batch, failed("5.6.7", "The server does not do SMTPUTF8", remote))
+        return None
+    rcpt: dict[Address, bytes] = {}
+    for recipient in batch:
+        try:
+            rcpt[recipient] = client.rcpt(_spelt(recipient, utf8) or recipient)
+        except ValueError:
+            text = "The address cannot be given to a server without SMTPUTF8"
+            work.settle([recipient], failed("5.6.7", text, remote))
+    return Form(mail, rcpt) if rcpt else None
+
+
+def _plain(address: Address | None) -> bool:
+    """Whether it needs no SMTPUTF8: a domain has its A-labels."""
+    return address is None or address.local.isascii()
+
+
+def _spelt(address: Address | None, utf8: bool) -> Address | None:
+    """The address as it goes out.
+
+    @raise ValueError: there is no way to write it.
+    """
+    if address is None or address.ascii or utf8:
+        return address
+    if not address.local.isascii():
+        raise ValueError(f"needs SMTPUTF8: {address}")
+    return Address(address.local, ascii_domain(address.domain))
+
+
+async def _header_is_eight_bit(work: Work) -> bool:
+    if not work.job.prefix.isascii():
+        return True
+    begin = await work.content.read(0, _HEADER_OCTETS)
+    return not begin.partition(b"\r\n\r\n")[0].isascii()

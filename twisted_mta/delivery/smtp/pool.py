@@ -1,0 +1,58 @@
+"""Connections that wait a moment for the next message to the same next hop.
+
+Bounded in number and time. One that the server closed meanwhile is found out
+when it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted_mta.delivery.smtp.session import Session
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+class Pool:
+    """Idle sessions by next hop."""
+
+    def __init__(self, clock: IReactorTime, idle_s: float, most: int) -> None:
+        """
+        @param most: how many are kept in all.
+        """
+        self._clock = clock
+        self._idle_s = idle_s
+        self._most = most
+        self._idle: list[tuple[str, Session, IDelayedCall]] = []
+
+    def take(self, next_hop: str) -> Session | None:
+        """An idle session, the one used last; the caller's from now on."""
+        for item in reversed(self._idle):
+            if item[0] == next_hop:
+                self._idle.remove(item)
+                item[2].cancel()
+                if item[1].reusable:
+                    return item[1]
+                item[1].leave()
+        return None
+
+    def put(self, next_hop: str, session: Session) -> None:
+        """Keep a session, or end it."""
+        if not session.reusable or len(self._idle) >= self._most:
+            session.leave()
+            return
+        expiry = self._clock.callLater(self._idle_s, self._expire, session)
+        self._idle.append((next_hop, session, expiry))
+
+    def close(self) -> None:
+        """End all, now and from now on."""
+        self._most = 0
+        for _, session, expiry in self._idle:
+            expiry.cancel()
+            session.leave()
+        self._idle.clear()
+
+    def _expire(self, session: Session) -> None:
+        self._idle = [item for item in self._idle if item[1] is not session]
+        session.leave()

@@ -1,0 +1,123 @@
+"""Connections that we open: a Stream whose session is its caller's coroutine.
+
+A listener's Stream runs a session and closes when it ends. Here the caller has
+a coroutine already (the delivery of a message), which opens, uses and perhaps
+keeps several connections; so the Stream is lent to it until it calls C{close}
+or C{abort}. Which host, and what is said, is the caller's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IReactorTCP
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.python.failure import Failure
+
+from twisted_mta.net.stream import Stream
+from twisted_mta.wire.engine import IEngine
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+
+class Connection(Stream):
+    """A Stream in its caller's hands."""
+
+    def __init__(
+        self, reactor: IReactorTime, engine: IEngine, name: str, tls: object | None
+    ) -> None:
+        """
+        @param tls: the client's TLS context, if the connection begins with it.
+        """
+        super().__init__(reactor, engine, lambda _: self._lend(), name, tls)
+        self._lent: Deferred[None] = Deferred()
+        self._given_back: Deferred[None] | None = Deferred()
+
+    @property
+    def alive(self) -> bool:
+        """Nothing is known of its end."""
+        return self._closed is None and self._given_back is not None
+
+    @property
+    def reason(self) -> str:
+        """Why it ended; empty while it stands."""
+        return self._closed.reason if self._closed is not None else ""
+
+    async def lent(self) -> None:
+        """Wait until the connection stands, its TLS included.
+
+        @raise ConnectError: TLS failed.
+        """
+        await self._lent
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+        given_back, self._given_back = self._given_back, None
+        if given_back is not None:
+            given_back.callback(None)  # the session ends, which closes
+        else:
+            super().close()
+
+    def abort(self) -> None:
+        """Close at once; what was written may be lost."""
+        super().abort()
+        self.close()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        if not self._lent.called:
+            error = ConnectError(string=self.reason)  # type: ignore[no-untyped-call]
+            self._lent.errback(error)
+
+    async def _lend(self) -> None:
+        if self._given_back is not None:
+            if not self._lent.called:
+                self._lent.callback(None)
+            await self._given_back
+
+
+async def connect(
+    reactor: IReactorTime,
+    address: tuple[str, int],
+    engine: IEngine,
+    name: str,
+    *,
+    timeout_s: float,
+    tls: object | None = None,
+    source: str | None = None,
+) -> Connection:
+    """Connect.
+
+    @param address: an IP address and a port.
+    @param engine: the client's engine that the connection drives.
+    @param name: what logs call the connection.
+    @param timeout_s: for TCP to connect, and again for TLS to begin.
+    @param tls: the client's TLS context for implicit TLS.
+    @param source: our address to connect from; any if C{None}.
+    @return: a connection that is the caller's to close, C{close} or C{abort}.
+    @raise ConnectError: it could not, in that time.
+    """
+    kind = TCP6ClientEndpoint if ":" in address[0] else TCP4ClientEndpoint
+    connection = Connection(reactor, engine, name, tls)
+    connection.limit(timeout_s)
+    endpoint = kind(
+        cast(IReactorTCP, reactor),
+        *address,
+        timeout=timeout_s,
+        bindAddress=None if source is None else (source, 0),
+    )
+    try:
+        await endpoint.connect(Factory.forProtocol(lambda: connection))
+    except OSError as error:  # a source that is not ours, a family not there
+        text = error.strerror or str(error)
+        raise ConnectError(string=text)  # type: ignore[no-untyped-call]
+    try:
+        await connection.lent()
+    except CancelledError:
+        connection.abort()
+        raise
+    return connection
