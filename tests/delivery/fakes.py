@@ -196,6 +196,8 @@ class Ledger:
         return query(Transaction(self._connection))
 
     async def lookup(self, query: Callable[[ITransaction], T]) -> T:
+        if self.down:
+            raise LedgerUnavailable()
         return query(Transaction(self._connection))
 
     def content(self) -> IContentWriter:

@@ -179,7 +179,9 @@ class Queue(Backlog):
             )
             return next((float(due) for (due,) in rows), None)
 
-        return await self._ledger.read(query)
+        if busy:  # it may have to pass over many rows
+            return await self._ledger.read(query)
+        return await self._ledger.lookup(query)
 
     # --- and out ---
 
