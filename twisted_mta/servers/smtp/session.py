@@ -237,6 +237,7 @@ class SmtpSession:
         if command.early:
             return self._leave(reply.OUT_OF_STEP)
         self._reset()
+        again = bool(self._origin.helo)
         self._extended = command.extended
         self._origin = replace(
             self._origin, helo=command.name, protocol=self._protocol()
@@ -248,7 +249,8 @@ class SmtpSession:
         lines = [self._settings.hostname]
         if command.extended:
             lines += self._capabilities()
-        return self._junk_or(render(Reply(250, "", tuple(lines))))
+        answer = render(Reply(250, "", tuple(lines)))
+        return self._junk_or(answer) if again else answer
 
     def _protocol(self) -> str:
         """RFC 3848; with SMTPUTF8 RFC 6531 4.3 says UTF8SMTP instead."""
