@@ -211,12 +211,16 @@ class RunTests(RunnerCase):
 
     def test_agent_without_outcomes(self) -> None:
         """An agent that answers nonsense is a broken one."""
-        self.agent.script = lambda job: 7  # type: ignore[assignment,return-value]
-        self.runner()
-        self.send(CAROL)
-        (waiting,) = self.now(self.queue.waiting())
-        self.assertEqual(waiting.attempts, 1)
-        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+        for count, nonsense in enumerate((7, None, {CAROL: None}, {CAROL: "250"}), 1):
+            self.agent.script = lambda job, answer=nonsense: answer  # type: ignore[misc]
+            if count == 1:
+                self.runner()
+                self.send(CAROL)
+            else:
+                self.now(self.queue.flush())
+            (waiting,) = self.now(self.queue.waiting())
+            self.assertEqual(waiting.attempts, count)
+            self.assertEqual(len(self.flushLoggedErrors(TypeError, AttributeError)), 1)
 
     def test_no_hint(self) -> None:
         """Rows of which no hint came are found all the same."""

@@ -129,7 +129,7 @@ class Queue(Backlog):
         now = self._clock.seconds()
         passed_over, values = _other_than(busy)
 
-        def unit(transaction: ITransaction) -> list[Job]:
+        def unit(transaction: ITransaction) -> list[tuple[Any, ...]]:
             rows = list(
                 transaction.execute(
                     "SELECT h.id, q.envelope, q.content_id, q.prefix, q.size,"
@@ -144,9 +144,12 @@ class Queue(Backlog):
                 "UPDATE hop SET lease = ?, due = ? WHERE id = ?",
                 [(self._owner, now + LEASE_S, row[0]) for row in rows],
             )
-            return [_job(row, _recipients(transaction, row[0])) for row in rows]
+            return [(*row, _recipients(transaction, row[0])) for row in rows]
 
-        return await self._ledger.write(unit)
+        rows = await self._ledger.write(unit)
+        # A message for a thousand domains is a thousand rows, but one envelope.
+        envelopes = {text: read_envelope(text) for text in {row[1] for row in rows}}
+        return [_job(row, envelopes[row[1]]) for row in rows]
 
     async def renew(self, jobs: Collection[Job]) -> None:
         """See L{IQueue.renew}."""
@@ -360,36 +363,25 @@ def _lease(
     )
 
 
-def _recipients(transaction: ITransaction, hop: int) -> tuple[Address, ...]:
+def _recipients(transaction: ITransaction, hop: int) -> list[str]:
     rows = transaction.execute(
         "SELECT address FROM recipient WHERE hop_id = ? ORDER BY address", (hop,)
     )
-    return tuple(read_address(address) for (address,) in rows)
+    return [address for (address,) in rows]
 
 
-def _job(row: tuple[Any, ...], recipients: tuple[Address, ...]) -> Job:
-    (
-        id,
-        envelope,
-        content,
-        prefix,
-        size,
-        eight_bit,
-        agent,
-        next_hop,
-        attempts,
-        warned,
-    ) = row
+def _job(row: tuple[Any, ...], envelope: Envelope) -> Job:
+    id, _, content, prefix, size, eight_bit, agent, next_hop, attempts, warned, to = row
     return Job(
         id=id,
-        envelope=read_envelope(envelope),
+        envelope=envelope,
         content=content,
         prefix=prefix,
         size=size,
         eight_bit=bool(eight_bit),
         agent=agent,
         next_hop=next_hop,
-        recipients=recipients,
+        recipients=tuple(map(read_address, to)),
         attempts=attempts,
         warned=bool(warned),
     )

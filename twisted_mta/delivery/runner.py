@@ -264,7 +264,7 @@ class Runner:
             )
         content = self._ledger.stored(job.content, job.size - len(job.prefix))
         try:
-            return dict(await agent.deliver(job, content))
+            return _checked(await agent.deliver(job, content))
         except CancelledError:
             raise
         except MailError as error:
@@ -331,3 +331,13 @@ class Runner:
 def _all(job: Job, status: str, diagnostic: str) -> dict[Address, Outcome]:
     outcome = Outcome(Result.DEFERRED, status, diagnostic)
     return dict.fromkeys(job.recipients, outcome)
+
+
+def _checked(outcomes: Mapping[Address, Outcome]) -> Mapping[Address, Outcome]:
+    """What an agent answered, if it is an answer.
+
+    @raise TypeError: it is none.
+    """
+    if not all(isinstance(outcome, Outcome) for outcome in outcomes.values()):
+        raise TypeError(f"not outcomes: {outcomes!r}")
+    return outcomes
