@@ -5,7 +5,7 @@ search for a string is C{fold(string) in text}. Nothing raises, and no more than
 L{TEXT_MAX} octets of bodies are decoded for a message.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from twisted_mta.mail import charset, content, header, parameter, rfc2047, transfer
 from twisted_mta.mail.structure import Kind, Part, Structure
@@ -56,15 +56,13 @@ def _leaves(root: Part) -> Iterator[Part]:
         waiting += reversed(part.children)
 
 
-def read_texts(
-    structure: Structure, read: Callable[[int, int], bytes]
-) -> Iterator[str]:
+def pull_texts(structure: Structure) -> Generator[tuple[int, int] | str, bytes, None]:
     """The texts of a message's body, each decoded and folded: every text part,
-    and the header of every message within.
+    and the header of every message within. For octets that come from afar.
 
     @param structure: the message's, or what is left of it in a packed one.
-    @param read: gives the message's octets from one offset to another. It is
-        called for what is needed only, so that a large attachment is not read.
+    @return: yields two offsets, to be sent the octets between them, or a text.
+        Only what is needed is asked for, so a large attachment is not read.
     """
     room = TEXT_MAX
     for part in _leaves(structure.root):
@@ -73,19 +71,39 @@ def read_texts(
         if part.kind is Kind.MESSAGE:
             message = part.children[0]
             start, end = message.header_start, message.body_start
-            octets = read(start, min(end, start + room))
+            octets = yield start, min(end, start + room)
             room -= len(octets)
             yield block_text(octets)
             continue
         start = max(part.header_start, part.body_start - header.BLOCK_MAX)
-        described = content.parse(read(start, part.body_start))
+        described = content.parse((yield start, part.body_start))
         if described.type not in _SEARCHED:
             continue
-        octets = read(part.body_start, min(part.end, part.body_start + room))
+        octets = yield part.body_start, min(part.end, part.body_start + room)
         room -= len(octets)
         label = parameter.octets(described.parameters, b"charset")
         decoded = transfer.decode(octets, described.encoding)
         yield fold(charset.decode(decoded, label))
+
+
+def read_texts(
+    structure: Structure, read: Callable[[int, int], bytes]
+) -> Iterator[str]:
+    """L{pull_texts} of octets that are at hand.
+
+    @param read: gives the message's octets from one offset to another.
+    """
+    texts = pull_texts(structure)
+    step = next(texts, None)
+    while step is not None:
+        if isinstance(step, str):
+            yield step
+            step = next(texts, None)
+        else:
+            try:
+                step = texts.send(read(*step))
+            except StopIteration:
+                return
 
 
 # A multipart that is a leaf is one that could not be taken apart: it is shown
