@@ -22,7 +22,6 @@ from tests.delivery.fakes import (
     HOST,
     MESSAGE,
     Directory,
-    Store,
 )
 from twisted_mta.config import schema
 from twisted_mta.delivery.acceptance import OwnMail
@@ -32,13 +31,14 @@ from twisted_mta.delivery.queue import Queue
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.router import Router
 from twisted_mta.delivery.runner import Runner
-from twisted_mta.interfaces import IContent, IDeliveryAgent
+from twisted_mta.interfaces import IContent, IDeliveryAgent, ITransaction
 from twisted_mta.ledger.ledger import Ledger
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.ids import new_id, to_text
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome, Route
+from twisted_mta.store.native import NativeStore
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Process:
 
     def __init__(self, name: str, directory: Path) -> None:
         self.ledger = Ledger(CLOCK, directory)
-        self.store = Store(self.ledger)  # type: ignore[arg-type]
+        self.store = NativeStore(self.ledger)
         self.router = Router(
             Directory([str(ALICE), str(BOB)]), {"example.test": schema.Domain()}
         )
@@ -58,6 +58,20 @@ class Process:
         schedule = Schedule(schema.Queue(), lambda: 0.0)
         self.queue = Queue(CLOCK, self.ledger, name, schedule, own, HOST)
         self.intake = Intake(self.ledger, self.store, self.queue, own)
+
+    async def populate(self) -> None:
+        """Make the accounts that the directory tells of."""
+
+        def unit(transaction: ITransaction) -> None:
+            for id, address in enumerate((ALICE, BOB), 1):
+                transaction.execute(
+                    "INSERT INTO account (id, address, address_key, password,"
+                    " created_at, modseq) VALUES (?, ?, ?, '', 0, 0)",
+                    (id, str(address), address.key),
+                )
+                self.store.provision(transaction, id)
+
+        await self.ledger.write(unit)
 
     async def send(self, *recipients: Address, octets: bytes = MESSAGE) -> str:
         envelope = Envelope(new_id(), ALICE, recipients, CLOCK.seconds())
@@ -142,6 +156,7 @@ class LedgerTests(TestCase):
 
     async def open(self) -> None:
         self.one = await self.process("one")
+        await self.one.populate()
 
     async def process(self, name: str) -> Process:
         process = Process(name, self.directory)
@@ -186,6 +201,7 @@ class LedgerTests(TestCase):
         self.assertEqual(await self.one.count("email"), 50)
         await self.one.ledger.collect()
         self.assertEqual(await self.one.count("content"), 50)
+        self.assertEqual(await self.one.ledger.problems(), [])
 
     @asynchronous
     async def test_two_processes(self) -> None:

@@ -23,7 +23,7 @@ from tests.delivery.fakes import (
 from twisted_mta.config import schema
 from twisted_mta.delivery.backlog import Backlog
 from twisted_mta.delivery.queue import LEASE_S
-from twisted_mta.errors import LedgerUnavailable, NoSuchQueueId, Temporary
+from twisted_mta.errors import LedgerUnavailable, NoSuchQueueId, OverQuota, Temporary
 from twisted_mta.interfaces import IQueue, IRouter
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.ids import to_text
@@ -205,6 +205,22 @@ class SettleTests(QueueCase):
         self.settle(FAILED)
         self.empty()
         self.assertEqual(self.ledger.count("email"), 0)
+
+    def test_sender_full(self) -> None:
+        """A sender whose mailbox does not take the bounce is not told; the
+        queue is emptied all the same."""
+
+        def full(transaction: object, account: int, email: object) -> None:
+            raise OverQuota()
+
+        self.now(self.office.send(ALICE, CAROL, DAVE))
+        self.store.deliver = full  # type: ignore[method-assign,assignment]
+        job = self.claim()
+        self.now(self.queue.settle(job, {CAROL: FAILED, DAVE: DEFERRED}))
+        self.assertEqual(self.ledger.count("email"), 0)
+        self.clock.advance(300)
+        self.assertEqual(self.claim().recipients, (DAVE,))
+        self.assertEqual(self.ledger.open_writers, 0)
 
     def test_each_its_own(self) -> None:
         """Each recipient has its own outcome; whoever the agent forgot is tried

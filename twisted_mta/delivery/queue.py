@@ -30,7 +30,7 @@ from twisted_mta.delivery.bounce import HEADER_MOST, Report, compose, unwanted
 from twisted_mta.delivery.record import read_address, read_envelope, write_envelope
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.settlement import Settlement, Told, judge
-from twisted_mta.errors import NoSuchMessage, Temporary
+from twisted_mta.errors import MailError, NoSuchMessage, Permanent, Temporary
 from twisted_mta.interfaces import ILedger, IQueue, ITransaction
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Envelope
@@ -197,40 +197,63 @@ class Queue(Backlog):
                 await self._notify(job, settlement, notices)
             except Temporary as error:
                 # The sender cannot be told now, so nobody leaves undelivered.
-                self._log.warn(
-                    "{id}: the sender cannot be told yet: {why}",
-                    id=to_text(job.envelope.id),
-                    why=error.text,
-                )
-                for notice in notices:
-                    notice.close()
-                notices.clear()
-                settlement = settlement.postponed()
-
-            def unit(transaction: ITransaction) -> bool:
-                ours = self._record(transaction, job, settlement)
-                if ours:
-                    for notice in notices:
-                        notice(transaction)
-                return ours
-
-            ours = await self._ledger.write(unit)
+                self._log_untold(job, error)
+                settlement, told = settlement.postponed(), []
+            else:
+                told = notices
+            try:
+                ours = await self._commit(job, settlement, told)
+            except Permanent as error:
+                if not told:
+                    raise
+                # The sender's mailbox does not take it (any more), and would
+                # not later: the rest must be recorded all the same.
+                self._log_untold(job, error)
+                told = []
+                ours = await self._commit(job, settlement, told)
         finally:
             for notice in notices:
                 notice.close()
         if ours:
-            for notice in notices:
-                self._log.info(
-                    "{id}: sender notified, notification={notice}",
-                    id=to_text(job.envelope.id),
-                    notice=notice.id,
-                )
-                notice.log(self._log)
+            self._log_told(job, told)
         else:
             self._log.warn(
                 "{id}: the row was taken or removed while it was tried",
                 id=to_text(job.envelope.id),
             )
+
+    async def _commit(
+        self, job: Job, settlement: Settlement, notices: Sequence[Acceptance]
+    ) -> bool:
+        """Record a settlement and accept its notices, as one.
+
+        @return: whether the lease was still ours; if not, there were no notices.
+        """
+
+        def unit(transaction: ITransaction) -> bool:
+            ours = self._record(transaction, job, settlement)
+            if ours:
+                for notice in notices:
+                    notice(transaction)
+            return ours
+
+        return await self._ledger.write(unit)
+
+    def _log_untold(self, job: Job, error: MailError) -> None:
+        self._log.warn(
+            "{id}: the sender cannot be told: {why}",
+            id=to_text(job.envelope.id),
+            why=error.text,
+        )
+
+    def _log_told(self, job: Job, notices: Sequence[Acceptance]) -> None:
+        for notice in notices:
+            self._log.info(
+                "{id}: sender notified, notification={notice}",
+                id=to_text(job.envelope.id),
+                notice=notice.id,
+            )
+            notice.log(self._log)
 
     def _record(
         self, transaction: ITransaction, job: Job, settlement: Settlement
