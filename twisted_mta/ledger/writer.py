@@ -13,6 +13,7 @@ Measured, 2 KB messages into mailboxes, 20 at a time: see C{docs/design.rst}.
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -35,6 +36,13 @@ Unit = Callable[[Transaction], T]
 # Units of one commit: enough that the fsync is shared by all that wait, few
 # enough that nobody waits long for the others.
 _GROUP_MOST = 256
+
+# The writer's thread gives up the interpreter at each statement and asks for it
+# again. While the reactor's thread computes without pause (a search through
+# large messages), it is given back after this. Measured beside such a reactor:
+# 150 messages a second with Python's default of 5 ms, 240 with 1 ms, 2,650 with
+# 0.5 ms; in an ordinary load all are alike, and below 0.1 ms is dearer.
+_SWITCH_S = 0.0005
 
 # How often the thread looks whether another process wrote.
 _LOOK_S = 1.0
@@ -95,6 +103,8 @@ class Writer:
 
     def start(self) -> None:
         """Start the thread."""
+        if sys.getswitchinterval() > _SWITCH_S:
+            sys.setswitchinterval(_SWITCH_S)
         # A daemon: should the process end without close(), what nobody was told
         # of must not keep it alive.
         self._thread.daemon = True
