@@ -323,8 +323,7 @@ class Stream(Protocol):
             drained.callback(None)
 
     def stopProducing(self) -> None:
-        self._producing = False
-        self.resumeProducing()
+        pass  # connectionLost follows at once, and ends every wait
 
     # --- within ---
 
