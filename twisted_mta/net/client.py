@@ -72,6 +72,7 @@ class Connection(Stream):
         if not self._lent.called:
             error = ConnectError(string=self.reason)  # type: ignore[no-untyped-call]
             self._lent.errback(error)
+        self.close()
 
     async def _lend(self) -> None:
         if self._given_back is not None:
