@@ -133,6 +133,11 @@ class IntakeTests(TestCase):
         self.ledger = office.ledger
         self.assertEqual(self.counts(), [0, 0, 0, 0, 0])
 
+    def test_no_route(self) -> None:
+        """What is for nobody is not taken."""
+        self.fails(NoSuchAccount, self.office.send(ALICE))
+        self.assertEqual(self.counts(), [0, 0, 0, 0, 0])
+
     def test_hint(self) -> None:
         """The runner hears of a row, once it is committed, and of nothing else."""
         heard: list[int] = []

@@ -28,7 +28,7 @@ from twisted_mta.interfaces import IQueue, IRouter
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
-from twisted_mta.mail.route import Resolved
+from twisted_mta.mail.route import Outcome, Resolved, Result
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -429,6 +429,18 @@ class BacklogTests(QueueCase):
         self.assertEqual(carol.due, self.start + 310)
         self.assertEqual(carol.attempts, 1)
         self.assertEqual(carol.diagnostic, "450 4.2.0 Later")
+
+    def test_h42_shown(self) -> None:
+        """What strangers said cannot write to an operator's terminal."""
+        bad = "450 no\r\n\x1b[2J\0gone"
+        envelope = self.now(self.office.send(Address(bad, "x.test"), Address(bad, "y")))
+        *_, job = self.now(self.queue.claim(9))
+        outcome = Outcome(Result.DEFERRED, "4.0.0", bad, bad, True)
+        self.now(self.queue.settle(job, always(outcome)(job)))
+        (waiting,) = self.now(self.backlog.waiting(to_text(envelope.id)))
+        shown = waiting.sender + waiting.recipient + waiting.diagnostic
+        self.assertNotRegex(shown, "[\x00-\x1f]")
+        self.assertEqual(waiting.diagnostic, "450 no [2J gone")
 
     def test_lease_that_ended(self) -> None:
         """What a killed process had is shown as waiting once its lease ended."""

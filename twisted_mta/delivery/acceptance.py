@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from twisted.logger import Logger
 
 from twisted_mta.delivery.text import one_line
-from twisted_mta.errors import Permanent
+from twisted_mta.errors import NoSuchAccount, Permanent
 from twisted_mta.interfaces import (
     IContentWriter,
     ILedger,
@@ -74,6 +74,8 @@ class Acceptance:
                 self._boxes.setdefault(route.account, route.recipient)
             else:
                 hops[route] = None
+        if not routes:  # the content would be nobody's
+            raise NoSuchAccount()
         self._hops = tuple(hops)
         self._own_prefix = return_path(envelope.sender) + prefix
         self._summary: Summary | None = None

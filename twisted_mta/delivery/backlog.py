@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from twisted.internet.interfaces import IReactorTime
 
+from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import NoSuchQueueId
 from twisted_mta.interfaces import ILedger, ITransaction
 from twisted_mta.mail.ids import from_text, to_text
@@ -187,8 +188,8 @@ def _waiting(
     active = lease and due > now
     return Waiting(
         id=to_text(id),
-        sender=sender or "",
-        recipient=recipient,
+        sender=one_line(sender or ""),
+        recipient=one_line(recipient),
         size=size,
         queued_at=queued_at,
         state="active" if active else "held" if held else "waiting",

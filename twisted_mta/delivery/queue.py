@@ -26,11 +26,12 @@ from zope.interface import implementer
 
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
 from twisted_mta.delivery.backlog import TOPIC, Backlog, forget
-from twisted_mta.delivery.bounce import HEADER_MOST, Report, compose, unwanted
+from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.record import read_address, read_envelope, write_envelope
 from twisted_mta.delivery.retry import Schedule
-from twisted_mta.delivery.settlement import Settlement, Told, judge
-from twisted_mta.errors import MailError, NoSuchMessage, Permanent, Temporary
+from twisted_mta.delivery.settlement import Settlement, judge
+from twisted_mta.delivery.text import one_line
+from twisted_mta.errors import MailError, Permanent, Temporary
 from twisted_mta.interfaces import ILedger, IQueue, ITransaction
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Envelope
@@ -68,8 +69,7 @@ class Queue(Backlog):
         super().__init__(clock, ledger)
         self._owner = owner
         self._schedule = schedule
-        self._own = own
-        self._hostname = hostname
+        self._notices = Notices(clock, ledger, own, hostname)
 
     # --- in ---
 
@@ -194,7 +194,7 @@ class Queue(Backlog):
         notices: list[Acceptance] = []
         try:
             try:
-                await self._notify(job, settlement, notices)
+                await self._notices.prepare(self, job, settlement, notices)
             except Temporary as error:
                 # The sender cannot be told now, so nobody leaves undelivered.
                 self._log_untold(job, error)
@@ -296,8 +296,8 @@ class Queue(Backlog):
             [
                 (
                     outcome.status,
-                    outcome.diagnostic,
-                    outcome.remote,
+                    one_line(outcome.diagnostic),
+                    one_line(outcome.remote),
                     int(outcome.replied),
                     job.id,
                     str(recipient),
@@ -314,60 +314,6 @@ class Queue(Backlog):
                 job.id,
             ),
         )
-
-    # --- what the sender is told ---
-
-    async def _notify(
-        self, job: Job, settlement: Settlement, notices: list[Acceptance]
-    ) -> None:
-        """Make ready what the sender is to be told.
-
-        @raise Temporary: where it goes, or what the message was, cannot be
-            said now.
-        """
-        if not (settlement.failed or settlement.warn):
-            return
-        id = to_text(job.envelope.id)
-        if job.envelope.sender is None:
-            if settlement.failed:
-                self._log.info("{id}: status=dropped (no sender to tell)", id=id)
-            return
-        header = await self._header(job)
-        if settlement.failed:
-            await self._tell(job, header, settlement.failed, None, notices)
-        if settlement.warn and not unwanted(header):
-            until = settlement.give_up_at
-            await self._tell(job, header, settlement.deferred, until, notices)
-
-    async def _tell(
-        self,
-        job: Job,
-        header: bytes,
-        recipients: Told,
-        retry_until: float | None,
-        notices: list[Acceptance],
-    ) -> None:
-        report = Report(
-            hostname=self._hostname,
-            envelope=job.envelope,
-            header=header,
-            recipients=recipients,
-            now=self._clock.seconds(),
-            retry_until=retry_until,
-        )
-        envelope, octets = compose(report)
-        notice = await self._own.prepare(self, envelope, octets)
-        if notice is not None:
-            notices.append(notice)
-
-    async def _header(self, job: Job) -> bytes:
-        """The start of the message, with all of a header of usual length."""
-        content = self._ledger.stored(job.content, job.size - len(job.prefix))
-        try:
-            return job.prefix + await content.read(0, HEADER_MOST)
-        except NoSuchMessage:
-            # Removed from the queue meanwhile; then this is told to nobody.
-            return job.prefix
 
 
 def _other_than(busy: Collection[Hop]) -> tuple[str, list[str]]:
