@@ -21,7 +21,8 @@ from twisted_mta.net.stream import Stream
 from twisted_mta.net.tls import ServerTls
 from twisted_mta.office import Office
 from twisted_mta.policy.chain import Chain
-from twisted_mta.servers.imap.session import ImapSession, ImapSettings
+from twisted_mta.servers.imap.client import ImapSettings
+from twisted_mta.servers.imap.session import ImapSession
 from twisted_mta.servers.pop3 import Pop3Session, Pop3Settings
 from twisted_mta.servers.smtp.session import SmtpSession
 from twisted_mta.servers.smtp.settings import SmtpSettings
@@ -115,13 +116,18 @@ class Desk:
             plaintext_login=listener.plaintext_login,
             idle_s=imap.idle,
             login_idle_s=imap.login_idle,
-            append_size=imap.append_size,
+            append_octets=imap.append_size,
         )
         bounds = ImapLimits(after=replace(FRIEND, bad=imap.bad_commands))
 
         def session(stream: Stream) -> Coroutine[Any, Any, None]:
             return ImapSession(
-                stream, settings, self._authenticator, self._office.store, tls
+                self._reactor,
+                stream,
+                settings,
+                self._authenticator,
+                self._office.store,
+                tls,
             ).run()
 
         return Spoken(

@@ -225,7 +225,8 @@ def _log_to_terminal() -> None:
 
     observer = FileLogObserver(sys.stderr, line)
     wanted = LogLevelFilterPredicate(LogLevel.info)
-    wanted.setLogLevelForNamespace("twisted", LogLevel.warn)
+    for namespace in ("twisted", "log_legacy"):
+        wanted.setLogLevelForNamespace(namespace, LogLevel.warn)
     globalLogBeginner.beginLoggingTo(
         [FilteringLogObserver(observer, [wanted])], redirectStandardIO=False
     )
@@ -269,7 +270,7 @@ async def _welcome(server: Mta, address: str) -> None:
     envelope_id = ids.new_id()
     message["Message-ID"] = f"<{ids.to_text(envelope_id)}@{HOSTNAME}>"
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(_WELCOME)
+    message.set_content(_WELCOME, cte="7bit")
     envelope = Envelope(
         id=envelope_id,
         sender=None,
