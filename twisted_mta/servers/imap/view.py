@@ -1,0 +1,276 @@
+"""What one client knows of its mailbox: sequence numbers, flags, \\Recent.
+
+Changes of the mailbox enter by L{View.apply} at any time; the client learns of
+them by L{View.tell}, and only then may numbers move. Between the two, messages
+that are gone keep their numbers (RFC 3501 5.5, 7.4.1; RFC 2180 4). It knows
+neither a store nor a connection, and trusts that UIDs of new messages grow.
+
+A message costs 16 octets: 4 for the UID, 4 for the size, 8 for a reference to
+its flags, which messages share.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+
+from twisted_mta.mail.flag import DELETED, RECENT, SEEN, SYSTEM
+from twisted_mta.mail.placement import Changes
+from twisted_mta.mail.uidset import LARGEST, UidSet
+from twisted_mta.wire.imap import replies
+
+_RECENT = frozenset({RECENT})
+
+
+class OutOfRange(ValueError):
+    """A sequence number that no message has."""
+
+
+class View:
+    """One client's view of one mailbox.
+
+    Messages are named by position here: the sequence number less one.
+
+    @ivar uids: ascending.
+    @ivar sizes: octets of the same messages, as RFC822.SIZE can tell them.
+    @ivar flags: of the same messages, \\Recent not among them.
+    @ivar modseq: what L{IMailbox.changes} is to be asked next.
+    """
+
+    __slots__ = (
+        "_gone",
+        "_keywords",
+        "_new_keywords",
+        "_recent",
+        "_told",
+        "_untold",
+        "flags",
+        "modseq",
+        "sizes",
+        "uidnext",
+        "uids",
+    )
+
+    def __init__(self) -> None:
+        self.uids = array("I")
+        self.sizes = array("I")
+        self.flags: list[frozenset[str]] = []
+        self.modseq = 0
+        self.uidnext = 1
+        self._recent = UidSet()
+        self._keywords: frozenset[str] = frozenset()
+        self._new_keywords = False
+        self._told = 0  # how many messages the client knows of
+        self._untold: set[int] = set()  # UIDs whose flags it does not know
+        self._gone: set[int] = set()  # UIDs of which it must learn that they went
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    # --- what happens in the mailbox ---
+
+    def apply(self, changes: Changes) -> bool:
+        """Take up what has happened.
+
+        @return: whether messages came.
+        """
+        self.modseq = changes.modseq
+        self.uidnext = changes.uidnext
+        last = self.uids[-1] if self.uids else 0
+        before = len(self.uids)
+        shared: dict[frozenset[str], frozenset[str]] = {}
+        for uid, _, flags, size in changes.rows:
+            if uid > last:
+                self.uids.append(uid)
+                self.sizes.append(min(size, LARGEST))
+                self.flags.append(shared.setdefault(flags, flags))
+            elif (at := self.position(uid)) is not None and self.flags[at] != flags:
+                self.flags[at] = flags
+                self._untold.add(uid)
+                shared[flags] = flags
+        for uid in changes.vanished:
+            if self.position(uid) is not None:
+                self._gone.add(uid)
+                self._untold.discard(uid)
+        self._learn_keywords(shared)
+        return len(self.uids) > before
+
+    def mark_recent(self, lowest: int) -> None:
+        """Messages from this UID on are recent to this session."""
+        if self.uids:
+            recent = UidSet.span(lowest, self.uids[-1])
+            self._recent = self._recent.union(recent)
+
+    def expect(self, at: int, flags: frozenset[str]) -> None:
+        """The client knows already what the flags will be (STORE.SILENT); it
+        is told only if they become others."""
+        self.flags[at] = flags
+
+    def mention(self, positions: Iterable[int]) -> None:
+        """The client wants to be told these messages' flags in any case."""
+        self._untold.update(self.uids[at] for at in positions)
+        self._untold -= self._gone
+
+    def mentioned(self, at: int) -> None:
+        """The client is being told this message's flags."""
+        self._untold.discard(self.uids[at])
+
+    # --- what the client learns ---
+
+    def opening(self, keywords: bool) -> list[bytes]:
+        """What SELECT tells (RFC 3501 6.3.1), UIDVALIDITY aside.
+
+        @param keywords: whether flags can be changed for good.
+        """
+        self._told = len(self.uids)
+        self._new_keywords = False
+        lines = [
+            replies.flags(self._all_flags()),
+            self._permanent(keywords),
+            replies.exists(self._told),
+            replies.recent(self.recent_count()),
+        ]
+        unseen = next((at for at, has in enumerate(self.flags) if SEEN not in has), -1)
+        if unseen >= 0:
+            code = b"UNSEEN %d" % (unseen + 1)
+            lines.append(replies.ok(b"*", "First unseen", code))
+        lines.append(
+            replies.ok(b"*", "Predicted next UID", b"UIDNEXT %d" % self.uidnext)
+        )
+        return lines
+
+    def tell(self, expunges: bool, with_uid: bool, keywords: bool) -> list[bytes]:
+        """What has happened since the client was last told.
+
+        @param expunges: whether numbers may move now (RFC 3501 7.4.1).
+        @param with_uid: whether flags are told along with the UID.
+        @param keywords: see L{opening}.
+        """
+        lines = []
+        if len(self.uids) != self._told:
+            self._told = len(self.uids)
+            lines.append(replies.exists(self._told))
+            lines.append(replies.recent(self.recent_count()))
+        if expunges and self._gone:
+            # From the last on, so that no number moves before its turn.
+            gone = self._remove_gone()
+            lines += [replies.expunge(at + 1) for at in reversed(gone)]
+            self._told = len(self.uids)
+        if self._new_keywords:
+            self._new_keywords = False
+            lines.append(replies.flags(self._all_flags()))
+            lines.append(self._permanent(keywords))
+        if self._untold:
+            for uid in sorted(self._untold):
+                lines.append(self._told_flags(uid, with_uid))
+            self._untold.clear()
+        return lines
+
+    def has_news(self) -> bool:
+        """Whether L{tell} would say anything, expunges included."""
+        return bool(
+            self._gone
+            or self._untold
+            or self._new_keywords
+            or len(self.uids) != self._told
+        )
+
+    # --- what is there ---
+
+    def position(self, uid: int) -> int | None:
+        """Where a UID is, C{None} if it is not in the view."""
+        at = bisect_left(self.uids, uid)
+        return at if at < len(self.uids) and self.uids[at] == uid else None
+
+    def positions(self, numbers: UidSet, uid: bool) -> Sequence[int]:
+        """The positions of what a client named, ascending.
+
+        @param uid: the numbers are UIDs; those that no message has are passed
+            over (RFC 3501 6.4.8).
+        @raise OutOfRange: a sequence number that is too large, or C{*} in an
+            empty mailbox (RFC 3501 9, seq-number).
+        """
+        if uid:
+            return self._by_uid(numbers)
+        count = len(self.uids)
+        if numbers.largest > count or (numbers.has_star and not count):
+            raise OutOfRange("No such message")
+        return [
+            at
+            for first, last in numbers.resolve(count).ranges
+            for at in range(first - 1, last)
+        ]
+
+    def gone(self, positions: Iterable[int]) -> list[int]:
+        """Those of the positions whose messages are known to be gone."""
+        if not self._gone:
+            return []
+        return [at for at in positions if self.uids[at] in self._gone]
+
+    def flags_of(self, at: int) -> frozenset[str]:
+        """Flags as the client sees them, \\Recent included."""
+        if self.uids[at] in self._recent:
+            return self.flags[at] | _RECENT
+        return self.flags[at]
+
+    def is_recent(self, at: int) -> bool:
+        """Whether a message is \\Recent."""
+        return self.uids[at] in self._recent
+
+    def recent_count(self) -> int:
+        """How many messages are \\Recent."""
+        return len(self._by_uid(self._recent))
+
+    def deleted(self) -> list[int]:
+        """UIDs of the messages that are marked as \\Deleted."""
+        return [
+            uid
+            for uid, flags in zip(self.uids, self.flags, strict=True)
+            if DELETED in flags
+        ]
+
+    # --- within ---
+
+    def _by_uid(self, numbers: UidSet) -> list[int]:
+        uids = self.uids
+        found: list[int] = []
+        if uids:
+            for first, last in numbers.resolve(uids[-1]).ranges:
+                start = bisect_left(uids, first)
+                if start == len(uids):
+                    break
+                found += range(start, bisect_right(uids, last, start))
+        return found
+
+    def _remove_gone(self) -> list[int]:
+        gone = [at for at, uid in enumerate(self.uids) if uid in self._gone]
+        keep = [at for at, uid in enumerate(self.uids) if uid not in self._gone]
+        self.uids = array("I", [self.uids[at] for at in keep])
+        self.sizes = array("I", [self.sizes[at] for at in keep])
+        self.flags = [self.flags[at] for at in keep]
+        self._gone.clear()
+        return gone
+
+    def _learn_keywords(self, seen: Iterable[frozenset[str]]) -> None:
+        known = self._keywords.union(*seen).difference(SYSTEM)
+        if len(known) > len(self._keywords):
+            self._keywords = known
+            self._new_keywords = True
+
+    def _all_flags(self) -> list[str]:
+        return [*SYSTEM, *sorted(self._keywords)]
+
+    def _permanent(self, keywords: bool) -> bytes:
+        if not keywords:
+            return replies.ok(
+                b"*", "No permanent flags", replies.permanentflags_code((), False)
+            )
+        code = replies.permanentflags_code(self._all_flags(), True)
+        return replies.ok(b"*", "Flags permitted", code)
+
+    def _told_flags(self, uid: int, with_uid: bool) -> bytes:
+        at = bisect_left(self.uids, uid)
+        flags = replies.flags_item(self.flags_of(at))
+        items = (replies.uid_item(uid), flags) if with_uid else (flags,)
+        return replies.fetch(at + 1, items)
