@@ -244,6 +244,7 @@ class Peer:
     authenticator: Authenticator | None = None
     policy: Policy | None = None
     tls: object | None = None
+    implicit_tls: bool = False
     limits: SmtpLimits = field(default_factory=SmtpLimits)
     bare: BareLineEnds = BareLineEnds.REFUSE
 
@@ -267,6 +268,7 @@ class Peer:
             SmtpServerEngine(self.limits, self.bare),
             self._session,
             "smtp-1",
+            tls="context" if self.implicit_tls else None,
             on_end=self._ended,
         )
         self.stream.makeConnection(self.transport)

@@ -92,6 +92,31 @@ class TlsTests(SmtpCase):
         peer.say("EHLO client.example")
         self.assertIn("530", peer.say("MAIL FROM:<alice@example.test>"))
 
+    def test_implicit_tls(self) -> None:
+        """With TLS from the first octet there is no STARTTLS, passwords are
+        welcome, and the envelope says so."""
+        peer = Peer(
+            SmtpSettings(HOST, submission=True),
+            authenticator=Authenticator(),
+            tls="context",
+            implicit_tls=True,
+        )
+        self.assertEqual(peer.heard(), [])
+        peer.handshake()
+        self.assertIn("220", peer.heard()[0])
+        heard = peer.say("EHLO client.example")
+        self.assertNotIn("STARTTLS", heard)
+        self.assertIn("250-AUTH PLAIN LOGIN", heard)
+        peer.say(f"AUTH PLAIN {b64(chr(0) + 'alice@example.test' + chr(0) + 'secret')}")
+        peer.say("MAIL FROM:<alice@example.test>")
+        peer.say("RCPT TO:<bob@example.test>")
+        peer.say("DATA")
+        peer.send(WHOLE + b".\r\n")
+        self.assertEqual(
+            peer.intake.accepted[0].envelope.origin.tls,
+            "TLSv1.3 TLS_AES_256_GCM_SHA384",
+        )
+
     def test_failed_handshake(self) -> None:
         """A handshake that fails ends the session in silence."""
         peer = with_tls()

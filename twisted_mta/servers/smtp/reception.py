@@ -1,0 +1,270 @@
+"""From MAIL to the answer after content: a client's mail (RFC 5321 3.3).
+
+The 250 after content is made only when the intake has taken responsibility.
+Whatever cannot be taken is read to its end all the same, so that what follows
+it is never mistaken for commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from twisted_mta.errors import BadContent, MailError, RelayDenied, TooLarge
+from twisted_mta.interfaces import IContentWriter, IDirectory, IIntake, IRouter
+from twisted_mta.mail.address import Address
+from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.ids import new_id, to_text
+from twisted_mta.mail.verdict import Progress
+from twisted_mta.net.stream import SHUTTING_DOWN, Stream
+from twisted_mta.servers.smtp import reply, submission, trace
+from twisted_mta.servers.smtp.client import Client
+from twisted_mta.servers.smtp.reply import made
+from twisted_mta.servers.smtp.settings import SmtpSettings
+from twisted_mta.servers.smtp.transaction import Transaction
+from twisted_mta.wire.smtp import events
+from twisted_mta.wire.smtp.events import Data, EndOfChunk, EndOfData, Fault
+from twisted_mta.wire.smtp.server import SmtpServerEngine
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+_BARE = "A line ends with a bare CR or LF"  # RFC 5321 2.3.8
+_FAULTS: Mapping[Fault, Callable[[], MailError]] = {
+    Fault.BARE_LINE_END: lambda: BadContent(_BARE),
+    Fault.TOO_LARGE: TooLarge,
+    Fault.LINE_TOO_LONG: lambda: BadContent("A line is too long"),
+}
+
+
+class Gone(Exception):
+    """The conversation ended within a command: no answer is awaited, and no
+    promise was made. Why is the stream's next event."""
+
+
+class Reception:
+    """A client's transactions, one after another.
+
+    @ivar transaction: the one under way.
+    @ivar accepted: how many messages were.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        engine: SmtpServerEngine,
+        settings: SmtpSettings,
+        clock: IReactorTime,
+        client: Client,
+        router: IRouter,
+        intake: IIntake,
+        directory: IDirectory,
+    ) -> None:
+        self.transaction: Transaction | None = None
+        self.accepted = 0
+        self._stream = stream
+        self._engine = engine
+        self._settings = settings
+        self._clock = clock
+        self._client = client
+        self._router = router
+        self._intake = intake
+        self._directory = directory
+
+    def reset(self) -> None:
+        """End the transaction, if there is one."""
+        if self.transaction is not None:
+            self.transaction.abort()
+            self.transaction = None
+
+    async def mail(self, command: events.Mail) -> bytes:
+        """RFC 5321 4.1.1.2."""
+        if not self._client.origin.helo:
+            return reply.HELLO_FIRST
+        if self.transaction is not None:
+            return reply.NESTED_MAIL
+        settings, sender = self._settings, command.sender
+        if settings.submission and self._client.account is None:
+            return reply.LOGIN_FIRST
+        size = command.parameters.size or 0
+        if size > settings.message_size:
+            return reply.TOO_LARGE
+        if sender is not None and not await self._may_send_as(sender):
+            return reply.NOT_YOUR_SENDER
+        self.transaction = Transaction(sender, command.parameters)
+        refusal = await self._objection("mail", (), size)
+        if refusal:
+            self.reset()
+        return refusal or reply.SENDER_OK
+
+    async def _may_send_as(self, sender: Address) -> bool:
+        if self._client.account is None or not self._settings.check_sender:
+            return True
+        return await self._directory.may_send_as(self._client.account, sender)
+
+    async def rcpt(self, command: events.Rcpt) -> bytes:
+        """RFC 5321 4.1.1.3. Who does not exist is refused here, and nothing is
+        taken for elsewhere but from those we relay for."""
+        transaction, recipient = self.transaction, command.recipient
+        if transaction is None:
+            return reply.MAIL_FIRST
+        if transaction.content is not None:
+            return reply.CHUNKS_STARTED
+        if transaction.knows(recipient):
+            return reply.RECIPIENT_OK
+        if len(transaction.recipients) >= self._settings.recipients:
+            return reply.TOO_MANY_RECIPIENTS
+        resolved = await self._router.route(recipient)
+        if not (resolved.local or self._client.account or self._client.relays):
+            raise RelayDenied()
+        if self._client.policy is not None:
+            asked = (*transaction.recipients, recipient)
+            size = transaction.parameters.size or 0
+            refusal = await self._objection("rcpt", asked, size)
+            if refusal:
+                return refusal
+        transaction.add(recipient, resolved.routes)
+        return reply.RECIPIENT_OK
+
+    async def data(self, command: events.DataCommand) -> bytes:
+        """RFC 5321 4.1.1.4."""
+        transaction = self.transaction
+        if command.early:
+            return self._client.leave(reply.OUT_OF_STEP)
+        if transaction is None:
+            return reply.MAIL_FIRST
+        if transaction.content is not None:
+            return reply.CHUNKS_STARTED
+        if not transaction.recipients:
+            return reply.NO_RECIPIENTS
+        try:
+            transaction.content = self._intake.content()
+            self._stream.write(self._engine.start_data())
+            await self._receive(transaction.content)
+            return await self._accept(transaction, transaction.content)
+        finally:
+            self.reset()
+
+    async def bdat(self, command: events.Bdat) -> bytes:
+        """RFC 3030 2. A chunk's octets come whatever we think of it; after a
+        refused one only RSET helps, and the last one ends the transaction."""
+        transaction = self.transaction
+        try:
+            if transaction is None:
+                return await self._skip_chunk(reply.MAIL_FIRST)
+            if transaction.failed:
+                return await self._skip_chunk(reply.CHUNK_FAILED)
+            if not transaction.recipients:
+                transaction.failed = True
+                return await self._skip_chunk(reply.NO_RECIPIENTS)
+            return await self._take_chunk(transaction, command)
+        finally:
+            if command.last:
+                self.reset()
+
+    async def _skip_chunk(self, answer: bytes) -> bytes:
+        await self._receive(None)
+        return answer
+
+    async def _take_chunk(
+        self, transaction: Transaction, command: events.Bdat
+    ) -> bytes:
+        self._engine.start_chunk(first=transaction.content is None)
+        if transaction.content is None:
+            transaction.content = self._intake.content()
+        try:
+            await self._receive(transaction.content)
+            if command.last:
+                return await self._accept(transaction, transaction.content)
+        except MailError:
+            transaction.failed = True
+            raise
+        return made(250, "2.0.0", f"{command.size} octets received")
+
+    async def _receive(self, content: IContentWriter | None) -> None:
+        """Read content to its end, also when it cannot be kept.
+
+        @param content: C{None} to keep nothing.
+        @raise MailError: why it cannot be kept.
+        """
+        error: MailError | None = None
+        stopping = False
+        while True:
+            event = await self._stream.next_event()
+            if isinstance(event, Data):
+                if content is not None and error is None:
+                    try:
+                        content.write(event.octets)
+                    except MailError as caught:
+                        error = caught
+                        content.abort()
+            elif isinstance(event, EndOfData | EndOfChunk):
+                break
+            elif event is SHUTTING_DOWN:
+                stopping = True  # what has begun may come to its end
+            else:
+                self._stream.post(event)
+                raise Gone
+        if stopping:
+            self._stream.post(SHUTTING_DOWN)
+        if event.fault is not None:
+            error = _FAULTS[event.fault]()
+        if error is not None:
+            raise error
+
+    async def _accept(self, transaction: Transaction, content: IContentWriter) -> bytes:
+        """Take responsibility (RFC 5321 4.2.5), or say why not."""
+        settings = self._settings
+        await content.finish()
+        block = content.header()
+        trace.check(block, settings)
+        envelope = self._envelope(transaction)
+        prefix = trace.received(envelope, settings.hostname)
+        if settings.submission and self._client.account is not None:
+            if settings.check_sender:
+                await submission.check_authors(
+                    block, self._client.account, self._directory
+                )
+            login = self._client.account.address
+            prefix += submission.missing(block, envelope, login, settings.hostname)
+        refusal = await self._objection(
+            "message", envelope.recipients, content.size, block
+        )
+        if refusal:
+            return refusal
+        await self._intake.accept(envelope, transaction.routes, content, prefix)
+        self.accepted += 1
+        return f"250 2.0.0 Ok: queued as {to_text(envelope.id)}\r\n".encode()
+
+    def _envelope(self, transaction: Transaction) -> Envelope:
+        origin, parameters = self._client.origin, transaction.parameters
+        if parameters.smtputf8:
+            protocol = origin.protocol.replace("ESMTP", "UTF8SMTP")
+            origin = replace(origin, protocol=protocol)
+        return Envelope(
+            new_id(),
+            transaction.sender,
+            tuple(transaction.recipients),
+            self._clock.seconds(),
+            origin,
+            parameters.eight_bit,
+            parameters.smtputf8,
+        )
+
+    async def _objection(
+        self,
+        stage: str,
+        recipients: Sequence[Address],
+        size: int,
+        header: bytes = b"",
+    ) -> bytes:
+        """See L{Client.objection}."""
+        client = self._client
+        if client.policy is None:
+            return b""
+        sender = self.transaction.sender if self.transaction else None
+        return await client.objection(
+            stage,
+            Progress(client.session, client.origin, sender, recipients, size, header),
+        )
