@@ -75,10 +75,10 @@ class Connection(Stream):
         self.close()
 
     async def _lend(self) -> None:
-        if self._given_back is not None:
-            if not self._lent.called:
-                self._lent.callback(None)
-            await self._given_back
+        given_back = self._given_back
+        if given_back is not None:
+            self._lent.callback(None)
+            await given_back
 
 
 async def connect(

@@ -44,6 +44,10 @@ _FIRST_IDLE_S = 60.0
 # How long a connection that we closed may take to read the rest.
 _LINGER_S = 60.0
 
+# The same while the server stops: a client that sleeps within TLS does not
+# answer our goodbye, and must not keep us.
+_LINGER_STOPPING_S = 3.0
+
 
 class Closed:
     """The last event: the connection is gone, nothing can be written."""
@@ -122,6 +126,7 @@ class Stream(Protocol):
         self._producing = False
         self._full = False
         self._idle_s = _FIRST_IDLE_S
+        self._linger_s = _LINGER_S
         self._idle_until = 0.0
         self._end_at: float | None = None
         self._timer: IDelayedCall | None = None
@@ -237,7 +242,7 @@ class Stream(Protocol):
         if self._closed is None:
             cast(interfaces.ITransport, self.transport).loseConnection()
             # A peer that does not read must not keep the connection.
-            linger_s = min(self._idle_s, _LINGER_S)
+            linger_s = min(self._idle_s, self._linger_s)
             self._idle_until = self._reactor.seconds() + linger_s
             self._arm(self._idle_until)
 
@@ -250,6 +255,9 @@ class Stream(Protocol):
 
     def shut_down(self) -> None:
         """Tell the session that the server stops."""
+        self._linger_s = _LINGER_STOPPING_S
+        if not self._running:
+            self.close()
         self.post(SHUTTING_DOWN)
 
     # --- what Twisted calls ---
@@ -299,6 +307,11 @@ class Stream(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._closed = Closed(reason.getErrorMessage())
+        if self._handshake is not None:
+            self.log.info(
+                "{name}: no TLS: {reason}", name=self.name, reason=self._closed.reason
+            )
+        self._producing = False
         self._stop_clock()
         self._out.clear()
         self._out_octets = 0
