@@ -125,6 +125,18 @@ class AuthenticatorTests(DirectoryTestCase):
         await eve
         self.assertEqual(self.throttle.delay_s(HOST), 15)
 
+    async def test_h39_many_connections_at_once(self) -> None:
+        """Of one network's attempts a few may wait; the others are told to come
+        back, and are not looked at. Afterwards there is room again."""
+        await self.fails("bob@example.test", "guess")
+        tries = [Deferred.fromCoroutine(self.log_in()) for _ in range(50)]
+        for refused in tries[5:]:
+            self.failureResultOf(refused, AuthenticationUnavailable)
+        self.clock.advance(2)
+        for waited in tries[:5]:
+            self.assertEqual(await waited, self.bob)
+        await self.fails("bob@example.test", "guess")
+
     async def test_known_password_does_not_wait(self) -> None:
         """A client that logged in a moment ago is not slowed by a neighbour who
         guesses."""

@@ -9,6 +9,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -244,6 +245,20 @@ class EndTests(TestCase):
         wire.clock.advance(2)
         self.assertTrue(wire.transport.aborted)
 
+    def test_shut_down_does_not_linger(self) -> None:
+        """While the server stops, a peer that does not take our goodbye is cut
+        off after 3 seconds, whether it was said before or is said now."""
+
+        async def over(stream: Stream) -> None:
+            stream.write(b"bye\r\n")
+
+        for session in (over, echo):
+            wire = Wire(session)
+            wire.stream.shut_down()
+            self.assertTrue(wire.transport.disconnecting)
+            wire.clock.advance(3)
+            self.assertTrue(wire.transport.aborted)
+
     def test_write_after_the_end(self) -> None:
         """A session may write to a connection that is gone."""
         held: Deferred[None] = Deferred()
@@ -343,7 +358,9 @@ class LimitTests(TestCase):
         wire = Wire(session, tls=object())
         wire.clock.advance(60)
         self.assertTrue(wire.transport.aborted)
-        wire.lose()
+        with capturedLogs() as captured:
+            wire.lose()
+        self.assertIn("t-1: no TLS:", str(formatEvent(captured[0])))
         self.assertEqual(begun, [])
         self.assertEqual(wire.ended, 1)
 

@@ -61,7 +61,12 @@ class PasswordAuthenticator:
         try:
             account = await self._check(name, password, host)
         except Temporary as error:
-            self.log.error("login of {name!r}: {why}", name=name, why=str(error))
+            self.log.warn(
+                "login not checked: name={name!r}, client={host}: {why}",
+                name=name[:_NAME_SHOWN],
+                host=host,
+                why=str(error),
+            )
             raise AuthenticationUnavailable()
         if account is None:
             self._throttle.failed(host)
@@ -81,11 +86,20 @@ class PasswordAuthenticator:
         account, stored = found or (None, None)
         if stored is not None and self._passwords.known(stored, password):
             return account
-        delay_s = self._throttle.delay_s(host)
-        if delay_s:
-            await deferLater(self._clock, delay_s, _nothing)
+        await self._wait(host)
         right = await self._passwords.check(stored, password)
         return account if right else None
+
+    async def _wait(self, host: str) -> None:
+        delay_s = self._throttle.delay_s(host)
+        if not delay_s:
+            return
+        if not self._throttle.enter(host):
+            raise AuthenticationUnavailable()
+        try:
+            await deferLater(self._clock, delay_s, _nothing)
+        finally:
+            self._throttle.leave(host)
 
     def _address(self, name: str) -> Address | None:
         """The address that a name means; C{None} if nobody can have it."""

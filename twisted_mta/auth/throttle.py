@@ -9,7 +9,7 @@ memory is bounded: the network that failed longest ago is forgotten first.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,10 @@ _HALVED_S = 60.0
 # Failures beyond these make nothing longer: 2, 4, 8, 15 s.
 _MOST_FAILURES = 4
 
+# Attempts of one network that may wait at the same time: who guesses over fifty
+# connections at once gains nothing.
+_WAITING = 5
+
 # Networks remembered; some 200 octets each.
 _NETWORKS = 20_000
 
@@ -44,6 +48,7 @@ class Throttle:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._failures: OrderedDict[str, _Failures] = OrderedDict()
+        self._waiting: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """How many networks are remembered."""
@@ -53,6 +58,24 @@ class Throttle:
         """How long an attempt from this address waits."""
         count = self._count(network(host))
         return min(_LONGEST_S, _FIRST_S * 2 ** (count - 1)) if count >= 1 else 0.0
+
+    def enter(self, host: str) -> bool:
+        """An attempt begins its wait, and ends it with L{leave}.
+
+        @return: whether it may; if not, too many of its network wait already.
+        """
+        key = network(host)
+        if self._waiting[key] >= _WAITING:
+            return False
+        self._waiting[key] += 1
+        return True
+
+    def leave(self, host: str) -> None:
+        """An attempt ended its wait."""
+        key = network(host)
+        self._waiting[key] -= 1
+        if not self._waiting[key]:
+            del self._waiting[key]
 
     def failed(self, host: str) -> None:
         """An attempt from this address failed."""

@@ -16,26 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from enum import Flag, auto
 from typing import cast
 
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from twisted_mta.errors import AuthenticationFailed, MailError
-from twisted_mta.interfaces import IAuthenticator, IContent, IMailStore
+from twisted_mta.interfaces import IAuthenticator, IMailStore
 from twisted_mta.net.stream import SHUTTING_DOWN, TIMED_OUT, Closed, Stream
 from twisted_mta.servers import errors
-from twisted_mta.servers.maildrop import Maildrop, open_maildrop
+from twisted_mta.servers.maildrop import open_maildrop
+from twisted_mta.servers.pop3_transaction import TRANSACTION, Abandoned, Transaction
 from twisted_mta.wire import pop3, sasl
 from twisted_mta.wire.engine import RemoteProtocolError
 from twisted_mta.wire.pop3 import AuthResponse, BadCommand, Command, err, ok
-
-# One read of a large message.
-_RUN_OCTETS = 64 * 1024
-
-# Lines of a listing between two looks whether the client reads them.
-_LISTING_LINES = 2000
 
 # RFC 6856 section 3.2; i-default is RFC 2277's.
 _LANGUAGES = {"en": "English", "i-default": "Default language"}
@@ -65,18 +59,6 @@ class Pop3Settings:
     login_bad_commands: int = 3
 
 
-class _State(Flag):
-    """RFC 1939 section 3; UPDATE is what L{Pop3Session.do_QUIT} does."""
-
-    AUTHORIZATION = auto()
-    TRANSACTION = auto()
-    ANY = AUTHORIZATION | TRANSACTION
-
-
-class _Abandoned(Exception):
-    """A message cannot be sent to its end."""
-
-
 class Pop3Session:
     """One client; L{run} is its coroutine."""
 
@@ -100,12 +82,9 @@ class Pop3Session:
         self._authenticator = authenticator
         self._store = store
         self._tls = tls
-        self._state = _State.AUTHORIZATION
         self._user: str | None = None
-        self._maildrop: Maildrop | None = None
+        self._transaction: Transaction | None = None
         self._bad = 0
-        self._octets_sent = 0
-        self._sending = False
         self._quit = False
 
     async def run(self) -> None:
@@ -114,12 +93,12 @@ class Pop3Session:
             await self._converse()
         except (RemoteProtocolError, CancelledError):
             raise
-        except _Abandoned:
+        except Abandoned:
             self.stream.abort()
         except Exception:
             self.log.failure("{session}: a bug", session=self.stream.name)
-            if self._sending:
-                self.stream.abort()  # words would be read as part of the message
+            if self._transaction is not None and self._transaction.sending:
+                self.stream.abort()
             else:
                 self.stream.write(err("Internal error", "SYS/TEMP"))
         finally:
@@ -147,20 +126,24 @@ class Pop3Session:
 
         @return: what is left to write.
         """
-        states, do = _COMMANDS[command.verb]
-        if self._state not in states:
-            self._count_bad()
-            return err(f"{command.verb} is not possible now")
+        verb, transaction = command.verb, self._transaction
         try:
-            return await do(self, command)
+            if verb in _ANY_STATE:
+                return await _ANY_STATE[verb](self, command)
+            if transaction is None and verb in _AUTHORIZATION:
+                return await _AUTHORIZATION[verb](self, command)
+            if transaction is not None and verb in TRANSACTION:
+                return await TRANSACTION[verb](transaction, command)
         except MailError as error:
             code, text = errors.pop3(error)
             return err(text, code)
+        self._count_bad()
+        return err(f"{verb} is not possible now")
 
     def _count_bad(self) -> None:
         """One bad command or failed login more; too many end the session."""
         self._bad += 1
-        if self._state is _State.AUTHORIZATION:
+        if self._transaction is None:
             most = self._settings.login_bad_commands
         else:
             most = self._settings.bad_commands
@@ -169,12 +152,13 @@ class Pop3Session:
             self._quit = True
 
     def _log_end(self) -> None:
-        if self._maildrop is not None:
+        transaction = self._transaction
+        if transaction is not None:
             self.log.info(
                 "{session}: logout, sent={sent}, octets={octets}",
                 session=self.stream.name,
-                sent=len(self._maildrop.read),
-                octets=self._octets_sent,
+                sent=len(transaction.maildrop.read),
+                octets=transaction.octets,
             )
 
     # --- in any state ---
@@ -194,7 +178,7 @@ class Pop3Session:
         ]
         if self._may_log_in():
             lines += ["USER", "SASL " + " ".join(sasl.SERVER_MECHANISMS)]
-        if self._state is _State.AUTHORIZATION and self._may_start_tls():
+        if self._transaction is None and self._may_start_tls():
             lines.append("STLS")
         return _listing("Capabilities follow", lines)
 
@@ -215,8 +199,8 @@ class Pop3Session:
     async def do_QUIT(self, command: Command) -> bytes:
         """Once logged in, the UPDATE state (RFC 1939 section 6)."""
         self._quit = True
-        if self._maildrop is not None:
-            removed = await self._maildrop.update()
+        if self._transaction is not None:
+            removed = await self._transaction.maildrop.update()
             self.log.info(
                 "{session}: removed={removed}",
                 session=self.stream.name,
@@ -305,8 +289,8 @@ class Pop3Session:
             self._count_bad()
             raise
         mailboxes = await self._store.account(account)
-        self._maildrop = await open_maildrop(await mailboxes.open("INBOX"))
-        self._state = _State.TRANSACTION
+        maildrop = await open_maildrop(await mailboxes.open("INBOX"))
+        self._transaction = Transaction(self.stream, maildrop)
         self._bad = 0
         self.stream.limit(self._settings.idle_s, float("inf"))
         self.log.info(
@@ -316,7 +300,7 @@ class Pop3Session:
             host=host,
             tls=self.stream.tls,
         )
-        count, octets = self._maildrop.total()
+        count, octets = maildrop.total()
         return ok(f"{count} messages ({octets} octets)")
 
     def _may_start_tls(self) -> bool:
@@ -329,148 +313,23 @@ class Pop3Session:
         self._count_bad()
         return err("Passwords only under TLS; say STLS first", "AUTH")
 
-    # --- TRANSACTION ---
 
-    @property
-    def _drop(self) -> Maildrop:
-        """Only in TRANSACTION, where it is always there."""
-        assert self._maildrop is not None
-        return self._maildrop
+_Commands = dict[str, Callable[[Pop3Session, Command], Awaitable[bytes]]]
 
-    async def do_STAT(self, command: Command) -> bytes:
-        count, octets = self._drop.total()
-        return ok(f"{count} {octets}")
-
-    async def do_NOOP(self, command: Command) -> bytes:
-        return ok()
-
-    async def do_RSET(self, command: Command) -> bytes:
-        self._drop.deleted.clear()
-        return ok()
-
-    async def do_DELE(self, command: Command) -> bytes:
-        number = command.numbers[0]
-        if number not in self._drop:
-            return _no_message(number)
-        self._drop.deleted.add(number)
-        return ok(f"Message {number} will be deleted")
-
-    async def do_LIST(self, command: Command) -> bytes:
-        return await self._list(command, self._drop.size)
-
-    async def do_UIDL(self, command: Command) -> bytes:
-        return await self._list(command, self._drop.unique_id)
-
-    async def _list(self, command: Command, told: Callable[[int], object]) -> bytes:
-        if command.numbers:
-            number = command.numbers[0]
-            if number not in self._drop:
-                return _no_message(number)
-            return ok(f"{number} {told(number)}")
-        self.stream.write(ok(f"{self._drop.total()[0]} messages"))
-        lines: list[str] = []
-        for number in self._drop:
-            lines.append(f"{number} {told(number)}\r\n")
-            if len(lines) == _LISTING_LINES:
-                self.stream.write("".join(lines).encode())
-                lines.clear()
-                if not await self.stream.drain():
-                    return b""
-        return "".join(lines).encode() + pop3.END
-
-    async def do_RETR(self, command: Command) -> bytes:
-        number = command.numbers[0]
-        if number not in self._drop:
-            return _no_message(number)
-        answer = await self._send(number, None)
-        self._drop.read.add(number)
-        return answer
-
-    async def do_TOP(self, command: Command) -> bytes:
-        number, lines = command.numbers
-        if number not in self._drop:
-            return _no_message(number)
-        return await self._send(number, pop3.Top(lines))
-
-    async def _send(self, number: int, top: pop3.Top | None) -> bytes:
-        """Answer with a message, or what C{top} leaves of it.
-
-        @raise NoSuchMessage: another session removed it.
-        """
-        text = pop3.MessageText()
-        first = ok(f"{self._drop.size(number)} octets")
-        octets = await self._drop.octets(number)
-        if octets is not None:
-            if top is not None:
-                octets = top.feed(octets)
-            self._octets_sent += len(octets)
-            self.stream.write(first + text.feed(octets) + text.finish())
-            await self.stream.drain()
-            return b""
-        prefix, content = await self._drop.content(number)
-        self._sending = True
-        self.stream.write(first)
-        await self._send_run(prefix, text, top)
-        await self._send_content(content, text, top)
-        self._sending = False
-        return text.finish()
-
-    async def _send_content(
-        self, content: IContent, text: pop3.MessageText, top: pop3.Top | None
-    ) -> None:
-        offset = 0
-        while offset < content.size and not (top is not None and top.done):
-            try:
-                run = await content.read(offset, _RUN_OCTETS)
-            except MailError as error:
-                self.log.warn(
-                    "{session}: abandoned within a message: {error}",
-                    session=self.stream.name,
-                    error=str(error),
-                )
-                raise _Abandoned
-            if not run:
-                raise _Abandoned
-            offset += len(run)
-            await self._send_run(run, text, top)
-
-    async def _send_run(
-        self, run: bytes, text: pop3.MessageText, top: pop3.Top | None
-    ) -> None:
-        if top is not None:
-            if top.done:
-                return
-            run = top.feed(run)
-        self._octets_sent += len(run)
-        self.stream.write(text.feed(run))
-        if not await self.stream.drain():
-            raise _Abandoned
-
-
-_Do = Callable[[Pop3Session, Command], Awaitable[bytes]]
-
-_COMMANDS: dict[str, tuple[_State, _Do]] = {
-    "AUTH": (_State.AUTHORIZATION, Pop3Session.do_AUTH),
-    "CAPA": (_State.ANY, Pop3Session.do_CAPA),
-    "DELE": (_State.TRANSACTION, Pop3Session.do_DELE),
-    "LANG": (_State.ANY, Pop3Session.do_LANG),
-    "LIST": (_State.TRANSACTION, Pop3Session.do_LIST),
-    "NOOP": (_State.TRANSACTION, Pop3Session.do_NOOP),
-    "PASS": (_State.AUTHORIZATION, Pop3Session.do_PASS),
-    "QUIT": (_State.ANY, Pop3Session.do_QUIT),
-    "RETR": (_State.TRANSACTION, Pop3Session.do_RETR),
-    "RSET": (_State.TRANSACTION, Pop3Session.do_RSET),
-    "STAT": (_State.TRANSACTION, Pop3Session.do_STAT),
-    "STLS": (_State.AUTHORIZATION, Pop3Session.do_STLS),
-    "TOP": (_State.TRANSACTION, Pop3Session.do_TOP),
-    "UIDL": (_State.TRANSACTION, Pop3Session.do_UIDL),
-    "USER": (_State.AUTHORIZATION, Pop3Session.do_USER),
-    "UTF8": (_State.AUTHORIZATION, Pop3Session.do_UTF8),
+# RFC 1939 section 3: which commands are possible in which state. The others of
+# the TRANSACTION state are in pop3_transaction; UPDATE is what QUIT does there.
+_ANY_STATE: _Commands = {
+    "CAPA": Pop3Session.do_CAPA,
+    "LANG": Pop3Session.do_LANG,
+    "QUIT": Pop3Session.do_QUIT,
 }
-
-
-def _no_message(number: int) -> bytes:
-    return err(f"No message {number}")
+_AUTHORIZATION: _Commands = {
+    "AUTH": Pop3Session.do_AUTH,
+    "PASS": Pop3Session.do_PASS,
+    "STLS": Pop3Session.do_STLS,
+    "USER": Pop3Session.do_USER,
+    "UTF8": Pop3Session.do_UTF8,
+}
 
 
 def _listing(text: str, lines: Iterable[str]) -> bytes:
