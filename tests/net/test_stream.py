@@ -259,6 +259,14 @@ class EndTests(TestCase):
             wire.clock.advance(3)
             self.assertTrue(wire.transport.aborted)
 
+    def test_shut_down_during_a_handshake(self) -> None:
+        """Nothing was begun that could be lost: the connection is cut."""
+        wire = Wire(echo, tls=object())
+        wire.stream.shut_down()
+        self.assertTrue(wire.transport.aborted)
+        wire.lose()
+        self.assertEqual(wire.ended, 1)
+
     def test_write_after_the_end(self) -> None:
         """A session may write to a connection that is gone."""
         held: Deferred[None] = Deferred()

@@ -254,9 +254,11 @@ class Stream(Protocol):
     # --- what a listener calls ---
 
     def shut_down(self) -> None:
-        """Tell the session that the server stops."""
+        """Tell the session that the server stops. A handshake is cut short."""
         self._linger_s = _LINGER_STOPPING_S
-        if not self._running:
+        if self._handshake is not None:
+            self.abort()
+        elif not self._running:
             self.close()
         self.post(SHUTTING_DOWN)
 
