@@ -27,7 +27,7 @@ from twisted_mta.delivery.intake import Intake
 from twisted_mta.delivery.runner import Runner
 from twisted_mta.desk import Desk
 from twisted_mta.errors import ConfigError
-from twisted_mta.net.admission import Admission
+from twisted_mta.net.admission import Admission, descriptors
 from twisted_mta.net.listener import Listener
 from twisted_mta.net.resolver import Resolver, system_hosts, system_servers
 from twisted_mta.net.tls import CertificateError, Pair, ServerTls
@@ -162,7 +162,8 @@ class Mta(Service):
             self._tls,
         )
         admission = Admission(
-            config.connections.most, config.connections.most_per_address
+            min(config.connections.most, descriptors()),
+            config.connections.most_per_address,
         )
         for settings in config.listeners:
             listener = Listener(
