@@ -3,9 +3,9 @@
 import argparse
 import sys
 
-from benchmarks import accept, memory
+from benchmarks import accept, commit, memory
 
-WORKLOADS = {"accept": accept, "memory": memory}
+WORKLOADS = {"accept": accept, "commit": commit, "memory": memory}
 
 
 def main() -> int:

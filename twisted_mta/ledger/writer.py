@@ -187,16 +187,16 @@ class Writer:
                     self._restart_log(connection)
                 return topics
             except Exception as error:
-                reason = translated(error, self._connection)
-                if not isinstance(reason, MailError):
-                    raise
                 self.log.error(
                     "ledger: {count} units were not committed: {error!r}",
                     count=len(group),
-                    error=error,
+                    error=error.__cause__ or error,
                 )
+                reason = translated(error, self._connection)
                 self._drop_connection()
-                raise reason
+                if reason is error:
+                    raise
+                raise reason from error
 
     def _attempt(
         self,
@@ -209,14 +209,14 @@ class Writer:
         try:
             for waiting in group:
                 run(connection, transaction, waiting)
-        except BaseException:
-            _roll_back(connection)
-            raise
-        try:
             connection.execute("COMMIT")
-        except BaseException:
+        except Exception as error:
+            # What the system said is known only until the next statement.
+            reason = translated(error, connection)
             _roll_back(connection)
-            raise
+            if reason is error:
+                raise
+            raise reason from error
         return set(transaction.topics)
 
     @staticmethod
@@ -252,10 +252,9 @@ class Writer:
         """Open the connection, and overwrite what a commit that failed may have
         left in the log: a crash could otherwise bring it back, although whoever
         asked for it was told that nothing was kept."""
-        connection = self._connect()
+        connection = self._connection = self._connect()
         connection.set_wal_hook(self._note_log)
         connection.execute("UPDATE ledger SET opened = opened + 1")
-        self._connection = connection
         self._data_version = _data_version(connection)
         self._looked_at = time.monotonic()
         return connection
@@ -267,6 +266,7 @@ class Writer:
                 self._reconnect()
         except (apsw.Error, MailError) as error:
             # The first group tries again, and its callers learn of it.
+            self._drop_connection()
             self.log.warn("ledger: no connection yet: {error!r}", error=error)
 
     def _drop_connection(self) -> None:

@@ -1,0 +1,183 @@
+"""What is acknowledged survives, what is not is nowhere: the ledger under kill -9
+and under a disk that fails (HOSTILE.md, row 52)."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.trial.unittest import SkipTest, TestCase
+
+from tests.ledger import child
+from twisted_mta.ledger.ledger import Ledger
+from twisted_mta.mail.placement import Part
+from twisted_mta.store.native import NativeStore
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def command(directory: Path, work: str) -> list[str]:
+    """How to run the child."""
+    return [sys.executable, "-m", "tests.ledger.child", str(directory), work]
+
+
+def under_strace(inject: str, directory: Path, work: str) -> list[str]:
+    """The same, with system calls that fail."""
+    strace = shutil.which("strace")
+    if strace is None:
+        if os.environ.get("CI"):
+            raise AssertionError("strace is not installed")
+        raise SkipTest("strace is not installed")
+    quiet = ["-f", "-qq", "-o", os.devnull]
+    return [strace, *quiet, "-e", f"inject={inject}", *command(directory, work)]
+
+
+def lines(arguments: list[str]) -> list[str]:
+    """What a child says until it ends."""
+    done = subprocess.run(arguments, cwd=ROOT, stdout=subprocess.PIPE, check=False)
+    return done.stdout.decode().splitlines()
+
+
+def told(said: list[str], outcome: str) -> list[str]:
+    """The tokens of which a child said this."""
+    return [line.split()[1] for line in said if line.startswith(outcome + " ")]
+
+
+class CrashCase(TestCase):
+    """Looks at what a child left."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+
+    async def left(self) -> Counter[str]:
+        """Open the ledger, as the next start does. All is sound.
+
+        @return: the tokens of the messages in INBOX, each as often as it is
+            there.
+        """
+        ledger = Ledger(reactor, self.directory)
+        await ledger.open()
+        self.addCleanup(ledger.close)
+        await ledger.write(child.ensure_account)
+        await ledger.collect()
+        self.assertEqual(await ledger.problems(), [])
+        inbox = await (await NativeStore(ledger).account(child.ALICE)).open("INBOX")
+        uids = [row.uid for row in (await inbox.changes()).rows]
+        found: Counter[str] = Counter()
+        for message in await inbox.fetch(uids, frozenset({Part.HEADER})):
+            _, content = await inbox.content(message.uid)
+            self.assertEqual(len(await content.read(0, content.size)), message.size)
+            header = message.header or b""
+            found[header.removeprefix(b"Subject: ").strip().decode()] += 1
+        return found
+
+
+class KilledTests(CrashCase):
+    """The process is killed."""
+
+    async def test_h52_killed_at_any_moment(self) -> None:
+        """Twenty times, under load: each message that was acknowledged is there
+        exactly once, no UID is given twice, and nothing is left over."""
+        acknowledged: list[str] = []
+        uids: list[int] = []
+        chance = random.Random(52)
+        for _ in range(20):
+            running = subprocess.Popen(
+                command(self.directory, "for_ever"), cwd=ROOT, stdout=subprocess.PIPE
+            )
+            assert running.stdout is not None
+            for _ in range(chance.randint(2, 60)):
+                running.stdout.readline()
+            running.kill()
+            said = running.stdout.read().decode().split("\n")[:-1]
+            running.stdout.close()
+            running.wait()
+            acknowledged += told(said, "stored")
+            uids += [int(line.split()[2]) for line in said if "stored " in line]
+        found = await self.left()
+        self.assertEqual(len(uids), len(set(uids)))
+        self.assertEqual(set(acknowledged) - set(found), set())
+        self.assertEqual(set(found.values()), {1})
+
+    async def test_h52_killed_at_each_fsync(self) -> None:
+        """Before any step of a message with a file becomes durable: the same."""
+        acknowledged: list[str] = []
+        # The first ones, while the ledger is made; then file, directory, commit.
+        for when in (1, 2, 4, 6, 8, 10, 14, 15, 16, 17, 18, 25, 26, 27):
+            said = lines(
+                under_strace(
+                    f"fsync,fdatasync:signal=KILL:when={when}",
+                    self.directory,
+                    "twenty_large",
+                )
+            )
+            self.assertNotIn("done", said)
+            acknowledged += told(said, "stored")
+        found = await self.left()
+        self.assertLessEqual(Counter(acknowledged), found)
+
+
+class FailingDiskTests(CrashCase):
+    """System calls fail, then work again."""
+
+    async def check(self, inject: str, work: str, outcome: str) -> None:
+        """Whoever was told that nothing is kept was told the truth, and later
+        ones succeeded."""
+        said = lines(under_strace(inject, self.directory, work))
+        self.assertEqual(said[-1], "done")
+        failed, stored = told(said, outcome), told(said, "stored")
+        self.assertTrue(failed)
+        self.assertEqual(len(said), len(failed) + len(stored) + 2)
+        self.assertIn("stored", said[-2])
+        self.assertEqual(await self.left(), Counter(stored))
+
+    async def test_h52_commit_not_synchronised(self) -> None:
+        """EIO where the log is synchronised: LedgerUnavailable."""
+        await self.check(
+            "fdatasync:error=EIO:when=30..32", "forty", "LedgerUnavailable"
+        )
+
+    async def test_h52_log_not_written(self) -> None:
+        """EIO where the log is written: LedgerUnavailable."""
+        await self.check(
+            "pwrite64:error=EIO:when=300..303", "forty", "LedgerUnavailable"
+        )
+
+    async def test_h52_no_space_for_the_log(self) -> None:
+        """ENOSPC where the log is written: LedgerFull."""
+        await self.check("pwrite64:error=ENOSPC:when=300..303", "forty", "LedgerFull")
+
+    async def test_h52_no_space_when_the_log_is_synchronised(self) -> None:
+        """ENOSPC that only fsync reports (delayed allocation): LedgerFull."""
+        await self.check("fdatasync:error=ENOSPC:when=30..31", "forty", "LedgerFull")
+
+    async def test_h52_file_not_synchronised(self) -> None:
+        """EIO where a file or its directory is synchronised:
+        LedgerUnavailable."""
+        await self.check(
+            "fsync:error=EIO:when=10..12", "twenty_large", "LedgerUnavailable"
+        )
+
+    async def test_h52_no_space_for_a_file(self) -> None:
+        """ENOSPC that only the file's fsync reports: LedgerFull."""
+        await self.check("fsync:error=ENOSPC:when=9..9", "twenty_large", "LedgerFull")
+
+
+class MemoryTests(CrashCase):
+    """Memory is flat."""
+
+    async def test_200_megabytes(self) -> None:
+        """A message of 200 MB goes in and out within 16 MB of memory."""
+        (said,) = [
+            line.split()
+            for line in lines(command(self.directory, "huge"))
+            if line.startswith("octets ")
+        ]
+        self.assertGreaterEqual(int(said[1]), 200 << 20)
+        self.assertEqual(said[1], said[2])
+        self.assertLess(int(said[4]), 16 << 10)
+        shutil.rmtree(self.directory)
