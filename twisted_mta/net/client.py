@@ -8,6 +8,7 @@ or C{abort}. Which host, and what is said, is the caller's.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -18,7 +19,7 @@ from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
 from twisted_mta.net.stream import Stream
-from twisted_mta.wire.engine import IEngine
+from twisted_mta.wire.engine import IEngine, RemoteProtocolError
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -34,6 +35,7 @@ class Connection(Stream):
         @param tls: the client's TLS context, if the connection begins with it.
         """
         super().__init__(reactor, engine, lambda _: self._lend(), name, tls)
+        self._waiter: Deferred[object] | None = None
         self._lent: Deferred[None] = Deferred()
         self._given_back: Deferred[None] | None = Deferred()
 
@@ -73,6 +75,23 @@ class Connection(Stream):
             error = ConnectError(string=self.reason)  # type: ignore[no-untyped-call]
             self._lent.errback(error)
         self.close()
+
+    # The caller's coroutine is not this Stream's task: it waits by a Deferred.
+
+    def _paused(self) -> bool:
+        return self._waiter is not None
+
+    def _pause(self) -> Awaitable[object]:
+        self._waiter = Deferred()
+        return self._waiter
+
+    def _resume(self, event: object) -> None:
+        waiter, self._waiter = self._waiter, None
+        cast(Deferred[object], waiter).callback(event)
+
+    def _resume_raising(self, error: RemoteProtocolError) -> None:
+        waiter, self._waiter = self._waiter, None
+        cast(Deferred[object], waiter).errback(error)
 
     async def _lend(self) -> None:
         given_back = self._given_back

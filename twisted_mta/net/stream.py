@@ -6,15 +6,15 @@ to bound its buffer; it bounds the rest: reading stops while the session is busy
 and much is buffered, a session that produces faster than its peer reads waits
 in L{Stream.drain}, and whoever does neither read nor write in time is cut off.
 
-What it costs: an event that is already there costs a plain call; only an empty
-buffer costs a Deferred. Replies that are ready together leave in one write,
-when the session next waits.
+What it costs: an event that is already there costs a plain call, a wait for the
+peer little more (L{twisted_mta.net.task}). Replies that are ready together leave
+in one write, when the session next waits.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import interfaces
@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_mta.net.task import PAUSE, Task
 from twisted_mta.wire.engine import IEngine, RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Stream(Protocol):
         self._out: list[bytes] = []
         self._out_octets = 0
         self._posted: deque[object] = deque()
-        self._waiter: Deferred[object] | None = None
+        self._task: Task | None = None
         self._drained: Deferred[None] | None = None
         self._handshake: Deferred[None] | None = None
         self._closed: Closed | None = None
@@ -128,6 +129,7 @@ class Stream(Protocol):
         self._idle_s = _FIRST_IDLE_S
         self._linger_s = _LINGER_S
         self._idle_until = 0.0
+        self._timer_at = 0.0
         self._end_at: float | None = None
         self._timer: IDelayedCall | None = None
 
@@ -201,18 +203,17 @@ class Stream(Protocol):
         if self._closed is not None:
             return self._closed
         self.flush()
-        self._waiter = Deferred()
         self._start_clock()
         if not self._reading:
             self._reading = True
             cast(interfaces.IPushProducer, self.transport).resumeProducing()
-        return await self._waiter
+        return await self._pause()
 
     def post(self, event: object) -> None:
         """Give the session an event that is not the peer's, before any other:
         a hint that a mailbox changed, say."""
-        if self._waiter is not None:
-            self._fire(event)
+        if self._paused():
+            self._resume(event)
         else:
             self._posted.append(event)
 
@@ -271,8 +272,8 @@ class Stream(Protocol):
         if self._implicit_tls is not None:
             self._begin_handshake(self._implicit_tls)
         self._running = True
-        running = Deferred.fromCoroutine(self._run())
-        running.addErrback(self._failed)
+        self._task = Task(self._run(), self._task_ended)
+        self._task.start()
 
     def dataReceived(self, data: bytes) -> None:
         if self._handshake is not None:
@@ -280,19 +281,18 @@ class Stream(Protocol):
         if not self._running:
             return  # nobody will take it: said after QUIT, or after our goodbye
         self.engine.receive_data(data)
-        if self._waiter is not None:
+        if self._paused():
             try:
                 event = self.engine.next_event()
-            except RemoteProtocolError:
-                waiter, self._waiter = self._waiter, None
+            except RemoteProtocolError as error:
                 self._stop_clock()
-                waiter.errback(Failure())  # type: ignore[no-untyped-call]
+                self._resume_raising(error)
                 return
             if event is not None:
-                self._fire(event)
+                self._resume(event)
         if (
             self._reading
-            and self._waiter is None
+            and not self._paused()
             and self._closed is None
             and self.engine.buffered() > _READ_AHEAD
         ):
@@ -322,8 +322,8 @@ class Stream(Protocol):
             if deferred is not None:
                 setattr(self, waiting, None)
                 deferred.callback(None)
-        if self._waiter is not None:
-            self._fire(self._closed)
+        if self._paused():
+            self._resume(self._closed)
         self._end()
 
     # A push producer to the transport: it says when its buffer is full.
@@ -359,8 +359,12 @@ class Stream(Protocol):
             self.close()
             self._end()
 
-    def _failed(self, failure: Failure) -> None:
-        self.log.failure("{name}: a bug ended this session", failure, name=self.name)
+    def _task_ended(self, failure: Failure | None) -> None:
+        self._task = None
+        if failure is not None:
+            self.log.failure(
+                "{name}: a bug ended this session", failure, name=self.name
+            )
 
     def _begin_handshake(self, context: object) -> None:
         self.engine.discard()
@@ -369,10 +373,19 @@ class Stream(Protocol):
             cast(interfaces.IPushProducer, self.transport).resumeProducing()
         cast(Any, self.transport).startTLS(context)
 
-    def _fire(self, event: object) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            waiter.callback(event)
+    # How whoever called next_event waits, and is given an event.
+
+    def _paused(self) -> bool:
+        return self._task is not None and self._task.paused
+
+    def _pause(self) -> Awaitable[object]:
+        return PAUSE
+
+    def _resume(self, event: object) -> None:
+        cast(Task, self._task).resume(event)
+
+    def _resume_raising(self, error: RemoteProtocolError) -> None:
+        cast(Task, self._task).fail(error)
 
     def _end(self) -> None:
         if self._closed is not None and not self._running and not self._ended:
@@ -385,18 +398,19 @@ class Stream(Protocol):
     # a number, and the call, when it comes too early, is made again.
 
     def _waiting(self) -> bool:
-        return not (self._waiter is self._drained is self._handshake is None)
+        return self._paused() or not (self._drained is self._handshake is None)
 
     def _start_clock(self) -> None:
         until = self._reactor.seconds() + self._idle_s
         if self._end_at is not None and self._end_at < until:
             until = self._end_at
         self._idle_until = until
-        if self._timer is None or self._timer.getTime() > until:
+        if self._timer is None or self._timer_at > until:
             self._arm(until)
 
     def _arm(self, until: float) -> None:
         self._stop_clock()
+        self._timer_at = until
         self._timer = self._reactor.callLater(
             max(0.0, until - self._reactor.seconds()), self._tick
         )
@@ -414,7 +428,7 @@ class Stream(Protocol):
             self._arm(self._idle_until)
         elif not self._running:
             self.abort()  # closed, and the peer does not read the rest
-        elif self._waiter is not None:
-            self._fire(TIMED_OUT)
+        elif self._paused():
+            self._resume(TIMED_OUT)
         elif self._waiting():
             self.abort()  # it does not read, or does not shake hands
