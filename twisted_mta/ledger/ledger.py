@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
 import apsw
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -80,6 +80,7 @@ class Ledger:
         self._reactor = reactor
         self._directory = directory
         self._path = directory / "ledger.sqlite3"
+        self._lock_path = directory / "ledger.lock"
         self._files = Files(directory / "content")
         self._watches: dict[str, list[_Watch]] = {}
         self._readers: SimpleQueue[apsw.Connection] = SimpleQueue()
@@ -121,7 +122,7 @@ class Ledger:
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._files.prepare()
-            self._lock = WriteLock(self._directory / "ledger.lock")
+            self._lock = WriteLock(self._lock_path)
             # SQLite gives the mode of this file to those beside it.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
             self._lookups = connect(self._path, _LOOKUP_CACHE)
@@ -213,9 +214,12 @@ class Ledger:
 
         def check() -> list[str]:
             reader = self._readers.get()
+            # A lock of its own: the writer's would not keep out the writer.
+            lock = WriteLock(self._lock_path)
             try:
-                return recovery.problems(reader, self._files, self._lock)
+                return recovery.problems(reader, self._files, lock)
             finally:
+                lock.close()
                 self._readers.put(reader)
 
         return self._in_pool(self._reading, check)
@@ -234,6 +238,8 @@ class Ledger:
     # --- within ---
 
     def _in_pool(self, pool: ThreadPool, job: Callable[[], T]) -> Deferred[T]:
+        if pool.joined:
+            return fail(LedgerUnavailable("Mail storage is closed"))
         return deferToThreadPool(self._reactor, pool, job)
 
     def _query(self, query: Callable[[ITransaction], T]) -> T:

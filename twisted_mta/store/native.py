@@ -303,19 +303,19 @@ class NativeAccount:
         name = names.canonical(name)
 
         def unit(transaction: ITransaction) -> None:
+            transaction.execute(
+                "INSERT INTO subscription (account_id, name) VALUES (?, ?)"
+                " ON CONFLICT DO NOTHING",
+                (self._account, name),
+            )
             ((count,),) = list(
                 transaction.execute(
                     "SELECT COUNT(*) FROM subscription WHERE account_id = ?",
                     (self._account,),
                 )
             )
-            if count >= MAX_MAILBOXES:
+            if count > MAX_MAILBOXES:
                 raise errors.TooMany("There are too many subscriptions")
-            transaction.execute(
-                "INSERT INTO subscription (account_id, name) VALUES (?, ?)"
-                " ON CONFLICT DO NOTHING",
-                (self._account, name),
-            )
 
         await self._ledger.write(unit)
 
@@ -348,7 +348,6 @@ class NativeAccount:
 
         def unit(transaction: ITransaction) -> Appended:
             box = self._find(transaction, name)
-            rows.learn(transaction, self._account, box, keywords.split())
             modseq = rows.bump(transaction, self._account)
             taken = content.take(transaction)
             email = Email(taken, b"", content.size, received_at, summary)

@@ -7,7 +7,7 @@ trusts L{twisted_mta.store.native_rows} to keep counts and modseqs right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -171,7 +171,7 @@ class NativeMailbox:
         change: FlagChange,
         flags: frozenset[str],
     ) -> None:
-        box = self._box(transaction)
+        self._box(transaction)
         changed = []
         unseen = 0
         for row in rows.placed(transaction, self._account, self.id, uids):
@@ -179,8 +179,6 @@ class NativeMailbox:
             if after != (row.bits, row.keywords):
                 changed.append((*after, row.uid))
                 unseen += (row.bits & rows.SEEN_BIT) - (after[0] & rows.SEEN_BIT)
-        if change is not FlagChange.REMOVE:
-            rows.learn(transaction, self._account, box, packed(flags)[1].split())
         if not changed:
             return
         modseq = rows.bump(transaction, self._account)
@@ -193,6 +191,8 @@ class NativeMailbox:
             ],
         )
         rows.touch(transaction, self._account, self.id, modseq, unseen=unseen)
+        if change is not FlagChange.REMOVE:
+            rows.learn(transaction, self._account, self.id, packed(flags)[1].split())
 
     async def copy(self, uids: Sequence[int], target: str) -> Copied:
         """See L{IMailbox.copy}."""
@@ -259,15 +259,9 @@ def transfer(
     @raise TooMany: too many keywords there.
     @return: the UIDs there.
     """
-    keywords = _words(row.keywords for row in found)
-    rows.learn(transaction, account, target, keywords)
     if not keep:
         rows.unplace(transaction, account, mailbox, found, modseq)
     return rows.place(transaction, account, target, found, modseq)
-
-
-def _words(keywords: Iterable[str]) -> set[str]:
-    return {word for each in set(keywords) for word in each.split()}
 
 
 def _target(name: str) -> str:

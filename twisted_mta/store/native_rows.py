@@ -83,32 +83,25 @@ def unpacked(bits: int, keywords: str) -> frozenset[str]:
 
 
 def learn(
-    transaction: ITransaction, account: int, box: Box, keywords: Iterable[str]
+    transaction: ITransaction, account: int, mailbox: int, keywords: Iterable[str]
 ) -> None:
-    """A message of a mailbox is to have these keywords.
+    """Messages of a mailbox have got these keywords.
 
-    @raise TooMany: there were too many different ones.
+    @raise TooMany: there are too many different ones now.
     """
-    new = set(keywords)
-    if not new:
+    given = set(keywords)
+    if not given:
         return
-    owner = account, box.id
+    owner = account, mailbox
     known = {
         name
         for (name,) in transaction.execute(
             "SELECT name FROM keyword WHERE account_id = ? AND mailbox_id = ?", owner
         )
     }
-    new -= known
-    if len(known) + len(new) > MAX_KEYWORDS:
-        used: set[str] = set()
-        for (words,) in transaction.execute(
-            "SELECT DISTINCT keywords FROM placement"
-            " WHERE account_id = ? AND mailbox_id = ?",
-            owner,
-        ):
-            used.update(words.split())
-        if len(used) + len(new) > MAX_KEYWORDS:
+    if len(known | given) > MAX_KEYWORDS:
+        used = _keywords_in_use(transaction, account, mailbox)
+        if len(used) > MAX_KEYWORDS:
             raise TooMany("There are too many keywords in this mailbox")
         transaction.executemany(
             "DELETE FROM keyword WHERE account_id = ? AND mailbox_id = ? AND name = ?",
@@ -116,8 +109,20 @@ def learn(
         )
     transaction.executemany(
         "INSERT INTO keyword (account_id, mailbox_id, name) VALUES (?, ?, ?)",
-        [(*owner, name) for name in sorted(new)],
+        [(*owner, name) for name in sorted(given - known)],
     )
+
+
+def _keywords_in_use(transaction: ITransaction, account: int, mailbox: int) -> set[str]:
+    """Those that a message has: reads all of the mailbox's placements."""
+    used: set[str] = set()
+    for (keywords,) in transaction.execute(
+        "SELECT DISTINCT keywords FROM placement"
+        " WHERE account_id = ? AND mailbox_id = ?",
+        (account, mailbox),
+    ):
+        used.update(keywords.split())
+    return used
 
 
 # --- accounts and mailboxes ---
@@ -256,6 +261,7 @@ def place(
     placements.
 
     @return: their UIDs there.
+    @raise TooMany: too many keywords there.
     """
     size = sum(row.size for row in rows)
     unseen = sum(not row.bits & SEEN_BIT for row in rows)
@@ -289,6 +295,8 @@ def place(
         ],
     )
     touch(transaction, account, box.id, modseq, len(rows), unseen, size)
+    words = {row.keywords for row in rows}
+    learn(transaction, account, box.id, " ".join(words).split())
     return uids
 
 
