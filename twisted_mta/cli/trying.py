@@ -215,7 +215,7 @@ def _log_to_terminal() -> None:
     """Events of interest, a line each, with the time of day, to stderr."""
 
     def line(event: Any) -> str | None:
-        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+        text = _log_text(event)
         if not text:
             return None
         at = time.strftime("%H:%M:%S", time.localtime(event["log_time"]))
@@ -230,6 +230,18 @@ def _log_to_terminal() -> None:
     globalLogBeginner.beginLoggingTo(
         [FilteringLogObserver(observer, [wanted])], redirectStandardIO=False
     )
+
+
+def _log_text(event: Any) -> str:
+    """An event in words. Nearly all formats are such that C{str.format} knows
+    them, at a tenth of the price of Twisted's own, which calls functions too."""
+    form = event.get("log_format")
+    if form and "()" not in form and "log_failure" not in event:
+        try:
+            return str(form).format_map(event)
+        except (LookupError, AttributeError, ValueError):
+            pass  # Twisted's says what is wrong with it
+    return eventAsText(event, includeTimestamp=False, includeSystem=False)
 
 
 async def _accounts(server: Mta, directory: Path) -> dict[str, str]:

@@ -3,7 +3,8 @@
 An id is a positive 63-bit integer: microseconds since 2020 in the upper 51
 bits, then 12 bits of chance. So they grow with time (neighbours in a B-tree,
 sorted by age), two processes hardly ever make the same one, and the primary key
-of the row catches the case that they do. In text an id is 13 characters of a
+of the row catches the case that they do. An id is no secret: who knows it may do
+nothing with it. In text an id is 13 characters of a
 base 32 that leaves out look-alikes (Crockford's), which is the queue id people see.
 """
 
@@ -14,6 +15,7 @@ _EPOCH_US = 1_577_836_800_000_000  # 2020-01-01T00:00:00Z
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUE = {digit: value for value, digit in enumerate(_DIGITS)}
 _LENGTH = 13
+_SHIFTS = range(60, -1, -5)
 
 # Ids are no secrets, and the system's randomness costs 14 us a piece.
 _chance = random.Random()
@@ -30,7 +32,7 @@ def new_id() -> int:
 
 def to_text(number: int) -> str:
     """The id as people read it."""
-    return "".join(_DIGITS[number >> shift & 31] for shift in range(60, -1, -5))
+    return "".join([_DIGITS[number >> shift & 31] for shift in _SHIFTS])
 
 
 def from_text(text: str) -> int:

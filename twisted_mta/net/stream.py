@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import interfaces
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -126,6 +127,7 @@ class Stream(Protocol):
         self._reading = True
         self._producing = False
         self._full = False
+        self._direct = False
         self._idle_s = _FIRST_IDLE_S
         self._linger_s = _LINGER_S
         self._idle_until = 0.0
@@ -171,7 +173,21 @@ class Stream(Protocol):
             self._out.clear()
             self._out_octets = 0
             if self._closed is None:
-                cast(interfaces.ITransport, self.transport).write(octets)
+                self._send(octets)
+
+    def _send(self, octets: bytes) -> None:
+        """Give octets to the kernel at once, as long as it takes them all: a
+        reply. Twisted's own C{write} asks the poller to be told that it may,
+        and then not to be told any more: 60 us for each reply."""
+        transport = cast(Any, self.transport)
+        if self._direct and not self.secure:
+            sent = transport.writeSomeData(octets)
+            if sent == len(octets):
+                return
+            self._direct = False  # what follows has to wait behind the rest
+            if isinstance(sent, int) and sent > 0:
+                octets = octets[sent:]
+        transport.write(octets)
 
     async def drain(self) -> bool:
         """Wait until the peer has read most of what was written.
@@ -269,6 +285,7 @@ class Stream(Protocol):
         transport = cast(interfaces.ITCPTransport, self.transport)
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
+        self._direct = isinstance(transport, FileDescriptor)
         if self._implicit_tls is not None:
             self._begin_handshake(self._implicit_tls)
         self._running = True
@@ -333,6 +350,8 @@ class Stream(Protocol):
 
     def resumeProducing(self) -> None:
         self._full = False
+        # The transport has nothing left to write.
+        self._direct = isinstance(self.transport, FileDescriptor)
         drained, self._drained = self._drained, None
         if drained is not None:
             drained.callback(None)
@@ -368,6 +387,7 @@ class Stream(Protocol):
 
     def _begin_handshake(self, context: object) -> None:
         self.engine.discard()
+        self._direct = False
         if not self._reading:
             self._reading = True
             cast(interfaces.IPushProducer, self.transport).resumeProducing()
