@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTCP
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from twisted_mta.net.stream import Stream
@@ -100,6 +100,13 @@ class Connection(Stream):
             await given_back
 
 
+def quiet(protocol: Protocol) -> Factory:
+    """A factory of this one protocol that keeps out of the log."""
+    factory = Factory.forProtocol(lambda: protocol)
+    factory.noisy = False
+    return factory
+
+
 async def connect(
     reactor: IReactorTime,
     address: tuple[str, int],
@@ -131,7 +138,7 @@ async def connect(
         bindAddress=None if source is None else (source, 0),
     )
     try:
-        await endpoint.connect(Factory.forProtocol(lambda: connection))
+        await endpoint.connect(quiet(connection))
     except OSError as error:  # a source that is not ours, a family not there
         text = error.strerror or str(error)
         raise ConnectError(string=text)  # type: ignore[no-untyped-call]

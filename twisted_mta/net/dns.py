@@ -28,11 +28,12 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import (
     DatagramProtocol,
-    Factory,
     Protocol,
     connectionDone,
 )
 from twisted.python.failure import Failure
+
+from twisted_mta.net.client import quiet
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -119,8 +120,7 @@ async def _by_tcp(
 ) -> dns.message.QueryMessage:
     endpoint = TCP6ClientEndpoint if ":" in server[0] else TCP4ClientEndpoint
     asking = _TcpQuestion(query)
-    factory = Factory.forProtocol(lambda: asking)
-    await endpoint(cast(IReactorTCP, reactor), *server).connect(factory)
+    await endpoint(cast(IReactorTCP, reactor), *server).connect(quiet(asking))
     try:
         return await asking.answer
     finally:
@@ -129,6 +129,8 @@ async def _by_tcp(
 
 class _Datagram(DatagramProtocol):
     """A question over UDP; answered by a message, or C{None} if it was cut."""
+
+    noisy = False
 
     def __init__(self, server: Server, query: dns.message.QueryMessage) -> None:
         self.answer: Deferred[dns.message.QueryMessage | None] = Deferred()

@@ -265,6 +265,7 @@ class Stream(Protocol):
 
     def abort(self) -> None:
         """Close at once; what was written may be lost."""
+        self._direct = False
         if self._closed is None:
             cast(interfaces.ITCPTransport, self.transport).abortConnection()
 
