@@ -21,9 +21,11 @@ from twisted_mta.mail.ids import new_id
 if TYPE_CHECKING:
     from twisted_mta.ledger.ledger import Ledger
 
-# Above this a file of its own costs less than a row: two fsyncs of 0.3 to 1 ms
-# against 64 KB written twice, into the log and from there into the ledger, while
-# everybody waits.
+# Above this content has a file of its own. A row is the faster at any size that
+# was measured, 20 callers at once (16 KB: 11,600 a second against 2,200; 64 KB:
+# 5,500 against 2,000; 1 MB: 480 against 210), since a file costs two fsyncs that
+# nobody shares. So this bounds memory: what each message that arrives may hold,
+# and a group of them in the writer's transaction.
 INLINE_OCTETS = 64 * 1024
 
 
