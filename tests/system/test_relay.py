@@ -1,0 +1,239 @@
+"""Mail for elsewhere, from the real daemon to servers that take it, refuse it,
+put it off or say nothing."""
+
+import email
+import imaplib
+import poplib
+import smtplib
+import ssl
+import sys
+import unittest
+from pathlib import Path
+
+from tests.system.daemon import (
+    Directory,
+    Program,
+    Server,
+    free_port_base,
+    mta,
+    run,
+    wait_until,
+)
+from tests.system.sink import Answer, Sink
+
+PASSWORD = "correct horse"
+
+_TRUSTING = ssl.create_default_context()
+_TRUSTING.check_hostname = False
+_TRUSTING.verify_mode = ssl.CERT_NONE
+
+
+def config(directory: Path, base: int, domain: str, more: str) -> Path:
+    """The config of a server for one domain: that of C{try}, changed."""
+    words = mta("try", "--print-config", "--directory", str(directory))
+    text = run([*words, "--port-base", str(base)]).stdout
+    text = text.replace('routes: [{domain: "*", hold: true}]\n', "")
+    path = directory / "test.yaml"
+    path.write_text(text.replace("example.test", domain) + more)
+    return path
+
+
+def submit(server: Server, sender: str, recipients: list[str], text: str) -> None:
+    """Send a message as a person's program does."""
+    with smtplib.SMTP("127.0.0.1", server.ports["submission"]) as client:
+        client.starttls(context=_TRUSTING)
+        client.login(sender, PASSWORD)
+        client.sendmail(sender, recipients, text)
+
+
+def inbox(server: Server, address: str) -> list[email.message.Message]:
+    """The messages of an account, by IMAP."""
+    with imaplib.IMAP4_SSL(
+        "127.0.0.1", server.ports["imaps"], ssl_context=_TRUSTING
+    ) as client:
+        client.login(address, PASSWORD)
+        # Another may arrive while it opens: the last count is the true one.
+        count = int(client.select("INBOX", readonly=True)[1][-1])
+        return [
+            email.message_from_bytes(client.fetch(str(n + 1), "BODY[]")[1][0][1])
+            for n in range(count)
+        ]
+
+
+def wait_for(server: Server, address: str, count: int) -> list[email.message.Message]:
+    """The messages of an account, once there are so many."""
+
+    def there() -> list[email.message.Message] | None:
+        messages = inbox(server, address)
+        return messages if len(messages) >= count else None
+
+    found: list[email.message.Message] = wait_until(
+        there, f"{count} messages for {address}"
+    )
+    return found
+
+
+class RelayTests(unittest.TestCase):
+    """One server and a sink that is its smarthost."""
+
+    def setUp(self):
+        self.directory = Directory()
+        self.addCleanup(self.directory.remove)
+        self.sink = Sink(self.directory.path / "sink")
+        self.addCleanup(self.sink.kill)
+        base = free_port_base()
+        home = self.directory.path / "a"
+        home.mkdir()
+        route = f'routes: [{{domain: "*", next_hop: "127.0.0.1:{self.sink.port}"}}]\n'
+        retry = "queue: {first_retry: 1s, growth_percent: 100, longest_retry: 1s}\n"
+        # Retries come at once, and a server that hangs is soon left.
+        agents = "agents: {smtp: {kind: smtp, reply_timeout: 2s}}\n"
+        path = config(home, base, "a.test", route + retry + agents)
+        self.server = Server(path, base)
+        self.addCleanup(self.server.kill)
+        self.server.command("account", "add", "alice@a.test", text=PASSWORD)
+
+    def submit(self, recipients, text="Subject: hello\r\n\r\n.Hello\r\n"):
+        submit(self.server, "alice@a.test", recipients, text)
+
+    def queue(self):
+        return self.server.command("queue", "list", "--json")
+
+    def emptied(self):
+        return wait_until(lambda: "@" not in self.queue(), "the queue is empty")
+
+    def test_relayed(self):
+        """A message for others arrives once, for all of them, as it was."""
+        self.submit(["bob@b.test", "carol@c.test"])
+        (event,) = self.sink.wait(Answer.ACCEPT)
+        self.assertEqual(event["sender"], "alice@a.test")
+        self.assertEqual(event["recipients"], ["bob@b.test", "carol@c.test"])
+        message = self.sink.message(event)
+        self.assertTrue(message.endswith(b"\r\n\r\n.Hello\r\n"))
+        self.assertTrue(message.startswith(b"Received: from "))
+        self.emptied()
+        self.assertEqual(len(self.sink.events()), 1)
+
+    def test_put_off_then_hanging_then_accepted(self):
+        """A message is tried again, and again, until it is taken; then no
+        more."""
+        self.sink.answer(Answer.LATER)
+        self.submit(["bob@b.test"])
+        self.sink.wait(Answer.LATER, 2)
+        self.assertIn("450 4.2.0 Later", self.queue())
+        self.sink.answer(Answer.HANG)
+        self.sink.wait(Answer.HANG, 2)
+        self.sink.answer(Answer.FULL)
+        self.sink.wait(Answer.FULL, 1)
+        self.sink.answer(Answer.ACCEPT)
+        self.sink.wait(Answer.ACCEPT)
+        self.emptied()
+        self.assertEqual(len(self.sink.events(Answer.ACCEPT)), 1)
+        self.assertEqual(inbox(self.server, "alice@a.test"), [])
+
+    def test_refused(self):
+        """A refusal comes back to the sender's INBOX as a report that says who
+        refused whom and why; nothing stays in the queue."""
+        for number, answer in enumerate((Answer.REFUSE, Answer.SPAM), 1):
+            self.sink.answer(answer)
+            self.submit(["bob@b.test"], "Subject: secret plan\r\n\r\nHello\r\n")
+            messages = wait_for(self.server, "alice@a.test", number)
+        self.emptied()
+        for message, status in zip(messages, ("5.1.1", "5.7.1"), strict=True):
+            self.assertEqual(message.get_content_type(), "multipart/report")
+            parts = [part.get_content_type() for part in message.walk()]
+            self.assertIn("message/delivery-status", parts)
+            text = message.as_string()
+            self.assertIn("rfc822; bob@b.test", text.lower())
+            self.assertIn(f"Status: {status}", text)
+            self.assertIn("secret plan", text)
+
+    def test_lost_answer(self):
+        """When the answer to the whole message is lost, it is sent again: at
+        least once, never not at all."""
+        self.sink.answer(Answer.DROP)
+        self.submit(["bob@b.test"])
+        (first, *_) = self.sink.wait(Answer.DROP)
+        self.sink.answer(Answer.ACCEPT)
+        (second,) = self.sink.wait(Answer.ACCEPT)
+        self.assertEqual(first["sha256"], second["sha256"])
+        self.emptied()
+
+    def test_killed_in_between(self):
+        """A message that waits when the server is killed goes out afterwards."""
+        self.sink.answer(Answer.LATER)
+        self.submit(["bob@b.test"])
+        self.sink.wait(Answer.LATER)
+        self.server.kill()
+        self.sink.answer(Answer.ACCEPT)
+        again = Server(self.server.config, self.server.ports["smtp"] - 25)
+        self.addCleanup(again.kill)
+        again.command("queue", "flush")
+        self.sink.wait(Answer.ACCEPT)
+
+
+class TwoServerTests(unittest.TestCase):
+    """Two servers that find each other by the DNS."""
+
+    def setUp(self):
+        self.directory = Directory()
+        self.addCleanup(self.directory.remove)
+        zone = self.directory.path / "zone"
+        zone.write_text(
+            "a.test MX 10 mail.a.test\nmail.a.test A 127.0.0.1\n"
+            "b.test MX 10 mail.b.test\nmail.b.test A 127.0.0.1\n"
+            "nomail.test MX 0 .\n"
+        )
+        dns = Program([sys.executable, "-m", "twisted_mta.testing.dns", str(zone)])
+        self.addCleanup(dns.kill)
+        self.dns = dns.line().strip()
+        base_a = free_port_base()
+        base_b = base_a + 1
+        self.a = self.server("a", base_a, base_b + 25)
+        self.b = self.server("b", base_b, base_a + 25)
+
+    def server(self, name, base, other_port):
+        home = self.directory.path / name
+        home.mkdir()
+        more = (
+            f"dns: {{servers: ['{self.dns}']}}\n"
+            f"agents: {{smtp: {{kind: smtp, loopback: true, port: {other_port}}}}}\n"
+        )
+        server = Server(config(home, base, f"{name}.test", more), base)
+        self.addCleanup(server.kill)
+        server.command("account", "add", f"{name}lice@{name}.test", text=PASSWORD)
+        return server
+
+    def test_there_and_back(self):
+        """A message goes there and its answer comes back, under TLS; POP3
+        reads it too."""
+        submit(self.a, "alice@a.test", ["blice@b.test"], "Subject: one\r\n\r\n1\r\n")
+        (message,) = wait_for(self.b, "blice@b.test", 1)
+        self.assertEqual(message["Subject"], "one")
+        self.assertEqual(message["Return-Path"], "<alice@a.test>")
+        received = message.get_all("Received")
+        self.assertEqual(len(received), 2)
+        self.assertIn("with ESMTPS", received[0])
+        self.assertIn("with ESMTPSA", received[1])
+        submit(self.b, "blice@b.test", ["alice@a.test"], "Subject: two\r\n\r\n2\r\n")
+        wait_for(self.a, "alice@a.test", 1)
+        client = poplib.POP3_SSL("127.0.0.1", self.a.ports["pop3s"], context=_TRUSTING)
+        client.user("alice@a.test")
+        client.pass_(PASSWORD)
+        self.assertIn(b"Subject: two", client.retr(1)[1])
+        client.quit()
+
+    def test_no_such_people(self):
+        """Mail to who does not exist elsewhere comes back: no such account, no
+        such domain, a domain without mail."""
+        for number, (recipient, status) in enumerate(
+            (
+                ("nobody@b.test", "5.1.1"),
+                ("x@nowhere.test", "5.1.2"),
+                ("x@nomail.test", "5.1.10"),
+            ),
+            1,
+        ):
+            submit(self.a, "alice@a.test", [recipient], "Subject: x\r\n\r\nx\r\n")
+            found = wait_for(self.a, "alice@a.test", number)
+            self.assertIn(f"Status: {status}\n", found[-1].as_string())
