@@ -100,9 +100,9 @@ class Connection(Stream):
             await given_back
 
 
-def quiet(protocol: Protocol) -> Factory:
+def quiet(protocol: Protocol) -> Factory[Protocol]:
     """A factory of this one protocol that keeps out of the log."""
-    factory = Factory.forProtocol(lambda: protocol)
+    factory: Factory[Protocol] = Factory.forProtocol(lambda: protocol)
     factory.noisy = False
     return factory
 
