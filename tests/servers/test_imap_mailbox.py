@@ -470,7 +470,7 @@ class IdleTests(TestCase):
             after = tracemalloc.get_traced_memory()[0]
         finally:
             tracemalloc.stop()
-        self.assertLess((after - before) / 50, 30_000)
+        self.assertLess((after - before) / 50, 15_000)
 
     async def test_deliveries_reach_every_idle_session(self) -> None:
         """Each of many sessions learns of a message."""

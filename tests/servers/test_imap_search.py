@@ -3,6 +3,7 @@
 from twisted.trial.unittest import TestCase
 
 from tests.servers.imapdrive import RECEIVED_AT, Server
+from twisted_mta import errors
 from twisted_mta.mail.placement import Part
 from twisted_mta.servers.imap import search
 from twisted_mta.store import memory
@@ -186,6 +187,12 @@ class SearchTests(TestCase):
         self.server.put(mail("pad", "y " * 100_000 + "pin"), prefix=b"X-Pad: 1\r\n")
         self.client.run("C: n NOOP\nS*")
         self.assertEqual(self.found("BODY pin"), [5])
+
+        async def gone(mailbox, uid: int) -> None:
+            raise errors.NoSuchMessage()
+
+        self.patch(memory.MemoryMailbox, "content", gone)
+        self.assertEqual(self.found("OR SEEN BODY pin"), [1])
 
     def test_h21_long_programs(self) -> None:
         """A program of thousands of keys is refused or done; others have their

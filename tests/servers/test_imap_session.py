@@ -357,6 +357,41 @@ class EndTests(TestCase):
         self.assertEqual(client.received(), goodbye)
         self.assertTrue(client.closed)
 
+    def test_h37_commands_without_reading(self) -> None:
+        """A client that sends commands and never reads the answers is heard no
+        further than what is bounded, and goes on when it reads."""
+        server = Server()
+        client = server.login()
+        register = client.wire.registerProducer
+
+        def stopped(producer, streaming) -> None:
+            register(producer, streaming)
+            producer.pauseProducing()
+
+        client.wire.registerProducer = stopped
+        for _ in range(400):
+            client.send(b"a NOOP\r\n" * 500)
+            if client.wire.producerState == "paused":
+                break
+        else:
+            self.fail("all was read")
+        self.assertLess(len(client.wire.value()), 300_000)
+        client.wire.registerProducer = register
+        client.wire.producer.resumeProducing()
+        client.settle()
+        client.send(b"z NOOP\r\n")
+        self.assertTrue(client.received().endswith(b"z OK Noop completed\r\n"))
+
+    def test_a_flood_of_commands_lets_others_in(self) -> None:
+        """Between commands that come together, other sessions are answered."""
+        server = Server()
+        busy, other = server.login(), server.login()
+        busy.stream.dataReceived(b"a NOOP\r\n" * 5_000)
+        other.stream.dataReceived(b"b NOOP\r\n")
+        self.assertEqual(other.wire.value(), b"b OK Noop completed\r\n")
+        self.assertLess(busy.wire.value().count(b"a OK"), 5_000)
+        self.assertEqual(busy.received().count(b"a OK"), 5_000)
+
     def test_lost_connections_are_let_go(self) -> None:
         """A connection that breaks leaves no watcher behind, whatever it did."""
         server = Server()

@@ -73,7 +73,7 @@ async def do_capability(client: Client, command: Command) -> Answer:
 async def do_id(client: Client, command: Id) -> Answer:
     """RFC 2971."""
     if command.parameters:
-        said = ", ".join(f"{name}={value!r}" for name, value in command.parameters)
+        said = ", ".join(f"{name!r}={value!r}" for name, value in command.parameters)
         _log.info("{session}: id {said}", session=client.stream.name, said=said)
     client.write(replies.server_id(_SERVER))
     return Answer("ID completed")

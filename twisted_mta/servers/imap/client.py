@@ -25,9 +25,16 @@ from twisted_mta.wire.imap.commands import State
 from twisted_mta.wire.imap.engine import ImapServerEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from twisted.internet.interfaces import IReactorTime
+
+
+# Octets written, and commands done, until the client must have read most of it
+# and others have had their turn: a client that sends and never reads (HOSTILE
+# 37) holds no more than this and what one step of work writes.
+_UNREAD_OCTETS = 64 * 1024
+_COMMANDS_IN_A_ROW = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +141,9 @@ class Client:
 
     __slots__ = (
         "_hinted",
+        "_in_a_row",
         "_reactor",
+        "_unread",
         "account",
         "authenticator",
         "commands",
@@ -177,6 +186,8 @@ class Client:
         self.octets = 0
         self._reactor = reactor
         self._hinted = False
+        self._unread = 0
+        self._in_a_row = 0
 
     # --- state ---
 
@@ -233,7 +244,15 @@ class Client:
     def write(self, octets: bytes) -> None:
         """Send."""
         self.octets += len(octets)
+        self._unread += len(octets)
         self.stream.write(octets)
+
+    async def write_lines(self, lines: Iterable[bytes]) -> None:
+        """Send many lines, no faster than the client reads."""
+        for line in lines:
+            self.write(line)
+            if self._unread > _UNREAD_OCTETS:
+                await self.breathe()
 
     async def next_event(self) -> object:
         """The next event that is the client's, or L{CHANGED} while it idles.
@@ -251,12 +270,19 @@ class Client:
             self._hinted = False
         return event
 
+    async def pace(self) -> None:
+        """Between two commands: L{breathe} when it is time to."""
+        self._in_a_row += 1
+        if self._unread > _UNREAD_OCTETS or self._in_a_row >= _COMMANDS_IN_A_ROW:
+            await self.breathe()
+
     async def breathe(self) -> None:
         """Between two pieces of work: let others have their turn, and wait
         until the client reads.
 
         @raise Leave: it never will.
         """
+        self._unread = self._in_a_row = 0
         if not await self.stream.drain():
             raise Leave()
         turn: Deferred[None] = Deferred()
@@ -289,5 +315,4 @@ class Client:
                 pass  # still stale: it is told at the next occasion
         if selected.view.has_news():
             keywords = not selected.read_only
-            for line in selected.view.tell(expunges, with_uid, keywords):
-                self.write(line)
+            await self.write_lines(selected.view.tell(expunges, with_uid, keywords))

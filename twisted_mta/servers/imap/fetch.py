@@ -103,7 +103,9 @@ async def do_fetch(client: Client, command: Fetch) -> Answer:
     positions = client.positions(command.numbers, command.uid)
     plan = _Plan(command.items)
     missing = False
-    for group in groups(view, positions, plan.group_octets):
+    for number, group in enumerate(groups(view, positions, plan.group_octets)):
+        if number:
+            await client.breathe()
         seen = await _set_seen(selected, group) if plan.sees else frozenset()
         rows: dict[int, Message] = {}
         if plan.rows:
@@ -118,7 +120,6 @@ async def do_fetch(client: Client, command: Fetch) -> Answer:
             with_flags = at in seen and not plan.flags
             if not await _answer(client, selected, plan, at, row, with_flags):
                 missing = True
-        await client.breathe()
     if missing and not command.uid:
         return Answer("Some of the messages no longer exist", b"EXPUNGEISSUED", b"NO")
     return Answer("Fetch completed")

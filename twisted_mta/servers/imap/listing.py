@@ -78,12 +78,14 @@ async def do_list(client: Client, command: List) -> Answer:
         inner = await _superiors(client, chosen, patterns)
         listed = {*chosen, *inner}
         chosen = [name for name in names.all() if name in listed]
+    lines = []
     for name in await _matching(client, chosen, patterns):
         attributes = names.attributes(name, with_subscriptions)
         line = replies.mailbox_list(b"LIST", attributes, SEPARATOR, name)
         if name in inner:
             line = line.removesuffix(replies.CRLF) + _child_info(command.selection)
-        client.write(line)
+        lines.append(line)
+    await client.write_lines(lines)
     return Answer("List completed")
 
 

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import date as Date
 from typing import Any, TypeAlias
 
+from twisted_mta import errors
 from twisted_mta.mail import date, header, text
 from twisted_mta.mail.flag import RECENT
 from twisted_mta.mail.placement import Message, Part
@@ -261,13 +262,13 @@ async def _try_rows(
     Messages that are gone match nothing."""
     view = selected.view
     matching = []
-    most = _GROUP_HEADERS if program.headers else sum(view.sizes)
-    for group in groups(view, positions, most):
+    for number, group in enumerate(groups(view, positions, _GROUP_HEADERS)):
+        if number:
+            await client.breathe()
         left = []
         uids = [view.uids[at] for at in group]
-        rows = {
-            row.uid: row for row in await selected.mailbox.fetch(uids, program.parts)
-        }
+        fetched = await selected.mailbox.fetch(uids, program.parts)
+        rows = {row.uid: row for row in fetched}
         for at in group:
             known = _Known(at)
             known.row = rows.get(view.uids[at])
@@ -277,7 +278,6 @@ async def _try_rows(
             elif answer:
                 matching.append(at)
         matching += await _try_bodies(client, selected, program, left)
-        await client.breathe()
     return matching
 
 
@@ -295,9 +295,11 @@ async def _try_bodies(
             if at is None:
                 continue
             known = by_position[at]
-            known.found = await _texts_found(
-                client, Source(selected.mailbox, message), message, program.texts
-            )
+            source = Source(selected.mailbox, message)
+            try:
+                known.found = await _texts_found(client, source, message, program.texts)
+            except errors.NoSuchMessage:
+                continue
             if program.test(known):
                 matching.append(at)
     return matching
@@ -308,7 +310,7 @@ async def _texts_found(
 ) -> set[str]:
     """Which of some texts are in a message's body; a part in memory at a time.
 
-    @return: none of a message that is gone.
+    @raise NoSuchMessage: it is gone.
     """
     found: set[str] = set()
     texts = text.pull_texts(Structure.unpack(message.sections or b""))

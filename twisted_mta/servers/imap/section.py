@@ -87,10 +87,14 @@ class Source:
         else:
             found = self._span(section)
         if section.fields and found is not None:
-            block = await self.read(*found) if isinstance(found, Span) else found
+            block = found if isinstance(found, bytes) else await self._block(*found)
             invert = section.text == "HEADER.FIELDS.NOT"
             found = header.select(block, section.fields, invert)
         return found if found is None else _partial(found, section.partial)
+
+    async def _block(self, start: int, end: int) -> bytes:
+        """A header block, as much of it as is understood."""
+        return await self.read(start, min(end, start + header.BLOCK_MAX))
 
     async def prepare(self) -> None:
         """Open what will be read, so that a message that is gone is noticed

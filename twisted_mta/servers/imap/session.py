@@ -109,6 +109,7 @@ class ImapSession:
                 client.write(replies.refusal(event))
             elif isinstance(event, Continue):
                 client.write(event.octets)
+            await client.pace()
 
     async def _perform(self, command: Command) -> None:
         """Do a command and answer it."""
