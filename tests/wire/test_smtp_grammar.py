@@ -113,6 +113,14 @@ class PathTests(TestCase):
             Address("b\u00fcro", "xn--bcher-kva.example"),
         )
 
+    def test_h42_no_reordering(self) -> None:
+        """Marks that turn the reading direction are no part of an address."""
+        for mark in "\u061c\u200e\u200f\u202a\u202e\u2066\u2069\u2028\x85":
+            with self.assertRaises(SyntaxFault, msg=repr(mark)):
+                self.recipient(f"<a{mark}b@x>", True)
+            with self.assertRaises(SyntaxFault, msg=repr(mark)):
+                self.recipient(f'<"a{mark}b"@x>', True)
+
     @given(st.text(max_size=40))
     @settings(max_examples=150, deadline=None)
     def test_h42_no_control_passes(self, text: str) -> None:

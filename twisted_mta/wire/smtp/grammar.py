@@ -19,9 +19,13 @@ _DOMAIN_OCTETS = 255
 _PATH_OCTETS = 256
 _LABEL_OCTETS = 63
 
-# Above ASCII everything but the C1 controls, line and paragraph separators:
-# what a terminal or a log reader may take for a line end.
-_UTF8_NON_ASCII = r"\u00a0-\u2027\u202a-\ud7ff\ue000-\U0010ffff"
+# Above ASCII everything but the C1 controls, line and paragraph separators and
+# the marks that reorder text (Unicode's Bidi_Control): what makes a terminal or
+# a reader of logs see something else. RFC 8264 disallows them in names anyway.
+_UTF8_NON_ASCII = (
+    r"\u00a0-\u061b\u061d-\u200d\u2010-\u2027\u202f-\u2065\u206a-\ud7ff"
+    r"\ue000-\U0010ffff"
+)
 
 # RFC 5321 4.1.2, extended by RFC 6531 3.3. A label may hold an underscore,
 # against the letter: hosts in the wild have them, and Postfix takes them.
