@@ -195,12 +195,12 @@ class Mta(Service):
             await self.office.close()
 
     def startService(self) -> None:
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         starting = Deferred.fromCoroutine(self.start())
         starting.addErrback(self._cannot_start)
 
     def stopService(self) -> Deferred[None]:
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self.stop())
 
     def _cannot_start(self, failure: Failure) -> None:

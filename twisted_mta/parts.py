@@ -98,7 +98,7 @@ def _endpoint_problems(document: Document, config: Config) -> Iterator[str]:
     for index, listener in enumerate(config.listeners):
         for number, endpoint in enumerate(listener.endpoints):
             try:
-                serverFromString(_NO_REACTOR, endpoint)
+                serverFromString(_NO_REACTOR, endpoint)  # type: ignore[no-untyped-call]
             except Exception as error:  # whatever an endpoint's parser raises
                 where = ("listeners", index, "endpoints", number)
                 yield document.problem(where, f"'{endpoint}' is no endpoint: {error}")

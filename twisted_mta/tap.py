@@ -15,7 +15,7 @@ from twisted_mta.config.check import load
 from twisted_mta.errors import ConfigError
 
 
-class Options(UsageOptions):  # type: ignore[misc]
+class Options(UsageOptions):
     """The options of C{twistd mta}."""
 
     synopsis = "[--config FILE]"

@@ -12,6 +12,7 @@ import secrets
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from email.message import EmailMessage
 from email.utils import format_datetime, localtime
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.logger import (
     FileLogObserver,
     FilteringLogObserver,
@@ -27,12 +29,11 @@ from twisted.logger import (
     eventAsText,
     globalLogBeginner,
 )
-from twisted.python.failure import Failure
 
 from twisted_mta.app import Mta
 from twisted_mta.cli.server import TRY_CONFIG
 from twisted_mta.config.check import host_port, parse
-from twisted_mta.errors import ConfigError, Permanent
+from twisted_mta.errors import ConfigError, MailError, Permanent
 from twisted_mta.mail import ids
 from twisted_mta.mail.address import split
 from twisted_mta.mail.envelope import Envelope
@@ -205,10 +206,10 @@ def _serve(directory: Path, text: str, options: argparse.Namespace) -> int:
 
 
 def _explain(error: Exception) -> None:
-    if isinstance(error, ConfigError | Permanent):
+    if isinstance(error, ConfigError | MailError | CannotListenError):
         print(f"twisted-mta: {error}", file=sys.stderr)
     else:
-        print(Failure().getTraceback(), file=sys.stderr)
+        traceback.print_exception(error, file=sys.stderr)
 
 
 def _log_to_terminal() -> None:

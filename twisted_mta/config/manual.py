@@ -46,7 +46,8 @@ _ASIDE = {
   - {domain: partner.example, next_hop: "[192.0.2.25]:25"}
   - {domain: "*", agent: smarthost, next_hop: "[smtp.provider.example]:587"}""",
     "agents": """
-  smarthost: {kind: smtp, tls: verify, user: us, password_file: /etc/twisted-mta/key}""",
+  smarthost:
+    {kind: smtp, tls: verify, user: us, password_file: /etc/twisted-mta/password}""",
     "policies": """
   - {kind: refuse_helo, names: [localhost]}""",
     "plugin_path": " [/etc/twisted-mta/plugins]",
@@ -108,7 +109,7 @@ def _lines(name: str, value: str) -> list[str]:
 def _inner(kind: Any) -> type | None:
     for candidate in (kind, *getattr(kind, "__args__", ())):
         if attrs.has(candidate):
-            return candidate  # type: ignore[no-any-return]
+            return candidate
     return None
 
 

@@ -125,7 +125,9 @@ class Ledger:
             self._lock = WriteLock(self._lock_path)
             # SQLite gives the mode of this file to those beside it.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._lookups = connect(self._path, _LOOKUP_CACHE)
+            with self._lock:
+                # Several workers start at once; one makes the log.
+                self._lookups = connect(self._path, _LOOKUP_CACHE)
             migrate(self._lookups, self._lock)
             orphans = recovery.remove_orphans(self._lookups, self._files)
             self._lookups.execute("PRAGMA query_only = ON")

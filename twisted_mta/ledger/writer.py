@@ -193,7 +193,8 @@ class Writer:
                     error=error.__cause__ or error,
                 )
                 reason = translated(error, self._connection)
-                self._drop_connection()
+                # Before anybody is told.
+                self._connect_again()
                 if reason is error:
                     raise
                 raise reason from error
@@ -259,15 +260,23 @@ class Writer:
         self._looked_at = time.monotonic()
         return connection
 
+    def _connect_again(self) -> None:
+        """Drop the connection, if there is one, and try to make another."""
+        self._drop_connection()
+        try:
+            self._reconnect()
+        except (apsw.Error, MailError) as error:
+            # The next group tries again, and its callers learn of it.
+            self._drop_connection()
+            self.log.error("ledger: no connection: {error!r}", error=error)
+
     def _open_early(self) -> None:
         """So that what others write is noticed before the first unit comes."""
         try:
             with self._lock:
-                self._reconnect()
-        except (apsw.Error, MailError) as error:
-            # The first group tries again, and its callers learn of it.
-            self._drop_connection()
-            self.log.warn("ledger: no connection yet: {error!r}", error=error)
+                self._connect_again()
+        except MailError as error:
+            self.log.warn("ledger: no connection yet: {why}", why=error.text)
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
@@ -312,7 +321,7 @@ class Writer:
 
 
 def _is_of_storage(error: Exception, connection: apsw.Connection) -> bool:
-    return isinstance(error, apsw.Error | OSError) and isinstance(
+    return isinstance(error, apsw.Error) and isinstance(
         translated(error, connection), MailError
     )
 

@@ -55,7 +55,8 @@ def split(text: str) -> Address:
     return Address(local, domain.lower())
 
 
-_LABEL = r"[A-Za-z0-9\u0080-\U0010ffff](?:[A-Za-z0-9\-\u0080-\U0010ffff]*[A-Za-z0-9\u0080-\U0010ffff])?"
+_LETTER = r"A-Za-z0-9\u0080-\U0010ffff"
+_LABEL = rf"[{_LETTER}](?:[{_LETTER}\-]*[{_LETTER}])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 

@@ -57,14 +57,14 @@ class NativeStore:
         @raise NoSuchAccount: it was removed.
         """
 
-        def has_inbox(transaction: ITransaction) -> bool:
-            return names.INBOX in rows.names(transaction, account.id)
-
-        if not await self._ledger.lookup(has_inbox):
+        found = NativeAccount(self._ledger, account.id)
+        try:
+            await found.open(names.INBOX)
+        except errors.NoSuchMailbox:
             await self._ledger.write(
                 lambda transaction: _inbox(transaction, account.id)
             )
-        return NativeAccount(self._ledger, account.id)
+        return found
 
     def deliver(self, transaction: ITransaction, account: int, email: Email) -> None:
         """See L{ITransactionalDelivery.deliver}. Four statements, of 5 to 10 us.
@@ -185,7 +185,7 @@ class NativeAccount:
                 size=box.size,
             )
 
-        return await self._ledger.lookup(query)
+        return await self._ledger.read(query)
 
     async def open(self, name: str) -> NativeMailbox:
         """See L{IAccount.open}."""
@@ -322,12 +322,14 @@ class NativeAccount:
     async def unsubscribe(self, name: str) -> None:
         """See L{IAccount.unsubscribe}."""
         name = names.canonical(name)
-        await self._ledger.write(
-            lambda transaction: transaction.execute(
+
+        def unit(transaction: ITransaction) -> None:
+            transaction.execute(
                 "DELETE FROM subscription WHERE account_id = ? AND name = ?",
                 (self._account, name),
             )
-        )
+
+        await self._ledger.write(unit)
 
     # --- messages ---
 

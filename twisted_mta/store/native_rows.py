@@ -4,6 +4,9 @@ Portable SQL, keyed by the account; the same modseq for all that a transaction
 changes. Each function keeps the counts in a mailbox's row right. It knows no
 session and no name's spelling; it trusts its caller to give canonical names and
 modseqs that L{bump} made in the same transaction.
+
+BUGS: what is known of expunged UIDs (C{vanished}) is kept as long as the mailbox,
+some 30 octets each.
 """
 
 from __future__ import annotations
