@@ -7,6 +7,7 @@ a client would have been told.
 
 import os
 import resource
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -42,16 +43,21 @@ def ensure_account(transaction: ITransaction) -> None:
     )
 
 
-async def append(account: NativeAccount, token: str, size: int = 1_000) -> None:
-    """Put a message with a token into INBOX, and say what became of it."""
+async def append(account: NativeAccount, token: str, size: int = 1_000) -> bool:
+    """Put a message with a token into INBOX, and say what became of it.
+
+    @return: whether it is there.
+    """
     content = account.content()
     try:
         content.write(f"Subject: {token}\r\n\r\n".encode() + b"x" * size)
         await content.finish()
         put = await account.append("INBOX", content, frozenset(), 0.0)
         say("stored", token, put.uid)
+        return True
     except MailError as error:
         say(type(error).__name__, token)
+        return False
     finally:
         content.abort()
 
@@ -73,6 +79,14 @@ async def forty(account: NativeAccount) -> None:
     """Forty messages, one after the other."""
     for turn in range(40):
         await append(account, f"small-{turn}")
+
+
+async def until_told_no(account: NativeAccount) -> None:
+    """Messages until one is refused; then the process is killed at once."""
+    turn = 0
+    while await append(account, f"small-{turn}"):
+        turn += 1
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def twenty_large(account: NativeAccount) -> None:
@@ -102,7 +116,7 @@ async def huge(account: NativeAccount) -> None:
 
 
 WORK: dict[str, Callable[[NativeAccount], Awaitable[None]]] = {
-    work.__name__: work for work in (for_ever, forty, twenty_large, huge)
+    work.__name__: work for work in (for_ever, forty, until_told_no, twenty_large, huge)
 }
 
 

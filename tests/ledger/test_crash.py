@@ -3,6 +3,7 @@ and under a disk that fails (HOSTILE.md, row 52)."""
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -25,15 +26,19 @@ def command(directory: Path, work: str) -> list[str]:
     return [sys.executable, "-m", "tests.ledger.child", str(directory), work]
 
 
-def under_strace(inject: str, directory: Path, work: str) -> list[str]:
-    """The same, with system calls that fail."""
+def traced(directory: Path, work: str, *options: str) -> list[str]:
+    """The same, under strace."""
     strace = shutil.which("strace")
     if strace is None:
         if os.environ.get("CI"):
             raise AssertionError("strace is not installed")
         raise SkipTest("strace is not installed")
-    quiet = ["-f", "-qq", "-o", os.devnull]
-    return [strace, *quiet, "-e", f"inject={inject}", *command(directory, work)]
+    return [strace, "-f", "-qq", *options, *command(directory, work)]
+
+
+def under_strace(inject: str, directory: Path, work: str) -> list[str]:
+    """The same, with system calls that fail."""
+    return traced(directory, work, "-o", os.devnull, "-e", f"inject={inject}")
 
 
 def lines(arguments: list[str]) -> list[str]:
@@ -121,6 +126,24 @@ class KilledTests(CrashCase):
         self.assertLessEqual(Counter(acknowledged), found)
 
 
+class ManyProcessesTests(CrashCase):
+    """Several processes on one ledger."""
+
+    async def test_at_once(self) -> None:
+        """They make it, write and end at the same moment, and nobody fails."""
+        running = [
+            subprocess.Popen(
+                command(self.directory, work), cwd=ROOT, stdout=subprocess.PIPE
+            )
+            for work in ("forty", "forty", "forty", "twenty_large")
+        ]
+        for process in running:
+            self.assertIn(b"\ndone\n", process.communicate()[0])
+        found = await self.left()
+        self.assertEqual(found.total(), 3 * 40 + 20)
+        self.assertEqual(found["small-39"], 3)
+
+
 class FailingDiskTests(CrashCase):
     """System calls fail, then work again."""
 
@@ -140,6 +163,40 @@ class FailingDiskTests(CrashCase):
         await self.check(
             "fdatasync:error=EIO:when=30..32", "forty", "LedgerUnavailable"
         )
+
+    async def test_h52_what_was_refused_does_not_come_back(self) -> None:
+        """The log is written but not synchronised, the caller is told, and a
+        crash follows: the next start must not find it in the log."""
+        said = lines(
+            under_strace("fdatasync:error=EIO:when=30", self.directory, "until_told_no")
+        )
+        (refused,) = told(said, "LedgerUnavailable")
+        found = await self.left()
+        self.assertEqual(found, Counter(told(said, "stored")))
+        self.assertNotIn(refused, found)
+
+    async def test_h52_synchronised_before_it_is_said(self) -> None:
+        """Between two acknowledgements the log is synchronised; for a message
+        with a file, file and directory before it."""
+        for work, expected in (
+            ("forty", ["fdatasync"]),
+            ("twenty_large", ["fsync", "fsync", "fdatasync"]),
+        ):
+            trace = self.directory.with_name(work)
+            calls = ("-e", "trace=fsync,fdatasync,write")
+            lines(traced(self.directory, work, "-o", str(trace), *calls))
+            since: list[str] = []
+            acknowledged = 0
+            for line in trace.read_text().splitlines():
+                if '"stored ' in line:
+                    acknowledged += 1
+                    self.assertEqual(since[: len(expected)], expected)
+                    since = []
+                elif found := re.search(r"(fsync|fdatasync).*= 0$", line):
+                    since.append(found[1])
+                elif '"open' in line:
+                    since = []
+            self.assertGreaterEqual(acknowledged, 20)
 
     async def test_h52_log_not_written(self) -> None:
         """EIO where the log is written: LedgerUnavailable."""
