@@ -234,13 +234,16 @@ class Server(Program):
 
     @param config: the config's file; its listeners are those of C{try}.
     @param base: of its ports.
+    @param names: its listeners, if it has not all of them.
     """
 
-    def __init__(self, config: Path, base: int) -> None:
+    def __init__(
+        self, config: Path, base: int, names: Sequence[str] = tuple(ABOVE)
+    ) -> None:
         super().__init__(twistd(config))
         self.drain()
         self.config = config
-        self.ports = {name: base + above for name, above in ABOVE.items()}
+        self.ports = {name: base + ABOVE[name] for name in names}
         wait_until(self._ready, "it listens")
 
     def _ready(self) -> bool:

@@ -1,0 +1,195 @@
+"""What a server promised, and what its ledger holds after all.
+
+L{Evidence} is what clients were told, noted by them. L{Ledger} is read straight
+from a stopped server's directory, with the standard library's SQLite, and knows
+the tables but none of the server's code. L{faults} compares the two; it is the
+judge of the crash tests, and is itself tested with ledgers that were tampered
+with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from twisted_mta.mail.ids import from_text, to_text
+
+Places = tuple[str, ...]
+"""Sorted: C{alice@example.test/INBOX}, C{queue/eve@elsewhere.test}."""
+
+# How all messages of the load begin.
+_FIRST = b"From: Load <"
+_TOKEN = re.compile(rb"^X-Token: (\S+)\r\n", re.M)
+
+
+def inbox(address: str) -> str:
+    """The place that mail for an account here goes to."""
+    return f"{address}/INBOX"
+
+
+@dataclass
+class Promise:
+    """What is known of one message.
+
+    @ivar digest: SHA-256 of its octets.
+    @ivar allowed: where it may be: one of these. More than one only if the
+        server died before it said which.
+    """
+
+    digest: str
+    allowed: tuple[Places, ...] = ((),)
+
+
+@dataclass(frozen=True)
+class Uid:
+    """A UID that a client has seen, at the end of those seen before."""
+
+    place: str
+    validity: int
+    number: int
+    token: str
+
+
+@dataclass
+class Evidence:
+    """All that clients were told. They are threads."""
+
+    promises: dict[str, Promise] = field(default_factory=dict)
+    uids: list[Uid] = field(default_factory=list)
+    acknowledged: int = 0
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def offer(self, token: str, octets: bytes) -> Promise:
+        """A message is about to be sent; it is nowhere yet."""
+        promise = Promise(hashlib.sha256(octets).hexdigest())
+        with self.changed:
+            self.promises[token] = promise
+        return promise
+
+    def acknowledge(self) -> None:
+        """A client was told that something is done, and has noted what."""
+        with self.changed:
+            self.acknowledged += 1
+            self.changed.notify_all()
+
+    def wait_for(self, number: int, patience_s: float) -> None:
+        """Wait until so much more was acknowledged."""
+        with self.changed:
+            end = self.acknowledged + number
+            if not self.changed.wait_for(lambda: self.acknowledged >= end, patience_s):
+                raise AssertionError(f"never: {number} more acknowledgements")
+
+    def see(self, uid: Uid) -> None:
+        """A UID was given, or found by a client that looks for new ones."""
+        with self.changed:
+            self.uids.append(uid)
+
+    def token(self, octets: bytes) -> str:
+        """Whose message this is, if it is whole, trace fields before it aside;
+        else empty."""
+        content = octets[max(octets.find(_FIRST), 0) :]
+        found = _TOKEN.search(content)
+        token = found[1].decode() if found else ""
+        promise = self.promises.get(token)
+        digest = hashlib.sha256(content).hexdigest()
+        return token if promise is not None and promise.digest == digest else ""
+
+    def found(self, place: str, token: str) -> None:
+        """A message was read in a place: it is there for good."""
+        with self.changed:
+            promise = self.promises[token]
+            promise.allowed = tuple(one for one in promise.allowed if place in one)
+
+
+class Ledger:
+    """What a stopped server's directory holds.
+
+    @ivar places: where each token is, each place as often as it is there.
+    @ivar uids: the token at a place and UID.
+    @ivar validity: of each mailbox's place.
+    @ivar broken: what cannot be read, or is not as it was sent.
+    """
+
+    def __init__(self, directory: Path, evidence: Evidence) -> None:
+        self.places: dict[str, list[str]] = defaultdict(list)
+        self.uids: dict[tuple[str, int], str] = {}
+        self.validity: dict[str, int] = {}
+        self.broken: list[str] = []
+        database = sqlite3.connect(directory / "ledger.sqlite3")
+        try:
+            self._read(database, directory / "content", evidence)
+        finally:
+            database.close()
+
+    def _read(
+        self, database: sqlite3.Connection, directory: Path, evidence: Evidence
+    ) -> None:
+        tokens = {}
+        files = set()
+        for id, size, octets in database.execute("SELECT * FROM content"):
+            if octets is None:
+                files.add(id)
+                path = directory / f"{id & 255:02x}" / to_text(id)
+                octets = path.read_bytes() if path.exists() else b""
+            tokens[id] = evidence.token(octets)
+            if size != len(octets) or not tokens[id]:
+                self.broken.append(f"content {id}: not what anybody sent")
+        for name, validity in database.execute(
+            "SELECT a.address || '/' || m.name, m.uidvalidity"
+            " FROM mailbox m JOIN account a ON a.id = m.account_id"
+        ):
+            self.validity[name] = validity
+        for place, uid, content in database.execute(
+            "SELECT a.address || '/' || m.name, p.uid, e.content_id FROM placement p"
+            " JOIN account a ON a.id = p.account_id"
+            " JOIN mailbox m ON m.account_id = p.account_id AND m.id = p.mailbox_id"
+            " JOIN email e ON e.account_id = p.account_id AND e.id = p.email_id"
+        ):
+            token = tokens.get(content, "")
+            self.uids[place, uid] = token
+            self.places[token].append(place)
+        for recipient, content in database.execute(
+            "SELECT r.address, q.content_id FROM recipient r"
+            " JOIN hop h ON h.id = r.hop_id JOIN queued q ON q.id = h.queued_id"
+        ):
+            self.places[tokens.get(content, "")].append(f"queue/{recipient}")
+        self.broken += [
+            f"{path}: no row names it"
+            for path in directory.glob("??/*")
+            if from_text(path.name) not in files
+        ]
+
+
+def faults(evidence: Evidence, ledger: Ledger) -> list[str]:
+    """Each promise that was broken, and all else that must not be."""
+    return [
+        *ledger.broken,
+        *_broken_promises(evidence, ledger),
+        *_wrong_uids(evidence, ledger),
+    ]
+
+
+def _broken_promises(evidence: Evidence, ledger: Ledger) -> Iterator[str]:
+    for token, promise in evidence.promises.items():
+        there = tuple(sorted(ledger.places.get(token, ())))
+        if there not in promise.allowed:
+            yield f"{token}: is in {there}, should be in {promise.allowed}"
+
+
+def _wrong_uids(evidence: Evidence, ledger: Ledger) -> Iterator[str]:
+    highest: dict[str, int] = {}
+    for uid in evidence.uids:
+        if uid.number <= highest.get(uid.place, 0):
+            yield f"{uid}: not above {highest[uid.place]}"
+        highest[uid.place] = uid.number
+        if ledger.validity.get(uid.place) != uid.validity:
+            yield f"{uid}: UIDVALIDITY is {ledger.validity.get(uid.place)} now"
+        now = ledger.uids.get((uid.place, uid.number), uid.token)
+        if now != uid.token:
+            yield f"{uid}: is another message now: {now}"

@@ -1,0 +1,310 @@
+"""Clients that send, file and read mail while their server is killed, and note
+what they were told.
+
+Each is a thread. Whatever it is doing when the server dies, it notes what may
+have come of it, forgets the connection, and goes on when the server is back.
+No message is sent twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import imaplib
+import random
+import re
+import smtplib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tests.system.daemon import PATIENCE_S
+from tests.system.evidence import Evidence, Places, Promise, Uid, inbox
+
+PASSWORD = "correct horse"
+
+# Mail for these is only ever delivered.
+READERS = ("alice@example.test", "bob@example.test", "carol@example.test")
+# These file messages, and get mail besides.
+FILERS = ("dora@example.test", "emil@example.test")
+# Routed to a host that takes nothing.
+ELSEWHERE = ("eve@elsewhere.test", "fred@nowhere.test")
+
+# Above this the server keeps content in a file.
+LARGE_OCTETS = 64 * 1024
+
+# The server died, in the words of each library; and what is an OSError too.
+_DIED = (OSError, EOFError, imaplib.IMAP4.abort)
+_SAID = smtplib.SMTPResponseException
+
+
+@dataclass
+class Load:
+    """The clients of one server.
+
+    @ivar up: the server runs.
+    @ivar failures: what a client could not understand; must stay empty.
+    """
+
+    ports: dict[str, int]
+    evidence: Evidence = field(default_factory=Evidence)
+    up: threading.Event = field(default_factory=threading.Event)
+    failures: list[str] = field(default_factory=list)
+    _ending: bool = False
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Let all begin: five who keep their connections, three who make one for
+        each message, two who file mail, one who looks what is new."""
+        for number in range(5):
+            self._begin(_Sender(self, f"kept{number}", fresh=False).turn)
+        for number in range(3):
+            self._begin(_Sender(self, f"fresh{number}", fresh=True).turn)
+        for number, address in enumerate(FILERS):
+            self._begin(_Filer(self, f"filed{number}", address).turn)
+        self._begin(_Reader(self).turn)
+
+    def end(self) -> None:
+        """Let all end, after what they are doing."""
+        self._ending = True
+        self.up.set()
+        for thread in self._threads:
+            thread.join(PATIENCE_S)
+            if thread.is_alive():
+                self.failures.append(f"{thread.name}: hangs")
+
+    def _begin(self, turn: Callable[[], None]) -> None:
+        def run() -> None:
+            while not self._ending:
+                if not self.up.wait(PATIENCE_S):
+                    self.failures.append("the server does not come back")
+                    return
+                try:
+                    turn()
+                except Exception as error:
+                    if isinstance(error, _DIED) and not isinstance(error, _SAID):
+                        continue
+                    self.failures.append(f"{turn.__self__}: {error!r}")  # type: ignore[attr-defined]
+                    return
+
+        thread = threading.Thread(target=run, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+
+def message(token: str, chance: random.Random) -> bytes:
+    """A message: mostly small, one of seven with a file of its own, with dots
+    where they hurt."""
+    large = chance.randrange(7) == 0
+    size = chance.randrange(LARGE_OCTETS, 200_000) if large else chance.randrange(3000)
+    line = hashlib.sha256(token.encode()).hexdigest()
+    body = f".{line}\r\n..\r\n{line} {token}\r\n" * (size // 150 + 1)
+    return (
+        "From: Load <load@load.test>\r\n"
+        f"Subject: {token}\r\nX-Token: {token}\r\n\r\n{body}"
+    ).encode()
+
+
+@contextlib.contextmanager
+def smtp(port: int) -> Iterator[smtplib.SMTP]:
+    """A connection that is left without ado."""
+    client = smtplib.SMTP("127.0.0.1", port, "load.test", PATIENCE_S)
+    try:
+        client.ehlo()
+        yield client
+    finally:
+        client.close()
+
+
+@contextlib.contextmanager
+def imap(port: int, address: str) -> Iterator[imaplib.IMAP4]:
+    """The same, logged in."""
+    client = imaplib.IMAP4("127.0.0.1", port, PATIENCE_S)
+    try:
+        client.login(address, PASSWORD)
+        yield client
+    finally:
+        with contextlib.suppress(*_DIED):
+            client.shutdown()
+
+
+class _Client:
+    """A name, and a number for each message."""
+
+    def __init__(self, load: Load, name: str) -> None:
+        self.load = load
+        self.evidence = load.evidence
+        self.name = name
+        self.chance = random.Random(name)
+        self._number = 0
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def compose(self) -> tuple[str, bytes, Promise]:
+        """A new message."""
+        self._number += 1
+        token = f"{self.name}-{self._number}"
+        octets = message(token, self.chance)
+        return token, octets, self.evidence.offer(token, octets)
+
+
+class _Sender(_Client):
+    """Another mail server."""
+
+    def __init__(self, load: Load, name: str, fresh: bool) -> None:
+        super().__init__(load, name)
+        self._fresh = fresh
+
+    def turn(self) -> None:
+        """One connection."""
+        with smtp(self.load.ports["smtp"]) as client:
+            while not self.load._ending:
+                self._send(client)
+                if self._fresh:
+                    break
+
+    def _send(self, client: smtplib.SMTP) -> None:
+        token, octets, promise = self.compose()
+        people = [*READERS, *FILERS, *ELSEWHERE]
+        recipients = self.chance.sample(people, self.chance.choice((1, 1, 1, 2, 3, 5)))
+        _expect(client.mail(f"{token}@load.test"))
+        for recipient in recipients:
+            _expect(client.rcpt(recipient))
+        if self.chance.random() < 0.1:
+            # It never came whole, so it must be nowhere.
+            client.docmd("DATA")
+            client.send(octets[: self.chance.randrange(len(octets))])
+            raise EOFError("the client hangs up")
+        promise.allowed = (), _places(recipients)
+        way = self._data if self.chance.random() < 0.6 else self._bdat
+        _expect(way(client, octets))
+        promise.allowed = promise.allowed[1:]
+        self.evidence.acknowledge()
+
+    def _data(self, client: smtplib.SMTP, octets: bytes) -> tuple[int, bytes]:
+        return client.data(octets)
+
+    def _bdat(self, client: smtplib.SMTP, octets: bytes) -> tuple[int, bytes]:
+        cut = self.chance.randrange(len(octets))
+        client.send(b"BDAT %d\r\n%b" % (cut, octets[:cut]))
+        _expect(client.getreply())
+        rest = octets[cut:]
+        client.send(b"BDAT %d LAST\r\n%b" % (len(rest), rest))
+        return client.getreply()
+
+
+def _expect(reply: tuple[int, bytes]) -> None:
+    """Nothing is refused here for any reason but that the server ends."""
+    if reply[0] != 250:
+        raise AssertionError(f"the server said {reply}")
+
+
+def _places(recipients: Sequence[str]) -> Places:
+    return tuple(
+        sorted(f"queue/{one}" if one in ELSEWHERE else inbox(one) for one in recipients)
+    )
+
+
+class _Filer(_Client):
+    """A person at a mail program, who files mail: each message goes through
+    INBOX, Archive and Trash by APPEND, COPY, MOVE and EXPUNGE."""
+
+    def __init__(self, load: Load, name: str, address: str) -> None:
+        super().__init__(load, name)
+        self._address = address
+
+    def turn(self) -> None:
+        """One session."""
+        with imap(self.load.ports["imap"], self._address) as client:
+            client.select("INBOX")
+            while not self.load._ending:
+                self._file(client)
+
+    def _file(self, client: imaplib.IMAP4) -> None:
+        token, octets, promise = self.compose()
+        self._do(promise, ("INBOX",), client.append, "INBOX", None, None, octets)
+        uid = self._given(client, "APPENDUID", "INBOX", token)
+        if self.chance.random() < 0.5:
+            self._do(promise, ("Archive", "INBOX"), client.uid, "COPY", uid, "Archive")
+            self._given(client, "COPYUID", "Archive", token)
+            # Another EXPUNGE, of a later session, may be what removes it.
+            self._may_be(promise, ("Archive",))
+            _ok(client.uid("STORE", uid, "+FLAGS.SILENT", r"(\Deleted)"))
+            self._do(promise, ("Archive",), client.expunge)
+        else:
+            self._do(promise, ("Trash",), client.uid, "MOVE", uid, "Trash")
+            self._given(client, "COPYUID", "Trash", token)
+
+    def _may_be(self, promise: Promise, mailboxes: Sequence[str]) -> Places:
+        """From now on it may be in these."""
+        places = tuple(f"{self._address}/{mailbox}" for mailbox in mailboxes)
+        if places not in promise.allowed:
+            promise.allowed = *promise.allowed, places
+        return places
+
+    def _do(
+        self,
+        promise: Promise,
+        mailboxes: Sequence[str],
+        command: Callable[..., tuple[str, list[bytes]]],
+        *arguments: object,
+    ) -> None:
+        """A command after whose OK the message is in these mailboxes, and until
+        then in these or where it was."""
+        places = self._may_be(promise, mailboxes)
+        _ok(command(*arguments))
+        promise.allowed = (places,)
+        self.evidence.acknowledge()
+
+    def _given(self, client: imaplib.IMAP4, code: str, mailbox: str, token: str) -> str:
+        """Note the UID that a response code gives; it is the last number."""
+        _, data = client.response(code)
+        assert data and data[-1], f"no {code}"
+        numbers = data[-1].split()
+        place = f"{self._address}/{mailbox}"
+        self.evidence.see(Uid(place, int(numbers[0]), int(numbers[-1]), token))
+        return numbers[-1].decode()
+
+
+def _ok(answer: tuple[str, list[bytes]]) -> None:
+    if answer[0] != "OK":
+        raise AssertionError(f"the server said {answer}")
+
+
+_SEEN = re.compile(rb"UID (\d+)")
+
+
+class _Reader(_Client):
+    """Somebody who looks, again and again, what is new in the INBOXes to which
+    mail is only delivered. What he has seen must stay as it was."""
+
+    def __init__(self, load: Load) -> None:
+        super().__init__(load, "reader")
+        self._next = dict.fromkeys(READERS, 1)
+
+    def turn(self) -> None:
+        """Look at all of them."""
+        for address in READERS:
+            with imap(self.load.ports["imap"], address) as client:
+                self._look(client, address)
+
+    def _look(self, client: imaplib.IMAP4, address: str) -> None:
+        client.select("INBOX", readonly=True)
+        validity = int(client.response("UIDVALIDITY")[1][0] or 0)
+        next_uid = int(client.response("UIDNEXT")[1][0] or 0)
+        first = self._next[address]
+        if next_uid < first:
+            raise AssertionError(f"UIDNEXT went back from {first} to {next_uid}")
+        if next_uid == first:
+            return
+        _, data = client.uid(
+            "FETCH", f"{first}:{next_uid - 1}", "(BODY.PEEK[HEADER.FIELDS (X-TOKEN)])"
+        )
+        for item in data:
+            if isinstance(item, tuple):
+                uid = int(_SEEN.search(item[0])[1])  # type: ignore[index]
+                token = item[1].strip().removeprefix(b"X-Token: ").decode()
+                self.evidence.see(Uid(inbox(address), validity, uid, token))
+                self.evidence.found(inbox(address), token)
+                self._next[address] = uid + 1

@@ -1,0 +1,183 @@
+"""The promise of the 250 (HOSTILE.md, row 52): the real daemon is killed under
+load, again and again, and what it told its clients is compared with what is
+there afterwards."""
+
+import random
+import shutil
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.system.crashcase import CrashCase
+from tests.system.daemon import PATIENCE_S
+from tests.system.evidence import Evidence, Ledger, faults
+from tests.system.load import FILERS, READERS, Load, imap
+from twisted_mta.mail.ids import to_text
+
+KILLS = 50
+
+
+class KilledTests(CrashCase):
+    """kill -9."""
+
+    def run_load(self, kills: int, most: int) -> Load:
+        """Kill the server so often under load, each time after up to so many
+        acknowledgements; then end the load and the server in peace."""
+        chance = random.Random(52)
+        server = self.start()
+        load = Load(server.ports)
+        self.addCleanup(load.end)
+        load.start()
+        for _ in range(kills):
+            load.up.set()
+            load.evidence.wait_for(chance.randrange(1, most), PATIENCE_S)
+            # Anywhere between two acknowledgements.
+            time.sleep(chance.random() * 0.02)
+            load.up.clear()
+            server.kill()
+            if chance.random() < 0.2:
+                # While it starts: it is about 0.7 s until it listens.
+                starting = self.spawn()
+                time.sleep(chance.random() * 0.8)
+                starting.kill()
+            server = self.start()
+        load.up.set()
+        load.evidence.wait_for(most, PATIENCE_S)
+        load.end()
+        self.assertEqual(load.failures, [])
+        self.assertEqual(server.stop(), -signal.SIGINT)  # as twistd ends
+        return load
+
+    def test_h52_killed_under_load(self) -> None:
+        """After 50 kills: each message that got its 250 is in the mailbox of
+        each recipient, or in the queue, exactly once; one that got none is
+        there once for each or not at all; each is whole. APPEND, COPY, MOVE and
+        EXPUNGE are done, or not, never half. UIDs grow and mean what they
+        meant, UIDVALIDITY stays. Clients and commands read what the ledger
+        holds, which is sound, without a file too many."""
+        load = self.run_load(KILLS, 60)
+        evidence = load.evidence
+        # There was something to lose.
+        self.assertGreater(evidence.acknowledged, KILLS * 20)
+        self.assertGreater(len(evidence.uids), KILLS)
+        server = self.start()
+        read = self.read_by_imap(server.ports["imap"], evidence)
+        queued = Counter((one["sender"], one["recipient"]) for one in self.queue())
+        self.assertEqual(server.stop(), -signal.SIGINT)  # as twistd ends
+        ledger = Ledger(self.home, evidence)
+        self.assertEqual(faults(evidence, ledger), [])
+        self.assertEqual(read, ledger.uids)
+        self.assertEqual(
+            queued,
+            Counter(
+                (f"{token}@load.test", place.removeprefix("queue/"))
+                for token, places in ledger.places.items()
+                for place in places
+                if place.startswith("queue/")
+            ),
+        )
+        self.assertGreater(len(queued), KILLS)
+        self.assert_sound()
+
+    def read_by_imap(self, port: int, evidence: Evidence) -> dict[tuple[str, int], str]:
+        """The token at each mailbox and UID, of whole messages."""
+        found = {}
+        for address in (*READERS, *FILERS):
+            with imap(port, address) as client:
+                for mailbox in ("INBOX", "Archive", "Trash"):
+                    client.select(mailbox, readonly=True)
+                    _, data = client.uid("FETCH", "1:*", "(BODY.PEEK[])")
+                    for item in data:
+                        if isinstance(item, tuple):
+                            uid = int(item[0].split()[2])
+                            found[f"{address}/{mailbox}", uid] = evidence.token(item[1])
+        return found
+
+    def test_the_judge(self) -> None:
+        """Whoever tampers with what was promised is found out, so that the test
+        above can fail."""
+        load = self.run_load(2, 100)
+        self.assertEqual(faults(load.evidence, Ledger(self.home, load.evidence)), [])
+        for tamper in _TAMPERINGS:
+            copy = self.home.with_name("copy")
+            shutil.copytree(self.home, copy)
+            database = sqlite3.connect(copy / "ledger.sqlite3")
+            tamper(database, copy / "content")
+            database.commit()
+            database.close()
+            found = faults(load.evidence, Ledger(copy, load.evidence))
+            self.assertNotEqual(found, [], tamper)
+            shutil.rmtree(copy)
+
+
+def _sql(text: str) -> Callable[[sqlite3.Connection, Path], None]:
+    """One statement that changes something."""
+
+    def tamper(database: sqlite3.Connection, content: Path) -> None:
+        if not database.execute(text).rowcount:
+            raise AssertionError(f"nothing to tamper with: {text}")
+
+    return tamper
+
+
+def _cut(database: sqlite3.Connection, content: Path) -> None:
+    """The end of a file is lost."""
+    path = next(content.glob("??/*"))
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _lose(database: sqlite3.Connection, content: Path) -> None:
+    """A file is lost."""
+    next(content.glob("??/*")).unlink()
+
+
+def _orphan(database: sqlite3.Connection, content: Path) -> None:
+    """A file is left over."""
+    (content / "00" / to_text(0)).touch()
+
+
+_ONE = (
+    "(SELECT account_id, mailbox_id, {uid}(uid) FROM placement GROUP BY 1, 2 LIMIT 1)"
+)
+_KEY = "(account_id, mailbox_id, uid)"
+
+_TAMPERINGS = (
+    _cut,
+    _lose,
+    _orphan,
+    # A message is lost, there twice, in another mailbox, not whole.
+    _sql(f"DELETE FROM placement WHERE {_KEY} = {_ONE.format(uid='MAX')}"),
+    _sql(
+        "INSERT INTO placement SELECT account_id, mailbox_id, uid + 1000000, email_id,"
+        " modseq, flags, keywords, size, saved_at FROM placement LIMIT 1"
+    ),
+    _sql(
+        "UPDATE placement SET uid = uid + 1000000, mailbox_id = (SELECT id FROM mailbox"
+        " WHERE account_id = placement.account_id AND name = 'Junk')"
+        f" WHERE {_KEY} = {_ONE.format(uid='MIN')}"
+    ),
+    _sql(
+        "UPDATE content SET size = size - 1, octets = SUBSTR(octets, 1, size - 1)"
+        " WHERE id = (SELECT MAX(id) FROM content WHERE octets IS NOT NULL)"
+    ),
+    # A UID means another message; UIDVALIDITY changes.
+    _sql(
+        "UPDATE placement SET email_id = (SELECT MAX(email_id) + MIN(email_id)"
+        " FROM placement p WHERE p.mailbox_id = placement.mailbox_id)"
+        " - email_id WHERE (mailbox_id, email_id) IN ("
+        "SELECT mailbox_id, MAX(email_id) FROM placement GROUP BY 1"
+        " UNION SELECT mailbox_id, MIN(email_id) FROM placement GROUP BY 1)"
+    ),
+    _sql("UPDATE mailbox SET uidvalidity = uidvalidity + 1 WHERE name = 'INBOX'"),
+    # A recipient is lost from the queue, or in it twice.
+    _sql("DELETE FROM recipient WHERE hop_id = (SELECT MAX(hop_id) FROM recipient)"),
+    _sql(
+        "INSERT INTO recipient SELECT (SELECT MIN(h.id) FROM hop h WHERE NOT EXISTS"
+        " (SELECT 1 FROM recipient o WHERE o.hop_id = h.id AND o.address = r.address)"
+        "), address, '', '', '', 0 FROM recipient r"
+        " WHERE hop_id = (SELECT MAX(hop_id) FROM recipient)"
+    ),
+)
