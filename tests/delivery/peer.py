@@ -87,8 +87,9 @@ class Peer(Factory):
     async def stop(self):
         for protocol in list(self.open):
             protocol.transport.abortConnection()
-        if self.port is not None:
-            await self.port.stopListening()
+        port, self.port = self.port, None
+        if port is not None:
+            await port.stopListening()
 
     def buildProtocol(self, addr):
         self.connections += 1

@@ -1,5 +1,6 @@
 """The SMTP agent against servers of every kind on the loopback."""
 
+import random
 import shutil
 import tempfile
 from dataclasses import replace
@@ -808,6 +809,44 @@ class HostileTests(AgentCase):
                 self.port = 0
                 self.peer(**{verb: reply})
                 self.says(await self.deliver(), BOB, DEFERRED, "4.5.0")
+
+    async def test_h51_out_of_step(self):
+        """A connection whose server answers what it was not asked is not used
+        again: its next command might be read as content."""
+        for replies in (
+            {"END": "250 Ok\r\n250 Ok"},
+            {"RCPT": ["250 Ok\r\n250 Ok", "250 Ok"]},
+            {"DATA": ["250 Ok", "354 Go on"]},
+        ):
+            self.port = 0
+            peer = self.peer(**replies)
+            agent = self.agent()
+            await self.deliver(agent)
+            self.says(await self.deliver(agent), BOB, DELIVERED, "2.0.0")
+            self.assertEqual(peer.connections, 2)
+            self.assertEqual(peer.messages[-1], PREFIX + MESSAGE)
+            self.assertNotIn("RSET", peer.verbs())
+
+    async def test_h51_garbage(self):
+        """Whatever a server says, the attempt ends with an outcome; delivered
+        only if the whole message was answered by 2yz."""
+        chance = random.Random(51)
+        texts = ["250", "354 ", "5", "\r\n", "-", " ", "\xff", "\0", "220-x", "4.2.0"]
+        for _ in range(150):
+            self.port = 0
+            verb = chance.choice(("GREETING", "EHLO", "MAIL", "RCPT", "DATA", "END"))
+            text = "".join(chance.choices(texts, k=chance.randint(0, 12)))
+
+            def say(protocol, text=text):
+                protocol.transport.write(text.encode("latin-1") + b"\r\n")
+                protocol.transport.loseConnection()
+
+            peer = self.peer(**{verb: say})
+            outcome = (await self.deliver())[BOB]
+            if outcome.result is DELIVERED:
+                self.assertEqual(verb, "END")
+                self.assertRegex(text, r"^2[0-5][0-9]")
+            await peer.stop()
 
     async def test_h51_self_loop(self):
         """Mail is not sent to ourselves, be it by name, by address or by the

@@ -61,7 +61,7 @@ class Sink(Program):
 
     def events(self, of: Answer | None = None) -> list[dict[str, Any]]:
         """Its transactions so far: C{answer}, C{sender}, C{recipients}; and
-        C{size}, C{sha256}, C{file} where content came whole."""
+        C{size}, C{sha256}, C{body_sha256}, C{file} where content came whole."""
         path = self.directory / _EVENTS
         text = path.read_text() if path.exists() else ""
         events = [json.loads(line) for line in text.splitlines()]
@@ -175,7 +175,7 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def content(self) -> bool:
         """Read content to its end; C{False} if the client left before it."""
-        digest, size = hashlib.sha256(), 0
+        digest, body, size = hashlib.sha256(), None, 0
         kept: list[bytes] | None = []
         while (line := self.rfile.readline(1 << 20)) != b".\r\n":
             if not line:
@@ -183,11 +183,17 @@ class _Connection(socketserver.StreamRequestHandler):
             if line.startswith(b"."):
                 line = line[1:]
             digest.update(line)
+            if body is not None:
+                body.update(line)
+            elif line == b"\r\n":
+                body = hashlib.sha256()
             size += len(line)
             if kept is not None:
                 kept.append(line)
                 kept = kept if size <= _KEPT_OCTETS else None
         self.event |= {"size": size, "sha256": digest.hexdigest()}
+        if body is not None:
+            self.event["body_sha256"] = body.hexdigest()
         if kept is not None:
             name = f"{next(self.server.numbers)}.eml"
             (self.server.directory / name).write_bytes(b"".join(kept))

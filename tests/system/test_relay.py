@@ -2,6 +2,7 @@
 put it off or say nothing."""
 
 import email
+import hashlib
 import imaplib
 import poplib
 import smtplib
@@ -11,6 +12,7 @@ import unittest
 from pathlib import Path
 
 from tests.system.daemon import (
+    PATIENCE_S,
     Directory,
     Program,
     Server,
@@ -33,6 +35,7 @@ def config(directory: Path, base: int, domain: str, more: str) -> Path:
     words = mta("try", "--print-config", "--directory", str(directory))
     text = run([*words, "--port-base", str(base)]).stdout
     text = text.replace('routes: [{domain: "*", hold: true}]\n', "")
+    more += "smtp: {message_size: 300M}\n"
     path = directory / "test.yaml"
     path.write_text(text.replace("example.test", domain) + more)
     return path
@@ -40,7 +43,9 @@ def config(directory: Path, base: int, domain: str, more: str) -> Path:
 
 def submit(server: Server, sender: str, recipients: list[str], text: str) -> None:
     """Send a message as a person's program does."""
-    with smtplib.SMTP("127.0.0.1", server.ports["submission"]) as client:
+    with smtplib.SMTP(
+        "127.0.0.1", server.ports["submission"], timeout=PATIENCE_S
+    ) as client:
         client.starttls(context=_TRUSTING)
         client.login(sender, PASSWORD)
         client.sendmail(sender, recipients, text)
@@ -49,7 +54,7 @@ def submit(server: Server, sender: str, recipients: list[str], text: str) -> Non
 def inbox(server: Server, address: str) -> list[email.message.Message]:
     """The messages of an account, by IMAP."""
     with imaplib.IMAP4_SSL(
-        "127.0.0.1", server.ports["imaps"], ssl_context=_TRUSTING
+        "127.0.0.1", server.ports["imaps"], ssl_context=_TRUSTING, timeout=PATIENCE_S
     ) as client:
         client.login(address, PASSWORD)
         # Another may arrive while it opens: the last count is the true one.
@@ -159,6 +164,29 @@ class RelayTests(unittest.TestCase):
         self.assertEqual(first["sha256"], second["sha256"])
         self.emptied()
 
+    def test_large(self):
+        """A message of 200 MB comes in and goes out with flat memory."""
+        run = (b"x" * 998 + b"\r\n") * 1000
+        digest = hashlib.sha256()
+        port = self.server.ports["submission"]
+        with smtplib.SMTP("127.0.0.1", port, timeout=PATIENCE_S) as client:
+            client.starttls(context=_TRUSTING)
+            client.login("alice@a.test", PASSWORD)
+            client.mail("alice@a.test")
+            client.rcpt("bob@b.test")
+            client.docmd("DATA")
+            client.sock.sendall(b"Subject: large\r\n\r\n")
+            for _ in range(200):
+                digest.update(run)
+                client.sock.sendall(run)
+            client.sock.sendall(b".\r\n")
+            self.assertEqual(client.getreply()[0], 250)
+        (event,) = self.sink.wait(Answer.ACCEPT)
+        self.assertEqual(event["body_sha256"], digest.hexdigest())
+        status = Path(f"/proc/{self.server.process.pid}/status").read_text()
+        peak_kb = int(status.partition("VmHWM:")[2].split()[0])
+        self.assertLess(peak_kb, 150_000)
+
     def test_killed_in_between(self):
         """A message that waits when the server is killed goes out afterwards."""
         self.sink.answer(Answer.LATER)
@@ -217,7 +245,9 @@ class TwoServerTests(unittest.TestCase):
         self.assertIn("with ESMTPSA", received[1])
         submit(self.b, "blice@b.test", ["alice@a.test"], "Subject: two\r\n\r\n2\r\n")
         wait_for(self.a, "alice@a.test", 1)
-        client = poplib.POP3_SSL("127.0.0.1", self.a.ports["pop3s"], context=_TRUSTING)
+        client = poplib.POP3_SSL(
+            "127.0.0.1", self.a.ports["pop3s"], context=_TRUSTING, timeout=PATIENCE_S
+        )
         client.user("alice@a.test")
         client.pass_(PASSWORD)
         self.assertIn(b"Subject: two", client.retr(1)[1])

@@ -120,8 +120,13 @@ class Session:
 
     @property
     def reusable(self) -> bool:
-        """Whether another message may go this way."""
-        return self._connection.alive and self._messages < self._settings.messages
+        """Whether another message may go this way. A server that spoke unasked
+        is no more to be understood."""
+        return (
+            self._connection.alive
+            and self._connection.engine.buffered() == 0
+            and self._messages < self._settings.messages
+        )
 
     def leave(self) -> None:
         """Say goodbye, without waiting for the answer (Postfix:
@@ -234,12 +239,12 @@ class Session:
             await self._ask(reset, Stage.RSET)
         mail = await self._ask(form.mail, Stage.MAIL)
         if not mail.positive:
-            work.settle(form.rcpt, refused(mail, self._remote))
+            work.settle(form.rcpt, self._refusal(mail))
         accepted, again = await self._recipients(work, form, mail.positive)
         if accepted or self._ahead:
             data = await self._ask(client.DATA, Stage.DATA)
             if data.code != 354:
-                work.settle(accepted, refused(data, self._remote))
+                work.settle(accepted, self._refusal(data))
                 accepted = []
             elif not accepted:  # it shall not get a message for nobody
                 self.abort()
@@ -270,8 +275,7 @@ class Session:
                 again.append(recipient)
             else:
                 # 552 was 452 once (RFC 5321 4.5.3.1.10).
-                final = reply.code != 552
-                outcome = refused(reply, self._remote, final=final)
+                outcome = self._refusal(reply, final=reply.code != 552)
                 work.settle([recipient], outcome)
         return accepted, again
 
@@ -297,7 +301,21 @@ class Session:
     def _taken(self, reply: Reply) -> Outcome:
         if reply.positive:
             return delivered(reply, self._remote)
-        return refused(reply, self._remote)
+        return self._refusal(reply, retry=False)
+
+    def _refusal(
+        self, reply: Reply, *, final: bool = True, retry: bool = True
+    ) -> Outcome:
+        """What a negative reply means.
+
+        @raise Unusable: it is none. Server and client do not speak of the same
+            command any more: a next one might be read as content.
+        """
+        outcome = refused(reply, self._remote, final=final)
+        if reply.code < 400:
+            self.abort()
+            raise Unusable(outcome, retry=retry)
+        return outcome
 
     # --- one answer ---
 
