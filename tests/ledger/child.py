@@ -21,7 +21,8 @@ from twisted_mta.interfaces import ITransaction
 from twisted_mta.ledger.ledger import Ledger
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address
-from twisted_mta.store.native import NativeAccount, NativeStore
+from twisted_mta.store.native import NativeStore
+from twisted_mta.store.native_account import NativeAccount
 
 ALICE = Account(1, Address("alice", "example.test"))
 

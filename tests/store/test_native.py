@@ -23,7 +23,7 @@ from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.placement import FlagChange, Part
 from twisted_mta.mail.summary import Email, summarize
-from twisted_mta.store import native, native_rows
+from twisted_mta.store import native_account, native_rows
 from twisted_mta.store.native import SPECIAL, NativeStore
 from twisted_mta.testing.store_contract import (
     PLAIN,
@@ -243,7 +243,7 @@ class AccountTests(NativeCase):
 
     async def test_mailboxes_come_to_an_end(self) -> None:
         """Mailboxes and subscriptions past their limit are refused."""
-        self.patch(native, "MAX_MAILBOXES", 3)
+        self.patch(native_account, "MAX_MAILBOXES", 3)
         account = await (await self.store()).account(ALICE)
         await account.create("a/b")
         with self.assertRaises(TooMany):

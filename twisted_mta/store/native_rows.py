@@ -20,6 +20,7 @@ from twisted_mta.errors import NoSuchAccount, NoSuchMailbox, TooMany
 from twisted_mta.interfaces import ILedger, ITransaction
 from twisted_mta.mail.flag import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
 from twisted_mta.mail.ids import new_id
+from twisted_mta.mail.summary import Email
 
 #: Different keywords in a mailbox (Cyrus: MAX_USER_FLAGS 128).
 MAX_KEYWORDS = 128
@@ -251,6 +252,34 @@ def placed(
         )
         if row[0] in wanted
     ]
+
+
+def keep(transaction: ITransaction, account: int, email: Email) -> int:
+    """Make an email a row.
+
+    @return: its id, which is also that of its thread.
+    """
+    id = new_id()
+    summary = email.summary
+    transaction.execute(
+        "INSERT INTO email (account_id, id, thread_id, content_id, prefix, size,"
+        " received_at, envelope, bodystructure, body, sections)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            account,
+            id,
+            id,
+            email.content,
+            email.prefix,
+            email.size,
+            email.received_at,
+            summary.envelope,
+            summary.bodystructure,
+            summary.body,
+            summary.sections,
+        ),
+    )
+    return id
 
 
 def place(
