@@ -19,7 +19,7 @@ install_project() {
         ! -name '*.pyc' ! -name dropin.cache -exec cksum {} + | sort | cksum)
     if [ "$(cat ".venv/installed-$1" 2>/dev/null)" != "$stamp" ]; then
         echo "Installing twisted-mta and what it needs ..."
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check "$2" </dev/null
+        .venv/bin/python -m pip install -qq --disable-pip-version-check "$2" </dev/null
         echo "$stamp" > ".venv/installed-$1"
     fi
 }

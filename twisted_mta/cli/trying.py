@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import secrets
+import signal
 import socket
 import sys
 import time
@@ -197,6 +198,18 @@ def _serve(directory: Path, text: str, options: argparse.Namespace) -> int:
             _reactor.stop()
 
     _reactor: Any = reactor
+
+    def stop(*_: object) -> None:
+        """Once, however often Ctrl-C is pressed."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        _reactor.callFromThread(_reactor.stop)
+
+    def take_signals() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+
+    _reactor.callWhenRunning(take_signals)
     _reactor.addSystemEventTrigger(
         "before", "shutdown", lambda: Deferred.fromCoroutine(server.stop())
     )
@@ -226,7 +239,8 @@ def _log_to_terminal() -> None:
 
     observer = FileLogObserver(sys.stderr, line)
     wanted = LogLevelFilterPredicate(LogLevel.info)
-    for namespace in ("twisted", "log_legacy"):
+    # Where it listens is on the screen already.
+    for namespace in ("twisted", "log_legacy", "twisted_mta.net.listener"):
         wanted.setLogLevelForNamespace(namespace, LogLevel.warn)
     globalLogBeginner.beginLoggingTo(
         [FilteringLogObserver(observer, [wanted])], redirectStandardIO=False

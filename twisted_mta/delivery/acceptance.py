@@ -120,19 +120,25 @@ class Acceptance:
         self._content.abort()
 
     def log(self, log: Logger) -> None:
-        """Say that it was accepted: where from, and where to."""
+        """Say that it was accepted: where from, and where to.
+
+        The line is made here, and the event carries it whole beside the facts:
+        Twisted takes 50 us to put six fields into a format, and this line is
+        written for every message.
+        """
         envelope = self._envelope
         origin = envelope.origin
-        log.info(
-            "{id}: from=<{sender}>, via={via}, size={size}, "
-            "mailboxes={mailboxes}, queued={queued}, status=accepted",
-            id=self.id,
-            sender=_shown(envelope.sender),
-            via=f"{origin.protocol}[{origin.host}]" if origin.host else origin.protocol,
-            size=len(self._prefix) + self._content.size,
-            mailboxes=_list(self._boxes.values()),
-            queued=_list(hop.recipient for hop in self._hops),
+        via = origin.protocol
+        if origin.host:
+            via += f"[{origin.host}], helo={one_line(origin.helo)}"
+        login = f", login={one_line(origin.login)}" if origin.login else ""
+        line = (
+            f"{self.id}: from=<{_shown(envelope.sender)}>,"
+            f" via={via}{login}, size={len(self._prefix) + self._content.size},"
+            f" mailboxes={_list(self._boxes.values())},"
+            f" queued={_list(hop.recipient for hop in self._hops)}, status=accepted"
         )
+        log.info("{line}", line=line, id=self.id, envelope=envelope)
 
 
 def return_path(sender: Address | None) -> bytes:

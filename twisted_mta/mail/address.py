@@ -7,6 +7,7 @@ is kept without its quotes and escapes.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff"
 _DOT_STRING = re.compile(rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*")
@@ -44,6 +45,7 @@ class Address:
         return self.local.isascii() and self.domain.isascii()
 
 
+@lru_cache(maxsize=4096)
 def split(text: str) -> Address:
     """An address that a person or a config wrote, such as C{bob@example.org}.
 
