@@ -170,6 +170,54 @@ LOGINDISABLED
         client.send(b"a LOGIN {3+}\r\na\0b secret\r\n")
         self.assertRegex(client.received(), rb"a (NO|BAD) ")
 
+    def test_h39_no_names_are_told(self) -> None:
+        """A name that does not exist is answered like a wrong password, by
+        LOGIN and by AUTHENTICATE."""
+        client = Server().connect()
+        client.received()
+        answers = set()
+        for name in ("alice", "nobody"):
+            client.send(f"a LOGIN {name} wrong\r\n".encode())
+            answers.add(client.received())
+        client = Server().connect()
+        client.received()
+        for name in ("alice", "nobody"):
+            said = plain(f"\0{name}\0wrong")
+            client.send(f"a AUTHENTICATE PLAIN {said}\r\n".encode())
+            answers.add(client.received())
+        self.assertEqual(
+            answers, {b"a NO [AUTHENTICATIONFAILED] Authentication failed\r\n"}
+        )
+
+    def test_h08_endless_line(self) -> None:
+        """A line that does not end closes the connection at its limit."""
+        for client, most in ((Server().connect(), 10_000), (Server().login(), 70_000)):
+            client.received()
+            sent = 0
+            while not client.closed and sent < 10_000_000:
+                client.send(b"x" * 1_000)
+                sent += 1_000
+            self.assertLess(sent, most)
+            self.assertRegex(client.received(), rb"^\* BYE .*\r\n$")
+
+    def test_h16_literals_of_strangers(self) -> None:
+        """Large, negative and nonsense literals before the login are never
+        invited; nothing is kept of them."""
+        for size in (
+            b"4294967296",
+            b"99999999999999999999",
+            b"-1",
+            b"8193",
+            b"99999999999999999999+",
+            b"2147483648+",
+        ):
+            client = Server().connect()
+            client.received()
+            client.send(b"a LOGIN {" + size + b"}\r\n")
+            answer = client.received()
+            self.assertNotIn(b"+ ", answer)
+            self.assertRegex(answer, rb"^(a BAD|a NO|\* BYE) ")
+
     def test_h25_bad_commands(self) -> None:
         """Three bad commands before the login end the connection, twenty after
         it; wrong passwords count."""
