@@ -201,7 +201,8 @@ def _fail(client: Client, error: errors.MailError, name: str) -> NoReturn:
         host=client.stream.peer()[0],
         reason=error.text,
     )
-    client.engine.note_bad()  # Dovecot: 3 in a row end the connection
+    if isinstance(error, errors.Permanent):
+        client.engine.note_bad()  # Dovecot: 3 in a row end the connection
     raise error
 
 
