@@ -64,7 +64,7 @@ class Listener:
 
 @frozen(kw_only=True)
 class Connections:
-    """How many connections, over all listeners of a protocol."""
+    """How many connections there may be at once, over all listeners."""
 
     # In all. Dovecot: 1000 per login service.
     most: int = 2000

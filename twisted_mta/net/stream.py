@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import interfaces
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection as TcpConnection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -180,7 +180,7 @@ class Stream(Protocol):
         reply. Twisted's own C{write} asks the poller to be told that it may,
         and then not to be told any more: 60 us for each reply."""
         transport = cast(Any, self.transport)
-        if self._direct and not self.secure:
+        if self._direct and not transport.TLS:
             sent = transport.writeSomeData(octets)
             if sent == len(octets):
                 return
@@ -286,7 +286,7 @@ class Stream(Protocol):
         transport = cast(interfaces.ITCPTransport, self.transport)
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
-        self._direct = isinstance(transport, FileDescriptor)
+        self._direct = isinstance(transport, TcpConnection)
         if self._implicit_tls is not None:
             self._begin_handshake(self._implicit_tls)
         self._running = True
@@ -352,7 +352,7 @@ class Stream(Protocol):
     def resumeProducing(self) -> None:
         self._full = False
         # The transport has nothing left to write.
-        self._direct = isinstance(self.transport, FileDescriptor)
+        self._direct = isinstance(self.transport, TcpConnection)
         drained, self._drained = self._drained, None
         if drained is not None:
             drained.callback(None)
