@@ -43,6 +43,10 @@ from twisted_mta.wire.smtp.server import SmtpServerEngine
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
+# Octets of replies until the client must have read most of them: who pipelines
+# for ever and never reads holds no more than this and what the kernel takes.
+_UNREAD_OCTETS = 64 * 1024
+
 
 class SmtpSession:
     """One client; L{run} is its coroutine."""
@@ -89,6 +93,7 @@ class SmtpSession:
         )
         self._errors = 0
         self._junk = 0
+        self._unread = 0
         self._forgiven = 0  # messages that had been accepted by then
 
     async def run(self) -> None:
@@ -117,7 +122,20 @@ class SmtpSession:
             if do is None:
                 self._end(event)
                 return
-            stream.write(await self._answer(do, event))
+            if not await self._say(await self._answer(do, event)):
+                return
+
+    async def _say(self, answer: bytes) -> bool:
+        """Send, no faster than the client reads.
+
+        @return: whether it is still there.
+        """
+        self.stream.write(answer)
+        self._unread += len(answer)
+        if self._unread <= _UNREAD_OCTETS:
+            return True
+        self._unread = 0
+        return await self.stream.drain()
 
     def _end(self, event: object) -> None:
         """What is no command ends the session."""
