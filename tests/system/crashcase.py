@@ -1,9 +1,13 @@
 """A server to be killed and starved: SMTP and IMAP without TLS, for the five
 people of L{tests.system.load}; mail for elsewhere is held in its queue."""
 
+import atexit
 import json
+import shutil
 import sys
 import unittest
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from tests.system import load
@@ -32,6 +36,23 @@ routes: [{{domain: "*", hold: true}}]
 """
 
 
+def _write_config(path: Path, home: Path, base: int) -> None:
+    path.write_text(_CONFIG.format(home=home, smtp=base + 25, imap=base + 143))
+
+
+@cache
+def _with_accounts() -> Path:
+    """A directory in which there are accounts, and nothing else; made once."""
+    directory = Directory()
+    atexit.register(directory.remove)
+    config = directory.path / "mta.yaml"
+    _write_config(config, directory.path / "mail", 1000)
+    for address in (*load.READERS, *load.FILERS):
+        words = mta("account", "add", address, "--config", str(config))
+        run(words, load.PASSWORD)
+    return directory.path / "mail"
+
+
 class CrashCase(unittest.TestCase):
     """One directory, in which one server after another runs."""
 
@@ -41,15 +62,8 @@ class CrashCase(unittest.TestCase):
         self.home = directory.path / "mail"
         self.base = free_port_base()
         self.config = directory.path / "mta.yaml"
-        self.config.write_text(
-            _CONFIG.format(home=self.home, smtp=self.base + 25, imap=self.base + 143)
-        )
-        for address in (*load.READERS, *load.FILERS):
-            self.command("account", "add", address, text=load.PASSWORD)
-
-    def command(self, *words: str, text: str = "") -> str:
-        """What C{twisted-mta WORDS} prints."""
-        return run([*mta(*words), "--config", str(self.config)], text).stdout
+        _write_config(self.config, self.home, self.base)
+        shutil.copytree(_with_accounts(), self.home)
 
     def start(self) -> Server:
         """Start the server, and wait until it listens."""
@@ -63,7 +77,8 @@ class CrashCase(unittest.TestCase):
 
     def queue(self) -> list[dict[str, Any]]:
         """What C{twisted-mta queue list} says."""
-        return json.loads(self.command("queue", "list", "--json"))
+        words = mta("queue", "list", "--json", "--config", str(self.config))
+        return json.loads(run(words).stdout)
 
     def assert_sound(self) -> None:
         """The ledger finds nothing wrong with itself."""

@@ -13,7 +13,7 @@ import hashlib
 import re
 import sqlite3
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +62,7 @@ class Evidence:
 
     promises: dict[str, Promise] = field(default_factory=dict)
     uids: list[Uid] = field(default_factory=list)
-    acknowledged: int = 0
+    acknowledged: Counter[str] = field(default_factory=Counter)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def offer(self, token: str, octets: bytes) -> Promise:
@@ -72,18 +72,20 @@ class Evidence:
             self.promises[token] = promise
         return promise
 
-    def acknowledge(self) -> None:
+    def acknowledge(self, what: str) -> None:
         """A client was told that something is done, and has noted what."""
         with self.changed:
-            self.acknowledged += 1
+            self.acknowledged[what] += 1
             self.changed.notify_all()
 
-    def wait_for(self, number: int, patience_s: float) -> None:
+    def wait_for(self, what: str, number: int, patience_s: float) -> None:
         """Wait until so much more was acknowledged."""
         with self.changed:
-            end = self.acknowledged + number
-            if not self.changed.wait_for(lambda: self.acknowledged >= end, patience_s):
-                raise AssertionError(f"never: {number} more acknowledgements")
+            end = self.acknowledged[what] + number
+            if not self.changed.wait_for(
+                lambda: self.acknowledged[what] >= end, patience_s
+            ):
+                raise AssertionError(f"never: {number} more {what}")
 
     def see(self, uid: Uid) -> None:
         """A UID was given, or found by a client that looks for new ones."""

@@ -92,13 +92,16 @@ class Load:
         thread.start()
 
 
-def message(token: str, chance: random.Random) -> bytes:
-    """A message: mostly small, one of seven with a file of its own, with dots
-    where they hurt."""
-    large = chance.randrange(7) == 0
+def message(token: str, chance: random.Random, large: bool | None = None) -> bytes:
+    """A message with dots where they hurt.
+
+    @param large: it shall have a file of its own; not said: one of seven has.
+    """
+    if large is None:
+        large = chance.randrange(7) == 0
     size = chance.randrange(LARGE_OCTETS, 200_000) if large else chance.randrange(3000)
     line = hashlib.sha256(token.encode()).hexdigest()
-    body = f".{line}\r\n..\r\n{line} {token}\r\n" * (size // 150 + 1)
+    body = f".{line}\r\n..\r\n{line} {token}\r\n" * (size // 140 + 1)
     return (
         "From: Load <load@load.test>\r\n"
         f"Subject: {token}\r\nX-Token: {token}\r\n\r\n{body}"
@@ -180,7 +183,7 @@ class _Sender(_Client):
         way = self._data if self.chance.random() < 0.6 else self._bdat
         _expect(way(client, octets))
         promise.allowed = promise.allowed[1:]
-        self.evidence.acknowledge()
+        self.evidence.acknowledge("sent")
 
     def _data(self, client: smtplib.SMTP, octets: bytes) -> tuple[int, bytes]:
         return client.data(octets)
@@ -255,7 +258,7 @@ class _Filer(_Client):
         places = self._may_be(promise, mailboxes)
         _ok(command(*arguments))
         promise.allowed = (places,)
-        self.evidence.acknowledge()
+        self.evidence.acknowledge("filed")
 
     def _given(self, client: imaplib.IMAP4, code: str, mailbox: str, token: str) -> str:
         """Note the UID that a response code gives; it is the last number."""
