@@ -1,81 +1,29 @@
 """Mail for elsewhere, from the real daemon to servers that take it, refuse it,
 put it off or say nothing."""
 
-import email
 import hashlib
-import imaplib
 import poplib
 import smtplib
-import ssl
-import sys
 import unittest
 from pathlib import Path
 
 from tests.system.daemon import (
     PATIENCE_S,
     Directory,
-    Program,
     Server,
     free_port_base,
-    mta,
-    run,
     wait_until,
 )
+from tests.system.relaycase import (
+    PASSWORD,
+    TRUSTING,
+    TwoServers,
+    config,
+    inbox,
+    submit,
+    wait_for,
+)
 from tests.system.sink import Answer, Sink
-
-PASSWORD = "correct horse"
-
-_TRUSTING = ssl.create_default_context()
-_TRUSTING.check_hostname = False
-_TRUSTING.verify_mode = ssl.CERT_NONE
-
-
-def config(directory: Path, base: int, domain: str, more: str) -> Path:
-    """The config of a server for one domain: that of C{try}, changed."""
-    words = mta("try", "--print-config", "--directory", str(directory))
-    text = run([*words, "--port-base", str(base)]).stdout
-    text = text.replace('routes: [{domain: "*", hold: true}]\n', "")
-    more += "smtp: {message_size: 300M}\n"
-    path = directory / "test.yaml"
-    path.write_text(text.replace("example.test", domain) + more)
-    return path
-
-
-def submit(server: Server, sender: str, recipients: list[str], text: str) -> None:
-    """Send a message as a person's program does."""
-    with smtplib.SMTP(
-        "127.0.0.1", server.ports["submission"], timeout=PATIENCE_S
-    ) as client:
-        client.starttls(context=_TRUSTING)
-        client.login(sender, PASSWORD)
-        client.sendmail(sender, recipients, text)
-
-
-def inbox(server: Server, address: str) -> list[email.message.Message]:
-    """The messages of an account, by IMAP."""
-    with imaplib.IMAP4_SSL(
-        "127.0.0.1", server.ports["imaps"], ssl_context=_TRUSTING, timeout=PATIENCE_S
-    ) as client:
-        client.login(address, PASSWORD)
-        # Another may arrive while it opens: the last count is the true one.
-        count = int(client.select("INBOX", readonly=True)[1][-1])
-        return [
-            email.message_from_bytes(client.fetch(str(n + 1), "BODY[]")[1][0][1])
-            for n in range(count)
-        ]
-
-
-def wait_for(server: Server, address: str, count: int) -> list[email.message.Message]:
-    """The messages of an account, once there are so many."""
-
-    def there() -> list[email.message.Message] | None:
-        messages = inbox(server, address)
-        return messages if len(messages) >= count else None
-
-    found: list[email.message.Message] = wait_until(
-        there, f"{count} messages for {address}"
-    )
-    return found
 
 
 class RelayTests(unittest.TestCase):
@@ -93,7 +41,8 @@ class RelayTests(unittest.TestCase):
         retry = "queue: {first_retry: 1s, growth_percent: 100, longest_retry: 1s}\n"
         # Retries come at once, and a server that hangs is soon left.
         agents = "agents: {smtp: {kind: smtp, reply_timeout: 2s}}\n"
-        path = config(home, base, "a.test", route + retry + agents)
+        large = "smtp: {message_size: 300M}\n"
+        path = config(home, base, "a.test", route + retry + agents + large)
         self.server = Server(path, base)
         self.addCleanup(self.server.kill)
         self.server.command("account", "add", "alice@a.test", text=PASSWORD)
@@ -170,7 +119,7 @@ class RelayTests(unittest.TestCase):
         digest = hashlib.sha256()
         port = self.server.ports["submission"]
         with smtplib.SMTP("127.0.0.1", port, timeout=PATIENCE_S) as client:
-            client.starttls(context=_TRUSTING)
+            client.starttls(context=TRUSTING)
             client.login("alice@a.test", PASSWORD)
             client.mail("alice@a.test")
             client.rcpt("bob@b.test")
@@ -200,37 +149,8 @@ class RelayTests(unittest.TestCase):
         self.sink.wait(Answer.ACCEPT)
 
 
-class TwoServerTests(unittest.TestCase):
+class TwoServerTests(TwoServers):
     """Two servers that find each other by the DNS."""
-
-    def setUp(self):
-        self.directory = Directory()
-        self.addCleanup(self.directory.remove)
-        zone = self.directory.path / "zone"
-        zone.write_text(
-            "a.test MX 10 mail.a.test\nmail.a.test A 127.0.0.1\n"
-            "b.test MX 10 mail.b.test\nmail.b.test A 127.0.0.1\n"
-            "nomail.test MX 0 .\n"
-        )
-        dns = Program([sys.executable, "-m", "twisted_mta.testing.dns", str(zone)])
-        self.addCleanup(dns.kill)
-        self.dns = dns.line().strip()
-        base_a = free_port_base()
-        base_b = base_a + 1
-        self.a = self.server("a", base_a, base_b + 25)
-        self.b = self.server("b", base_b, base_a + 25)
-
-    def server(self, name, base, other_port):
-        home = self.directory.path / name
-        home.mkdir()
-        more = (
-            f"dns: {{servers: ['{self.dns}']}}\n"
-            f"agents: {{smtp: {{kind: smtp, loopback: true, port: {other_port}}}}}\n"
-        )
-        server = Server(config(home, base, f"{name}.test", more), base)
-        self.addCleanup(server.kill)
-        server.command("account", "add", f"{name}lice@{name}.test", text=PASSWORD)
-        return server
 
     def test_there_and_back(self):
         """A message goes there and its answer comes back, under TLS; POP3
@@ -246,7 +166,7 @@ class TwoServerTests(unittest.TestCase):
         submit(self.b, "blice@b.test", ["alice@a.test"], "Subject: two\r\n\r\n2\r\n")
         wait_for(self.a, "alice@a.test", 1)
         client = poplib.POP3_SSL(
-            "127.0.0.1", self.a.ports["pop3s"], context=_TRUSTING, timeout=PATIENCE_S
+            "127.0.0.1", self.a.ports["pop3s"], context=TRUSTING, timeout=PATIENCE_S
         )
         client.user("alice@a.test")
         client.pass_(PASSWORD)

@@ -1,0 +1,120 @@
+"""Servers for mail between them, and the people who send and read it."""
+
+import email
+import imaplib
+import smtplib
+import ssl
+import sys
+import unittest
+from email.message import Message
+from pathlib import Path
+
+from tests.system.daemon import (
+    PATIENCE_S,
+    Directory,
+    Program,
+    Server,
+    free_port_base,
+    mta,
+    run,
+    wait_until,
+)
+
+PASSWORD = "correct horse"
+
+TRUSTING = ssl.create_default_context()
+TRUSTING.check_hostname = False
+TRUSTING.verify_mode = ssl.CERT_NONE
+
+
+def config(directory: Path, base: int, domain: str, more: str) -> Path:
+    """The config of a server for one domain: that of C{try}, changed."""
+    words = mta("try", "--print-config", "--directory", str(directory))
+    text = run([*words, "--port-base", str(base)]).stdout
+    text = text.replace('routes: [{domain: "*", hold: true}]\n', "")
+    path = directory / "test.yaml"
+    path.write_text(text.replace("example.test", domain) + more)
+    return path
+
+
+def submit(server: Server, sender: str, recipients: list[str], text: str) -> None:
+    """Send a message as a person's program does."""
+    with smtplib.SMTP(
+        "127.0.0.1", server.ports["submission"], timeout=PATIENCE_S
+    ) as client:
+        client.starttls(context=TRUSTING)
+        client.login(sender, PASSWORD)
+        client.sendmail(sender, recipients, text)
+
+
+def inbox(server: Server, address: str) -> list[Message]:
+    """The messages of an account, by IMAP."""
+    with imaplib.IMAP4_SSL(
+        "127.0.0.1", server.ports["imaps"], ssl_context=TRUSTING, timeout=PATIENCE_S
+    ) as client:
+        client.login(address, PASSWORD)
+        # Another may arrive while it opens: the last count is the true one.
+        count = int(client.select("INBOX", readonly=True)[1][-1])
+        return [
+            email.message_from_bytes(client.fetch(str(n + 1), "BODY[]")[1][0][1])
+            for n in range(count)
+        ]
+
+
+def wait_for(server: Server, address: str, count: int) -> list[Message]:
+    """The messages of an account, once there are so many."""
+
+    def there() -> list[Message] | None:
+        messages = inbox(server, address)
+        return messages if len(messages) >= count else None
+
+    found: list[Message] = wait_until(there, f"{count} messages for {address}")
+    return found
+
+
+_ZONE = """
+a.test MX 10 mail.a.test
+mail.a.test A 127.0.0.1
+b.test MX 10 mail.b.test
+mail.b.test A 127.0.0.1
+nomail.test MX 0 .
+"""
+
+
+class TwoServers(unittest.TestCase):
+    """Two servers that find each other by the DNS, C{a} for C{a.test} and C{b}
+    for C{b.test}; their people are C{alice@a.test} and C{blice@b.test}.
+
+    @cvar zone: what the DNS says beside.
+    @cvar more: more settings, by server.
+    """
+
+    zone = ""
+    more: dict[str, str] = {}
+
+    def setUp(self) -> None:
+        self.directory = Directory()
+        self.addCleanup(self.directory.remove)
+        zone = self.directory.path / "zone"
+        zone.write_text(_ZONE + self.zone)
+        dns = Program([sys.executable, "-m", "twisted_mta.testing.dns", str(zone)])
+        self.addCleanup(dns.kill)
+        self.dns = dns.line().strip()
+        base_a = free_port_base()
+        base_b = base_a + 1
+        self.a = self.server("a", base_a, base_b + 25)
+        self.b = self.server("b", base_b, base_a + 25)
+
+    def server(self, name: str, base: int, other_port: int) -> Server:
+        """Start one, and make its account."""
+        home = self.directory.path / name
+        home.mkdir()
+        more = (
+            f"dns: {{servers: ['{self.dns}']}}\n"
+            f"agents: {{smtp: {{kind: smtp, loopback: true, port: {other_port}}}}}\n"
+        )
+        more += self.more.get(name, "")
+        server = Server(config(home, base, f"{name}.test", more), base)
+        self.addCleanup(server.kill)
+        server.command("account", "add", f"{name}lice@{name}.test", text=PASSWORD)
+        return server
