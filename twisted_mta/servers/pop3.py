@@ -58,6 +58,10 @@ class Pop3Settings:
     bad_commands: int = 20
     login_bad_commands: int = 3
 
+# Octets of replies until the client must have read most of them: who pipelines
+# for ever and never reads holds no more than this and what the kernel takes.
+_UNREAD_OCTETS = 64 * 1024
+
 
 class Pop3Session:
     """One client; L{run} is its coroutine."""
@@ -85,6 +89,7 @@ class Pop3Session:
         self._user: str | None = None
         self._transaction: Transaction | None = None
         self._bad = 0
+        self._unread = 0
         self._quit = False
 
     async def run(self) -> None:
@@ -111,15 +116,24 @@ class Pop3Session:
         while not self._quit:
             event = await self.stream.next_event()
             if isinstance(event, Command):
-                self.stream.write(await self._answer(event))
+                await self._say(await self._answer(event))
             elif isinstance(event, BadCommand):
                 self._count_bad()
-                self.stream.write(err(event.text))
+                await self._say(err(event.text))
             elif isinstance(event, Closed) or event is TIMED_OUT:
                 return  # RFC 1939 section 3: without a word, nothing is removed
             elif event is SHUTTING_DOWN:
                 self.stream.write(err("The server is shutting down", "SYS/TEMP"))
                 return
+
+    async def _say(self, answer: bytes) -> None:
+        """Send, no faster than the client reads. If it is gone, that is the
+        next event."""
+        self.stream.write(answer)
+        self._unread += len(answer)
+        if self._unread > _UNREAD_OCTETS:
+            self._unread = 0
+            await self.stream.drain()
 
     async def _answer(self, command: Command) -> bytes:
         """Do a command.
