@@ -63,13 +63,17 @@ class ILedger(Interface):
     """Durable transactions. What a unit of work raises is raised to the caller,
     and nothing of that unit is kept."""
 
-    def write(unit: Callable[[ITransaction], T]) -> Awaitable[T]:
+    def write(unit: Callable[[ITransaction], T], brief: bool = False) -> Awaitable[T]:
         """Run a unit of work and commit it durably: once the caller has
         the result, it survives a power cut.
 
-        The unit runs in another thread, together with others in one commit. It
-        may run more than once (another unit of the group failed), so it changes
-        nothing but the transaction.
+        The unit runs together with others in one commit, in another thread as a
+        rule. It may run more than once (another unit of the group failed), so it
+        changes nothing but the transaction.
+
+        @param brief: it is a few statements by key: 100 us, not milliseconds.
+            It may then run in the reactor's thread, which spares both threads
+            many changes from one to the other.
 
         @raise LedgerUnavailable: nothing was committed.
         @raise LedgerFull: nothing was committed.
@@ -133,7 +137,7 @@ class IContentWriter(IContent):
 
     def header() -> bytes:
         """Once finished: the header block, its closing empty line included,
-        cut after 10 MB (Dovecot's limit)."""
+        cut after 2 MiB."""
 
     def structure() -> Structure:
         """Once finished: the MIME structure."""

@@ -12,6 +12,7 @@ from twisted_mta.config.load import Document, Where, read, structure
 from twisted_mta.config.schema import Config
 from twisted_mta.errors import ConfigError
 from twisted_mta.mail.address import domain_name, split
+from twisted_mta.mail.header import BLOCK_MAX
 
 Problem = tuple[Where, str]
 
@@ -93,6 +94,8 @@ def _limits(config: Config) -> Iterator[Problem]:
             value = getattr(settings, name, None)
             if isinstance(value, int | float) and value <= 0 and value is not False:
                 yield (section, name), "must be more than 0"
+    if config.smtp.header_size >= BLOCK_MAX:
+        yield ("smtp", "header_size"), f"must be less than {BLOCK_MAX >> 20}M"
     if config.queue.growth_percent < 100:
         yield ("queue", "growth_percent"), "must be at least 100"
     for index, network in enumerate(config.smtp.relay_from):

@@ -80,7 +80,7 @@ class Smtp:
     message_size: Octets = _size(50 << 20)
     # Recipients of one message. RFC 5321 4.5.3.1.8 asks for 100; Postfix: 1000.
     recipients: int = 1000
-    # The largest header block. Postfix cuts at 100 KB; Dovecot reads 10 MB.
+    # The largest header block; less than 2M. Postfix cuts at 100 KB.
     header_size: Octets = _size(1 << 20)
     # Received fields before a message counts as looping. Postfix: 50.
     hops: int = 50

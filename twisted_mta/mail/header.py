@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-BLOCK_MAX = 10 * 1024 * 1024
-"""Octets of header that are understood (Dovecot: 10 MB)."""
+BLOCK_MAX = 2 * 1024 * 1024
+"""Octets of header that are understood. Dovecot: 10 MB; but whoever is sending
+a header holds so much memory, on each connection. Postfix: 100 KB."""
 
 NAME_MAX = 1000
 """Octets of a field's name (Dovecot: 1000); a longer one is no field."""
@@ -24,7 +25,7 @@ VALUE_MAX = 102_400
 102400, "the excess is discarded")."""
 
 FIELDS_MAX = 10_000
-"""Fields that are looked at, so that 10 MB of two-octet fields stay cheap."""
+"""Fields that are looked at, so that 2 MiB of two-octet fields stay cheap."""
 
 _BLANK = re.compile(rb"\n\r?\n")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
