@@ -168,7 +168,7 @@ class Ledger:
     def count(self, table: str) -> int:
         return int(self.rows(f"SELECT COUNT(*) FROM {table}")[0][0])
 
-    async def write(self, unit: Callable[[ITransaction], T]) -> T:
+    async def write(self, unit: Callable[[ITransaction], T], brief: bool = False) -> T:
         if self.down:
             raise LedgerUnavailable()
         if self.broken:

@@ -29,6 +29,10 @@ from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.route import Route, ToAgent, ToMailbox
 from twisted_mta.mail.summary import Email, Summary, summarize
 
+# Mailboxes and queue rows that take no longer than the reactor can wait: 50 us
+# each.
+_BRIEF_ROUTES = 8
+
 # Recipients that the log's line of a message names, so that one line stays one.
 _NAMED = 20
 
@@ -113,6 +117,11 @@ class Acceptance:
     def id(self) -> str:
         """The message's id, as people read it."""
         return to_text(self._envelope.id)
+
+    @property
+    def brief(self) -> bool:
+        """It takes but a few statements."""
+        return len(self._boxes) + len(self._hops) <= _BRIEF_ROUTES
 
     def close(self) -> None:
         """Forget the content, unless a commit took it. For whoever made the

@@ -59,7 +59,7 @@ class Intake:
     ) -> None:
         """See L{IIntake.accept}."""
         unit = Acceptance(self._store, self._queue, envelope, routes, content, prefix)
-        await self._ledger.write(unit)
+        await self._ledger.write(unit, brief=unit.brief)
         unit.log(self._log)
 
     async def submit(self, envelope: Envelope, octets: bytes) -> None:

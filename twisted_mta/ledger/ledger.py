@@ -45,9 +45,11 @@ from twisted_mta.ledger.sqlite import connect, snapshot, translated
 from twisted_mta.ledger.writer import Writer
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorCore, IReactorThreads, IReactorTime
+    from twisted.internet.interfaces import IReactorCore, IReactorThreads
 
-    class IReactor(IReactorThreads, IReactorTime, IReactorCore):
+    from twisted_mta.ledger import writer
+
+    class IReactor(writer.IReactor, IReactorThreads, IReactorCore):
         """What a ledger needs of the reactor."""
 
 
@@ -162,9 +164,11 @@ class Ledger:
 
     # --- ILedger ---
 
-    def write(self, unit: Callable[[ITransaction], T]) -> Deferred[T]:
+    def write(
+        self, unit: Callable[[ITransaction], T], brief: bool = False
+    ) -> Deferred[T]:
         """See L{ILedger.write}."""
-        return self._writer.submit(unit)
+        return self._writer.submit(unit, brief)
 
     def read(self, query: Callable[[ITransaction], T]) -> Deferred[T]:
         """See L{ILedger.read}."""

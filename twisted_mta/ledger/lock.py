@@ -34,19 +34,27 @@ class WriteLock:
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
+    def take_at_once(self) -> bool:
+        """Take the lock if it is free."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def give_back(self) -> None:
+        """Let others take it."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
     def __enter__(self) -> None:
         """@raise LedgerUnavailable: another has had it for a minute."""
         give_up_at = 0.0
-        while True:
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                now = time.monotonic()
-                give_up_at = give_up_at or now + _PATIENCE_S
-                if now > give_up_at:
-                    raise LedgerUnavailable("Mail storage is busy; try again later")
-                time.sleep(_LOOK_S)
+        while not self.take_at_once():
+            now = time.monotonic()
+            give_up_at = give_up_at or now + _PATIENCE_S
+            if now > give_up_at:
+                raise LedgerUnavailable("Mail storage is busy; try again later")
+            time.sleep(_LOOK_S)
 
     def __exit__(
         self,
@@ -54,7 +62,7 @@ class WriteLock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self.give_back()
 
     def close(self) -> None:
         """Give back the descriptor."""

@@ -32,7 +32,7 @@ _STATEMENTS = 256
 # How long SQLite waits for a lock that another connection holds. Writers queue
 # for the lock file before (L{twisted_mta.ledger.lock}), so what is left is the
 # moment in which another process opens, closes or recovers the ledger.
-_BUSY_MS = 10_000
+BUSY_MS = 10_000
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
@@ -62,7 +62,7 @@ def connect(path: Path, cache_octets: int, query_only: bool = False) -> apsw.Con
     @raise apsw.Error: it cannot be opened.
     """
     connection = apsw.Connection(str(path), statementcachesize=_STATEMENTS)
-    connection.set_busy_timeout(_BUSY_MS)
+    connection.set_busy_timeout(BUSY_MS)
     connection.execute(f"PRAGMA page_size = {PAGE_OCTETS}")
     connection.execute("PRAGMA journal_mode = WAL").fetchall()
     # FULL: the log is synchronised at each commit. NORMAL loses the last ones.

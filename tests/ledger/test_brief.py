@@ -1,0 +1,96 @@
+"""Brief units run in the reactor's thread, and are promised the same."""
+
+import fcntl
+import os
+import threading
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+
+from tests.ledger.case import LedgerCase, note, outcome
+from twisted_mta.errors import NoSuchMailbox
+from twisted_mta.interfaces import ITransaction
+
+
+class BriefTests(LedgerCase):
+    """Where units run, and what becomes of them when that does not work."""
+
+    async def setUp(self) -> None:
+        await super().setUp()
+        self.here = threading.current_thread()
+        self.threads: list[threading.Thread] = []
+        await self.ledger.write(lambda transaction: None)  # it has a connection
+
+    def write(
+        self, word: str, error: Exception | None = None, brief: bool = True
+    ) -> Deferred[str]:
+        """Note a word, then fail if told to."""
+
+        def unit(transaction: ITransaction) -> str:
+            self.threads.append(threading.current_thread())
+            note(transaction, word)
+            if error is not None:
+                raise error
+            return word
+
+        return self.ledger.write(unit, brief=brief)
+
+    async def test_run_here(self) -> None:
+        """A group of brief units runs in the reactor's thread, once."""
+        self.assertEqual(
+            await gatherResults([self.write(word) for word in "abc"]), ["a", "b", "c"]
+        )
+        self.assertEqual(self.threads, [self.here] * 3)
+        self.assertEqual(await self.words(), ["a", "b", "c"])
+
+    async def test_long_units_run_there(self) -> None:
+        """A group with one unit that is not brief runs in the writer's thread."""
+        waiting = [self.write("a"), self.write("b", brief=False), self.write("c")]
+        self.assertEqual(await gatherResults(waiting), ["a", "b", "c"])
+        self.assertNotIn(self.here, self.threads)
+        self.assertEqual(await self.words(), ["a", "b", "c"])
+
+    async def test_failure(self) -> None:
+        """A brief unit that raises hurts nobody else of its group."""
+        waiting = [
+            self.write("a"),
+            self.write("b", NoSuchMailbox()),
+            self.write("a"),  # a constraint
+            self.write("c"),
+        ]
+        first, second, third, fourth = [await outcome(each) for each in waiting]
+        self.assertEqual((first, second, fourth), ("a", NoSuchMailbox, "c"))
+        self.assertIsInstance(third, type)
+        self.assertEqual(await self.words(), ["a", "c"])
+
+    async def test_another_process_writes(self) -> None:
+        """While another process has the lock, the reactor does not wait for it:
+        the writer's thread does."""
+        lock = os.open(self.directory / "ledger.lock", os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            waiting = self.write("a")
+            await deferLater(reactor, 0)  # now it has been tried here
+            gone_on = self.ledger.lookup(lambda transaction: "answered")
+            self.assertEqual(await gone_on, "answered")
+            self.assertFalse(waiting.called)
+        finally:
+            os.close(lock)
+        self.assertEqual(await waiting, "a")
+        self.assertNotIn(self.here, self.threads)
+
+    async def test_more_than_a_group(self) -> None:
+        """However many wait, all are committed, in order."""
+        words = [f"{number:04d}" for number in range(500)]
+        waiting = [self.write(word) for word in words]
+        self.assertEqual(await gatherResults(waiting), words)
+        self.assertEqual(await self.words(), words)
+
+    async def test_close_commits(self) -> None:
+        """Closing commits what waits."""
+        waiting = self.write("a")
+        await self.ledger.close()
+        self.assertEqual(await waiting, "a")
+        self.ledger = await self.another()
+        self.assertEqual(await self.words(), ["a"])
