@@ -47,7 +47,7 @@ _RECEIVE_OCTETS = 65536
 
 # A server that has not read for so long is taken to have stopped reading; if it
 # is only slow, the attack is weaker and the test no stricter.
-_RELUCTANCE_S = 0.5
+_RELUCTANCE_S = 0.2
 _NUMBERS = count(1)
 
 
@@ -253,6 +253,7 @@ class HostileCase(unittest.TestCase):
 
     def setUp(self) -> None:
         self.server = _current.server(type(self))
+        self.home = self.server.config.parent
         self.subjects: list[str] = []
         self.honest()  # what is made once, and kept, is no growth
         self._log_from = len(self.server.log)
@@ -395,9 +396,9 @@ class HostileCase(unittest.TestCase):
             yield wire
 
     @contextlib.contextmanager
-    def reader(self, buffer: int | None = None) -> Iterator[Wire]:
+    def reader(self, source: str = HOST, buffer: int | None = None) -> Iterator[Wire]:
         """Bob's INBOX, by IMAP."""
-        with self.wire("imaps", buffer=buffer) as wire:
+        with self.wire("imaps", source, buffer) as wire:
             wire.say(f'a LOGIN {BOB} "{PASSWORD}"', b"a OK")
             wire.say("a SELECT INBOX", b"a OK")
             yield wire
