@@ -15,6 +15,7 @@ import smtplib
 import ssl
 import unittest
 from collections.abc import Iterator, Sequence
+from email import message_from_bytes
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ class Served(unittest.TestCase):
         self._read = len(self.daemon.log)
         self.addCleanup(self._no_bugs)
         for address in (ALICE, BOB):
-            self._empty(address)
+            self.empty(address)
 
     def _no_bugs(self) -> None:
         log = self.daemon.log[self._read :]
@@ -179,7 +180,8 @@ class Served(unittest.TestCase):
         (octets,) = self.messages(address, mailbox)
         return octets.decode().replace("\r\n", "\n")
 
-    def _empty(self, address: str) -> None:
+    def empty(self, address: str) -> None:
+        """Remove all messages, and the mailboxes that it did not begin with."""
         with self.imap(address) as session:
             listed = good(session.list())
             names = [line.rsplit(b" ", 1)[1].strip(b'"').decode() for line in listed]
@@ -207,11 +209,8 @@ def message(
 
 def subject(octets: bytes) -> str:
     """Of a message."""
-    head = octets.partition(b"\r\n\r\n")[0]
-    for line in head.split(b"\r\n"):
-        if line.lower().startswith(b"subject: "):
-            return line[9:].decode()
-    return ""
+    found: str = message_from_bytes(octets).get("Subject", "")
+    return found
 
 
 def quote(mailbox: str) -> str:
