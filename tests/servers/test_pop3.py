@@ -584,6 +584,29 @@ class LimitTests(Pop3TestCase):
         client.lose()
         self.assertEqual({row.flags for row in self.rows()}, {frozenset()})
 
+    def test_h37_commands_without_reading(self) -> None:
+        """A client that asks for ever and never reads, before its login or
+        after it, is heard no further than what is bounded, and is cut off."""
+        for words, client in ((b"CAPA", self.client()), (b"STAT", self.logged_in())):
+            client.stream.limit(60)
+            register = client.transport.registerProducer
+
+            def full(producer: Any, streaming: bool, register: Any = register) -> None:
+                register(producer, streaming)
+                producer.pauseProducing()
+
+            self.patch(client.transport, "registerProducer", full)
+            for _ in range(400):
+                client.stream.dataReceived((words + b"\r\n") * 1000)
+                if client.transport.producerState == "paused":
+                    break
+            else:
+                self.fail("all was read")
+            self.assertLess(len(client.read()), 100_000)
+            client.clock.advance(60)
+            self.assertTrue(client.transport.aborted)
+            client.lose()
+
     def test_bug(self) -> None:
         """The client reads of a temporary failure and nothing else; the log has
         the failure."""

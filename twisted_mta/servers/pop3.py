@@ -58,6 +58,7 @@ class Pop3Settings:
     bad_commands: int = 20
     login_bad_commands: int = 3
 
+
 # Octets of replies until the client must have read most of them: who pipelines
 # for ever and never reads holds no more than this and what the kernel takes.
 _UNREAD_OCTETS = 64 * 1024
