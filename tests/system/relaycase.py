@@ -2,12 +2,16 @@
 
 import email
 import imaplib
+import json
 import smtplib
 import ssl
 import sys
 import unittest
+from collections.abc import Sequence
+from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
+from typing import Any, cast
 
 from tests.system.daemon import (
     PATIENCE_S,
@@ -27,13 +31,19 @@ TRUSTING.check_hostname = False
 TRUSTING.verify_mode = ssl.CERT_NONE
 
 
-def config(directory: Path, base: int, domain: str, more: str) -> Path:
-    """The config of a server for one domain: that of C{try}, changed."""
+def config(
+    directory: Path, base: int, domain: str, more: str, others: Sequence[str] = ()
+) -> Path:
+    """The config of a server for one domain, and others: that of C{try},
+    changed."""
     words = mta("try", "--print-config", "--directory", str(directory))
     text = run([*words, "--port-base", str(base)]).stdout
     text = text.replace('routes: [{domain: "*", hold: true}]\n', "")
+    text = text.replace("example.test", domain)
+    for other in others:
+        text = text.replace("domains: {", f"domains: {{{other}: , ")
     path = directory / "test.yaml"
-    path.write_text(text.replace("example.test", domain) + more)
+    path.write_text(text + more)
     return path
 
 
@@ -72,6 +82,53 @@ def wait_for(server: Server, address: str, count: int) -> list[Message]:
     return found
 
 
+def queue(server: Server) -> list[dict[str, Any]]:
+    """What C{queue list} says."""
+    found: list[dict[str, Any]] = json.loads(server.command("queue", "list", "--json"))
+    return found
+
+
+@dataclass(frozen=True)
+class Report:
+    """A delivery status notification.
+
+    @ivar failed: the status of each recipient that failed for good.
+    @ivar delayed: the same for those that are late.
+    @ivar status: the whole second part.
+    @ivar header: the third: of the message it is about.
+    """
+
+    failed: dict[str, str]
+    delayed: dict[str, str]
+    status: str
+    header: str
+
+
+def report(message: Message) -> Report:
+    """Read a notification as a program would (RFC 3464, RFC 6522).
+
+    @raise AssertionError: it is none, or not a proper one.
+    """
+    assert message.get_content_type() == "multipart/report", message
+    assert message.get_param("report-type") == "delivery-status"
+    assert message["Return-Path"] == "<>"
+    assert message["Auto-Submitted"] == "auto-replied"
+    assert not message.defects, message.defects
+    people, status, header = cast(list[Message], message.get_payload())
+    assert people.get_content_type() == "text/plain"
+    assert status.get_content_type() == "message/delivery-status"
+    assert header.get_content_type() == "text/rfc822-headers"
+    first, *groups = cast(list[Message], status.get_payload())
+    assert first["Reporting-MTA"].startswith("dns; mail.")
+    found: dict[str, dict[str, str]] = {"failed": {}, "delayed": {}}
+    for group in groups:
+        address = group["Final-Recipient"].removeprefix("rfc822; ")
+        found[group["Action"]][address] = group["Status"]
+        # A person reads of everyone too.
+        assert f"<{address}>" in str(people.get_payload())
+    return Report(**found, status=status.as_string(), header=str(header.get_payload()))
+
+
 _ZONE = """
 a.test MX 10 mail.a.test
 mail.a.test A 127.0.0.1
@@ -86,11 +143,11 @@ class TwoServers(unittest.TestCase):
     for C{b.test}; their people are C{alice@a.test} and C{blice@b.test}.
 
     @cvar zone: what the DNS says beside.
-    @cvar more: more settings, by server.
+    @cvar others: domains that C{b} has besides.
     """
 
     zone = ""
-    more: dict[str, str] = {}
+    others: Sequence[str] = ()
 
     def setUp(self) -> None:
         self.directory = Directory()
@@ -113,8 +170,8 @@ class TwoServers(unittest.TestCase):
             f"dns: {{servers: ['{self.dns}']}}\n"
             f"agents: {{smtp: {{kind: smtp, loopback: true, port: {other_port}}}}}\n"
         )
-        more += self.more.get(name, "")
-        server = Server(config(home, base, f"{name}.test", more), base)
+        others = self.others if name == "b" else ()
+        server = Server(config(home, base, f"{name}.test", more, others), base)
         self.addCleanup(server.kill)
         server.command("account", "add", f"{name}lice@{name}.test", text=PASSWORD)
         return server
