@@ -153,6 +153,13 @@ class MailboxHasChildren(Permanent):
     text = "That mailbox has inferior mailboxes"
 
 
+class InboxNeeded(Permanent):
+    """INBOX cannot be deleted: every account has one (RFC 3501 5.1)."""
+
+    status = "5.2.0"
+    text = "INBOX cannot be deleted"
+
+
 class NoSuchMessage(Permanent):
     """The message was expunged meanwhile."""
 

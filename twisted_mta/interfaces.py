@@ -230,7 +230,7 @@ class IAccount(Interface):
 
         @raise NoSuchMailbox:
         @raise MailboxHasChildren: only a leaf can go.
-        @raise NotPermitted: INBOX.
+        @raise InboxNeeded:
         """
 
     def rename(old: str, new: str) -> Awaitable[None]:

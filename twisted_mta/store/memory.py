@@ -187,7 +187,7 @@ class MemoryAccount:
     async def delete(self, name: str) -> None:
         box = self.find(name)
         if box.name == names.INBOX:
-            raise errors.NotPermitted("INBOX cannot be deleted")
+            raise errors.InboxNeeded()
         if any(names.is_inferior(other, box.name) for other in self._boxes):
             raise errors.MailboxHasChildren()
         del self._boxes[box.name]

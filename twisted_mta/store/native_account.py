@@ -125,7 +125,7 @@ class NativeAccount:
         def unit(transaction: ITransaction) -> None:
             box = self._find(transaction, name)
             if box.name == names.INBOX:
-                raise errors.NotPermitted("INBOX cannot be deleted")
+                raise errors.InboxNeeded()
             known = rows.names(transaction, self._account)
             if any(names.is_inferior(other, box.name) for other in known):
                 raise errors.MailboxHasChildren()

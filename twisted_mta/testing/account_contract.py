@@ -222,7 +222,7 @@ class AccountContract(StoreCase):
         account = await self.open_account()
         await account.create("a/b")
         await self.refused(errors.MailboxHasChildren, account.delete("a"))
-        await self.refused(errors.NotPermitted, account.delete("inbox"))
+        await self.refused(errors.InboxNeeded, account.delete("inbox"))
         await account.delete("a/b")
         await account.delete("a")
         self.assertNotIn("a", await self.listed(account))
