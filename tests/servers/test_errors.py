@@ -25,10 +25,17 @@ class TableTests(TestCase):
         """One error as each protocol has it."""
         error = domain.OverQuota("Full")
         self.assertEqual(errors.smtp(error), Reply(552, "5.2.2", ("Full",)))
-        self.assertEqual(errors.imap(error), ("OVERQUOTA", "Full"))
+        self.assertEqual(errors.imap(error), (b"OVERQUOTA", "Full"))
         self.assertEqual(errors.pop3(error), ("", "Full"))
         self.assertEqual(errors.pop3(domain.AuthenticationFailed())[0], "AUTH")
         self.assertEqual(errors.pop3(Temporary())[0], "SYS/TEMP")
+
+    def test_what_no_login_may(self) -> None:
+        """RFC 5530 3: NOPERM is said of what another login might do, CANNOT of
+        what nobody can."""
+        self.assertEqual(errors.imap(domain.NotPermitted())[0], b"NOPERM")
+        for error in (domain.InboxNeeded(), domain.BadMailboxName()):
+            self.assertEqual(errors.imap(error)[0], b"CANNOT")
 
     def test_nearest_base(self) -> None:
         """A class of a plugin reads like its base."""
@@ -37,3 +44,5 @@ class TableTests(TestCase):
             status = "5.9.9"
 
         self.assertEqual(errors.smtp(Odd()).code, 550)
+        self.assertEqual(errors.imap(Odd())[0], b"")
+        self.assertEqual(errors.imap(domain.LedgerUnavailable())[0], b"UNAVAILABLE")

@@ -6,9 +6,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.servers.imapdrive import PLAIN, TLS, Passwords, Server
-from twisted_mta import errors
 from twisted_mta.interfaces import IAuthenticator
-from twisted_mta.servers.imap import errors as rendering
 from twisted_mta.servers.imap.session import DO, ImapSettings
 from twisted_mta.wire.imap.commands import COMMANDS
 
@@ -29,12 +27,6 @@ class TableTests(TestCase):
     def test_fakes(self) -> None:
         """The fakes are what they stand for."""
         verifyObject(IAuthenticator, Passwords())
-
-    def test_codes(self) -> None:
-        """The nearest ancestor of an error gives its code."""
-        self.assertEqual(rendering.code(errors.LedgerFull()), b"UNAVAILABLE")
-        self.assertEqual(rendering.code(errors.OverQuota()), b"OVERQUOTA")
-        self.assertEqual(rendering.code(errors.MailLoop()), b"")
 
 
 class LoginTests(TestCase):

@@ -34,8 +34,9 @@ _TABLE: dict[type[MailError], Rendering] = {
     errors.Permanent: Rendering(550),
     errors.AuthenticationFailed: Rendering(535, "AUTHENTICATIONFAILED", "AUTH"),
     MalformedResponse: Rendering(501),
-    errors.NotPermitted: Rendering(550, "NOPERM"),
-    errors.TooLarge: Rendering(552, "TOOBIG"),  # RFC 7889 4
+    errors.NotPermitted: Rendering(550, "NOPERM"),  # another login might
+    errors.InboxNeeded: Rendering(550, "CANNOT"),  # nobody ever can
+    errors.TooLarge: Rendering(552, "TOOBIG"),  # RFC 4469 4.2
     errors.OverQuota: Rendering(552, "OVERQUOTA"),
     errors.MailLoop: Rendering(554),
     errors.BadContent: Rendering(554),
@@ -61,9 +62,9 @@ def smtp(error: MailError) -> Reply:
     return Reply(rendering(error).smtp, error.status, (error.text,))
 
 
-def imap(error: MailError) -> tuple[str, str]:
+def imap(error: MailError) -> tuple[bytes, str]:
     """The response code, which may be empty, and the text of a NO."""
-    return rendering(error).imap, error.text
+    return rendering(error).imap.encode(), error.text
 
 
 def pop3(error: MailError) -> tuple[str, str]:

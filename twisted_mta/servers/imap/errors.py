@@ -1,36 +1,7 @@
-"""What IMAP says of the domain errors: the response code of a tagged NO.
+"""What ends an IMAP command, or the session, for reasons of IMAP alone.
 
-The codes are RFC 5530's but where another is named. An error's own text follows
-the code, so nothing is worded here; what is no domain error is a bug and never
-comes this way.
+How domain errors read is in L{twisted_mta.servers.errors}.
 """
-
-from twisted_mta import errors
-
-#: The nearest class in an error's ancestry counts; C{b""}: no code fits.
-CODES: dict[type[errors.MailError], bytes] = {
-    errors.Temporary: b"UNAVAILABLE",
-    errors.AuthenticationFailed: b"AUTHENTICATIONFAILED",
-    errors.NotPermitted: b"CANNOT",
-    errors.TooLarge: b"TOOBIG",  # RFC 4469
-    errors.OverQuota: b"OVERQUOTA",
-    errors.NoSuchMailbox: b"NONEXISTENT",
-    errors.MailboxExists: b"ALREADYEXISTS",
-    errors.BadMailboxName: b"CANNOT",
-    errors.MailboxHasChildren: b"HASCHILDREN",  # RFC 9051
-    errors.NoSuchMessage: b"EXPUNGEISSUED",
-    errors.TooMany: b"LIMIT",
-    errors.MailError: b"",
-}
-
-
-def code(error: errors.MailError) -> bytes:
-    """The response code of an error, or C{b""}."""
-    for ancestor in type(error).__mro__:
-        found = CODES.get(ancestor)
-        if found is not None:
-            return found
-    return b""
 
 
 class Refused(Exception):

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, cast
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from twisted_mta import errors
+from twisted_mta.errors import MailError
+from twisted_mta.servers import errors
 from twisted_mta.servers.imap import (
     auth,
     fetch,
@@ -24,7 +25,7 @@ from twisted_mta.servers.imap import (
     search,
 )
 from twisted_mta.servers.imap.client import Answer, Client, ImapSettings
-from twisted_mta.servers.imap.errors import Leave, Refused, code
+from twisted_mta.servers.imap.errors import Leave, Refused
 from twisted_mta.wire.engine import RemoteProtocolError
 from twisted_mta.wire.imap import replies
 from twisted_mta.wire.imap.commands import COMMANDS, Trait
@@ -142,10 +143,11 @@ class ImapSession:
             if refused.condition == b"BAD":
                 client.engine.note_bad()
             return Answer(refused.text, refused.code, refused.condition)
-        except errors.MailError as error:
+        except MailError as error:
             if client.sending:
                 raise Leave()
-            return Answer(error.text, code(error), b"NO")
+            code, text = errors.imap(error)
+            return Answer(text, code, b"NO")
         except (Leave, RemoteProtocolError, CancelledError):
             raise
         except Exception:
