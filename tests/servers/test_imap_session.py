@@ -6,6 +6,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.servers.imapdrive import PLAIN, TLS, Passwords, Server
+from twisted_mta import errors
 from twisted_mta.interfaces import IAuthenticator
 from twisted_mta.servers.imap.session import DO, ImapSettings
 from twisted_mta.wire.imap.commands import COMMANDS
