@@ -83,8 +83,9 @@ class ILedger(Interface):
         """Run a query on one consistent snapshot, in another thread."""
 
     def lookup(query: Callable[[ITransaction], T]) -> Awaitable[T]:
-        """Run a query of a few rows by key. A ledger in this machine's
-        memory answers at once, without a thread."""
+        """Run a query of a few rows by key; one statement as a rule, since each
+        sees a state of the ledger of its own. A ledger in this machine's memory
+        answers at once, without a thread."""
 
     def content() -> IContentWriter:
         """A place for new content."""

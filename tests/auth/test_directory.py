@@ -217,3 +217,16 @@ class SenderTests(DirectoryTestCase):
         bob = await self.add("bob@example.test")
         address = Address("+x", "example.test")
         self.assertFalse(await self.directory.may_send_as(bob, address))
+
+
+class KnownTests(DirectoryTestCase):
+    async def test_removed_is_forgotten(self) -> None:
+        """An account that was just looked up is gone once it is removed, and
+        somebody new at its address is somebody else."""
+        bob = await self.add("bob@example.test")
+        self.assertEqual(await self.directory.account(bob.address), bob)
+        await self.directory.remove_account(bob.address, nothing)
+        self.assertIsNone(await self.directory.account(bob.address))
+        another = await self.add("bob@example.test")
+        self.assertEqual(await self.directory.account(bob.address), another)
+        self.assertNotEqual(another.id, bob.id)

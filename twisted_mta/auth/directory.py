@@ -24,6 +24,12 @@ from twisted_mta.mail.ids import new_id
 _ALIAS_DEPTH = 10
 _ALIAS_TARGETS = 1000
 
+# What the ledger tells of removed accounts by.
+_TOPIC = "account"
+
+# Accounts that are remembered, some 300 octets each.
+_KNOWN_MOST = 20_000
+
 OnAccount = Callable[[ITransaction, int], None]
 
 
@@ -44,12 +50,25 @@ class LedgerDirectory:
         self._ledger = ledger
         self._passwords = passwords
         self._separators = dict(separators or {})
+        # Accounts that were looked up: asked for with each recipient of each
+        # message. Forgotten when the ledger says that one was removed, by
+        # whichever process.
+        self._known: dict[str, Account] = {}
+        ledger.watch(_TOPIC, self._known.clear)
 
     # --- IDirectory ---
 
     async def account(self, address: Address) -> Account | None:
+        known = self._known.get(address.key)
+        if known is not None:
+            return known
         found = await self.credentials(address)
-        return None if found is None else found[0]
+        if found is None:
+            return None
+        if len(self._known) >= _KNOWN_MOST:
+            self._known.clear()
+        self._known[address.key] = found[0]
+        return found[0]
 
     async def aliases(self, address: Address) -> Sequence[Address]:
         key = address.key
@@ -160,12 +179,14 @@ class LedgerDirectory:
         def unit(transaction: ITransaction) -> None:
             id_ = _account_id(transaction, address)
             discard(transaction, id_)
+            transaction.changed(_TOPIC)
             transaction.execute("DELETE FROM account WHERE id = ?", (id_,))
             transaction.execute(
                 "DELETE FROM alias WHERE target_key = ?", (address.key,)
             )
 
         await self._ledger.write(unit)
+        self._known.clear()  # the hint comes later
 
     async def accounts(self) -> Sequence[Account]:
         """All accounts, by address."""

@@ -41,7 +41,7 @@ from twisted_mta.ledger.content import ContentWriter, StoredContent
 from twisted_mta.ledger.files import ArrivingFile, Files
 from twisted_mta.ledger.lock import WriteLock
 from twisted_mta.ledger.migrate import migrate
-from twisted_mta.ledger.sqlite import connect, snapshot, translated
+from twisted_mta.ledger.sqlite import Transaction, connect, snapshot, translated
 from twisted_mta.ledger.writer import Writer
 
 if TYPE_CHECKING:
@@ -178,7 +178,12 @@ class Ledger:
         """See L{ILedger.lookup}."""
         if not self._is_open:
             raise LedgerUnavailable("Mail storage is closed")
-        return snapshot(self._lookups, query)
+        # No transaction around it: each statement sees one state of the ledger,
+        # and two statements more would double the price of most lookups.
+        try:
+            return query(Transaction(self._lookups))
+        except apsw.Error as error:
+            raise translated(error, self._lookups)
 
     def content(self) -> IContentWriter:
         """See L{ILedger.content}."""
