@@ -59,27 +59,29 @@ def submit(server: Server, sender: str, recipients: list[str], text: str) -> Non
 
 def inbox(server: Server, address: str) -> list[Message]:
     """The messages of an account, by IMAP."""
-    with imaplib.IMAP4_SSL(
-        "127.0.0.1", server.ports["imaps"], ssl_context=TRUSTING, timeout=PATIENCE_S
-    ) as client:
-        client.login(address, PASSWORD)
-        # Another may arrive while it opens: the last count is the true one.
-        count = int(client.select("INBOX", readonly=True)[1][-1])
-        return [
-            email.message_from_bytes(client.fetch(str(n + 1), "BODY[]")[1][0][1])
-            for n in range(count)
-        ]
+    return wait_for(server, address, 0)
 
 
 def wait_for(server: Server, address: str, count: int) -> list[Message]:
     """The messages of an account, once there are so many."""
+    with imaplib.IMAP4_SSL(
+        "127.0.0.1", server.ports["imaps"], ssl_context=TRUSTING, timeout=PATIENCE_S
+    ) as client:
+        client.login(address, PASSWORD)
 
-    def there() -> list[Message] | None:
-        messages = inbox(server, address)
-        return messages if len(messages) >= count else None
+        found = 0
 
-    found: list[Message] = wait_until(there, f"{count} messages for {address}")
-    return found
+        def there() -> bool:
+            nonlocal found
+            # Another may arrive while it opens: the last count is the true one.
+            found = int(client.select("INBOX", readonly=True)[1][-1] or 0)
+            return found >= count
+
+        wait_until(there, f"{count} messages for {address}")
+        return [
+            email.message_from_bytes(client.fetch(str(number), "BODY[]")[1][0][1])  # type: ignore[index,arg-type]
+            for number in range(1, found + 1)
+        ]
 
 
 def queue(server: Server) -> list[dict[str, Any]]:
