@@ -1,6 +1,5 @@
 """Requirements of L{twisted_mta.mail.rfc2047}."""
 
-import email.header
 import unittest
 
 from hypothesis import given, settings
@@ -107,45 +106,3 @@ class DecodeTests(unittest.TestCase):
     def test_any(self, value: bytes) -> None:
         """Nothing raises."""
         self.assertIsInstance(rfc2047.decode(value), str)
-
-
-class EncodeTests(unittest.TestCase):
-    def test_plain(self) -> None:
-        """Printable ASCII stays, unless it would be decoded."""
-        self.assertEqual(rfc2047.encode("Hello, world"), b"Hello, world")
-        encoded = rfc2047.encode("=?utf-8?q?a?=")
-        self.assertEqual(rfc2047.decode(encoded), "=?utf-8?q?a?=")
-
-    @settings(max_examples=150, deadline=None)
-    @given(
-        st.text(st.characters(exclude_categories=["Cs"]), max_size=120),
-        st.integers(0, 30),
-    )
-    def test_round_trip(self, text: str, used: int) -> None:
-        """What was encoded is decoded, by the standard library too, in lines
-        within the limits and without a line end that does not fold."""
-        encoded = rfc2047.encode(text, used)
-        lines = encoded.split(b"\r\n ")
-        self.assertNotIn(b"\n", b"".join(lines))
-        self.assertNotIn(b"\r", b"".join(lines))
-        encoded.decode("ascii")
-        if not encoded.startswith(b"=?utf-8"):
-            self.assertEqual(encoded.decode(), text)
-            return
-        for at, line in enumerate(lines):
-            self.assertLessEqual(len(line), rfc2047.WORD_MAX)
-            self.assertLessEqual(len(line) + (used if at == 0 else 1), rfc2047.LINE_MAX)
-        unfolded = encoded.replace(b"\r\n", b"")
-        self.assertEqual(rfc2047.decode(unfolded), text)
-        oracle = email.header.decode_header(unfolded.decode())
-        self.assertEqual(
-            "".join(
-                part if isinstance(part, str) else part.decode(name or "ascii")
-                for part, name in oracle
-            ),
-            text,
-        )
-
-    def test_surrogates(self) -> None:
-        """Text that no charset can write is written with question marks."""
-        self.assertEqual(rfc2047.decode(rfc2047.encode("a\ud800ü")), "a?ü")

@@ -21,7 +21,7 @@ class StringTests(unittest.TestCase):
             cursor.end()
 
     def test_forms(self) -> None:
-        """Quoted where possible, literals where not; NIL only for nothing."""
+        """Quoted where possible, literals where not."""
         for octets, rendered in (
             (b"", b'""'),
             (b"a b", b'"a b"'),
@@ -32,8 +32,6 @@ class StringTests(unittest.TestCase):
             (b"a\0b", b"{3}\r\na\x80b"),
         ):
             self.assertEqual(replies.string(octets), rendered)
-            self.assertEqual(replies.nstring(octets), rendered)
-        self.assertEqual(replies.nstring(None), b"NIL")
         self.assertEqual(replies.astring(b"abc"), b"abc")
         self.assertEqual(replies.astring(b"nil"), b'"nil"')
         self.assertEqual(replies.mailbox("Entwürfe"), b'"Entw&APw-rfe"')
@@ -44,14 +42,15 @@ class StatusTests(unittest.TestCase):
         """Tagged and untagged conditions, with and without a code."""
         self.assertEqual(replies.ok(b"a1", "Done"), b"a1 OK Done\r\n")
         self.assertEqual(
-            replies.no(b"a1", "Gone", b"NONEXISTENT"), b"a1 NO [NONEXISTENT] Gone\r\n"
+            replies.status(b"a1", b"NO", "Gone", b"NONEXISTENT"),
+            b"a1 NO [NONEXISTENT] Gone\r\n",
         )
-        self.assertEqual(replies.bad(b"*", "What"), b"* BAD What\r\n")
+        self.assertEqual(replies.status(b"*", b"BAD", "What"), b"* BAD What\r\n")
         self.assertEqual(replies.bye("So long"), b"* BYE So long\r\n")
 
     def test_h42_texts_are_one_line(self) -> None:
         """Whatever is in a text, it is one line of printable ASCII."""
-        line = replies.no(b"a", "x\r\na OK \0é\x1b[1m")
+        line = replies.status(b"a", b"NO", "x\r\na OK \0é\x1b[1m")
         self.assertEqual(line, b"a NO x?a OK ???[1m\r\n")
         self.assertEqual(replies.ok(b"a", ""), b"a OK ?\r\n")
 

@@ -17,10 +17,8 @@ from twisted_mta.wire.smtp.content import DotStuffing
 from twisted_mta.wire.smtp.events import (
     Auth,
     AuthResponse,
-    Bdat,
     Data,
     DataCommand,
-    EndOfChunk,
     EndOfData,
     Hello,
     Mail,
@@ -143,9 +141,6 @@ class CommandTests(TestCase):
             + client.rcpt(Address("ö", "y"))
             + client.mail(None)
             + client.rcpt(Address("b", "y"))
-            + client.bdat(3, last=False)
-            + b"abc"
-            + client.bdat(0, last=True)
             + client.auth("PLAIN", b"")
             + client.auth("PLAIN", b"\0u\0p")
             + client.auth("LOGIN")
@@ -164,10 +159,6 @@ class CommandTests(TestCase):
                 Rcpt(Address("ö", "y")),
                 Mail(None, MailParameters()),
                 Rcpt(Address("b", "y")),
-                Bdat(3, False),
-                EndOfChunk(False),
-                Bdat(0, True),
-                EndOfChunk(True),
                 Auth("PLAIN", b"="),
                 Auth("PLAIN", base64.b64encode(b"\0u\0p")),
                 Auth("LOGIN", None),
@@ -178,14 +169,11 @@ class CommandTests(TestCase):
         )
 
     def test_sasl(self) -> None:
-        """Lines of an exchange, and its cancelling."""
+        """Lines of an exchange."""
         engine = SmtpServerEngine()
         engine.start_auth(b"")
         engine.receive_data(client.auth_response(b"user"))
         self.assertEqual(engine.next_event(), AuthResponse(b"dXNlcg=="))
-        engine.start_auth(b"")
-        engine.receive_data(client.AUTH_CANCEL)
-        self.assertEqual(engine.next_event(), AuthResponse(b"*"))
 
     def test_no_line_end_gets_in(self) -> None:
         """Whatever is in an address, a command stays one line."""

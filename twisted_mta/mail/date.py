@@ -1,4 +1,4 @@
-"""Dates of mail: the Date field, IMAP's internal date, IMAP's days.
+"""Dates of mail: the Date field.
 
 Reading a Date field is lenient (RFC 5322 4.3 and what is seen in the wild) and
 never raises. Writing does not depend on the locale. A moment is always an aware
@@ -6,7 +6,7 @@ C{datetime}.
 """
 
 import re
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 _MONTHS = (
@@ -46,11 +46,6 @@ _ASCTIME = re.compile(
     rb"(?:[a-z]++,?\s++)?([a-z]{3})[a-z]*+\s++(\d{1,2}),?\s++" + _TIME + rb"\s++"
     rb"(?:([a-z]{1,5})\s++)?(\d{4})\s*+([+-]\d{4})?"
 )
-# date-time, RFC 3501 9
-_INTERNAL = re.compile(
-    rb"( \d|\d\d)-([A-Za-z]{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)"
-)
-_DAY = re.compile(rb"(\d{1,2})-([A-Za-z]{3})-(\d{4})")
 
 
 class Stamp(NamedTuple):
@@ -137,44 +132,3 @@ def render(moment: datetime) -> bytes:
         f"{_DAYS[moment.weekday()]}, {moment.day} {_MONTHS[moment.month - 1]}"
         f" {moment.year:04} {moment:%H:%M:%S} {_zone(moment)}"
     ).encode("ascii")
-
-
-def parse_internal(value: bytes) -> datetime:
-    """Read an IMAP date-time without its quotes: C{17-Jul-1996 02:44:25 -0700}.
-
-    @raise ValueError: it is none.
-    """
-    found = _INTERNAL.fullmatch(value)
-    if found is None:
-        raise ValueError("not a date-time")
-    day, month, year, hour, minute, second, sign, east, rest = found.groups()
-    offset = timedelta(hours=int(east), minutes=int(rest))
-    return datetime(
-        int(year),
-        _MONTH.get(month.lower(), 0),
-        int(day),
-        int(hour),
-        int(minute),
-        min(59, int(second)),
-        tzinfo=timezone(-offset if sign == b"-" else offset),
-    )
-
-
-def render_internal(moment: datetime) -> bytes:
-    """An IMAP date-time without its quotes (RFC 3501 9)."""
-    return (
-        f"{moment.day:2}-{_MONTHS[moment.month - 1]}-{moment.year:04}"
-        f" {moment:%H:%M:%S} {_zone(moment)}"
-    ).encode("ascii")
-
-
-def parse_day(value: bytes) -> date:
-    """Read an IMAP date without its quotes: C{1-Feb-1994}.
-
-    @raise ValueError: it is none.
-    """
-    found = _DAY.fullmatch(value)
-    if found is None:
-        raise ValueError("not a date")
-    day, month, year = found.groups()
-    return date(int(year), _MONTH.get(month.lower(), 0), int(day))

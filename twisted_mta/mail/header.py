@@ -118,13 +118,6 @@ def every(block: bytes, name: bytes) -> list[bytes]:
     return [value_of(block, field) for field in fields(block) if field.name == wanted]
 
 
-def count(block: bytes, name: bytes) -> int:
-    """How many fields have this name: the hop count is C{count(block,
-    b"received")} (RFC 5321 6.3)."""
-    wanted = name.lower()
-    return sum(1 for field in fields(block) if field.name == wanted)
-
-
 def select(block: bytes, names: Iterable[bytes], invert: bool = False) -> bytes:
     """The fields with these names as they stand, and a blank line.
 

@@ -10,8 +10,6 @@ import re
 from itertools import islice
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from twisted_mta.mail import charset, rfc2047
-
 PARAMETERS_MAX = 128
 """Parameters of one field that are understood (Dovecot: 128)."""
 
@@ -99,13 +97,10 @@ def parse(value: bytes) -> tuple[bytes, Parameters]:
     return (found[0] if found else b""), _join(pairs)
 
 
-def _extended(value: bytes) -> tuple[bytes | None, bytes]:
-    """Undo RFC 2231 4: the charset, C{None} if there is none, and the octets."""
-    label, _, rest = value.partition(b"'")
-    _, second, encoded = rest.partition(b"'")
-    if not second:
-        return None, unquote_to_bytes(value)
-    return label, unquote_to_bytes(encoded)
+def _extended(value: bytes) -> bytes:
+    """Undo RFC 2231 4: the octets, without their charset and language."""
+    _, second, encoded = value.partition(b"'")[2].partition(b"'")
+    return unquote_to_bytes(encoded if second else value)
 
 
 def octets(parameters: Parameters, name: bytes) -> bytes | None:
@@ -118,20 +113,4 @@ def octets(parameters: Parameters, name: bytes) -> bytes | None:
     if name in values:
         return values[name]
     extended = values.get(name + b"*")
-    return None if extended is None else _extended(extended)[1]
-
-
-def text(parameters: Parameters, name: bytes) -> str | None:
-    """A parameter's value for people: RFC 2231 decoded, and the encoded words
-    that some programs write there instead.
-
-    @param name: in lower case, without a star.
-    @return: C{None} when there is none.
-    """
-    values = dict(parameters)
-    extended = values.get(name + b"*")
-    if extended is not None:
-        label, decoded = _extended(extended)
-        return charset.decode(decoded, label)
-    value = values.get(name)
-    return None if value is None else rfc2047.decode(value)
+    return None if extended is None else _extended(extended)

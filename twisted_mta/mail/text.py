@@ -5,7 +5,7 @@ search for a string is C{fold(string) in text}. Nothing raises, and no more than
 L{TEXT_MAX} octets of bodies are decoded for a message.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 
 from twisted_mta.mail import charset, content, header, parameter, rfc2047, transfer
 from twisted_mta.mail.structure import Kind, Part, Structure
@@ -86,37 +86,6 @@ def pull_texts(structure: Structure) -> Generator[tuple[int, int] | str, bytes, 
         yield fold(charset.decode(decoded, label))
 
 
-def read_texts(
-    structure: Structure, read: Callable[[int, int], bytes]
-) -> Iterator[str]:
-    """L{pull_texts} of octets that are at hand.
-
-    @param read: gives the message's octets from one offset to another.
-    """
-    texts = pull_texts(structure)
-    step = next(texts, None)
-    while step is not None:
-        if isinstance(step, str):
-            yield step
-            step = next(texts, None)
-        else:
-            try:
-                step = texts.send(read(*step))
-            except StopIteration:
-                return
-
-
 # A multipart that is a leaf is one that could not be taken apart: it is shown
 # as text.
 _SEARCHED = frozenset((b"text", b"multipart"))
-
-
-def body_texts(structure: Structure, octets: bytes) -> Iterator[str]:
-    """L{read_texts} of a message that is all there."""
-    return read_texts(structure, lambda start, end: octets[start:end])
-
-
-def contains(texts: Iterator[str], wanted: str) -> bool:
-    """Whether a string is in one of the texts, case aside."""
-    folded = fold(wanted)
-    return any(folded in text for text in texts)

@@ -28,7 +28,6 @@ LOGGED_IN = made(235, "2.7.0", "Authentication succeeded")
 
 HELLO_FIRST = made(503, "5.5.1", "Say EHLO first")
 MAIL_FIRST = made(503, "5.5.1", "Say MAIL first")
-RCPT_FIRST = made(503, "5.5.1", "Say RCPT first")
 NESTED_MAIL = made(503, "5.5.1", "A transaction is under way")
 CHUNKS_STARTED = made(503, "5.5.1", "Go on with BDAT, or say RSET")
 CHUNK_FAILED = made(503, "5.5.1", "A chunk was refused: say RSET")

@@ -52,11 +52,6 @@ def string(octets: bytes) -> bytes:
     return b"{%d}\r\n%b" % (len(octets), octets)
 
 
-def nstring(octets: bytes | None) -> bytes:
-    """nstring: NIL for C{None}."""
-    return b"NIL" if octets is None else string(octets)
-
-
 def astring(octets: bytes) -> bytes:
     """astring: an atom where possible."""
     if _ATOM.fullmatch(octets) and octets.upper() != b"NIL":
@@ -92,16 +87,6 @@ def status(tag: bytes, condition: bytes, text: str, code: bytes = b"") -> bytes:
 def ok(tag: bytes, text: str, code: bytes = b"") -> bytes:
     """Tagged OK, or untagged with C{b"*"}."""
     return status(tag, b"OK", text, code)
-
-
-def no(tag: bytes, text: str, code: bytes = b"") -> bytes:
-    """NO: it cannot be done."""
-    return status(tag, b"NO", text, code)
-
-
-def bad(tag: bytes, text: str, code: bytes = b"") -> bytes:
-    """BAD: it cannot be understood, or not in this state."""
-    return status(tag, b"BAD", text, code)
 
 
 def bye(text: str, code: bytes = b"") -> bytes:

@@ -185,11 +185,6 @@ def rcpt(recipient: Address) -> bytes:
     return _command(f"RCPT TO:<{recipient}>")
 
 
-def bdat(size: int, last: bool) -> bytes:
-    """BDAT (RFC 3030); exactly C{size} octets of content follow."""
-    return _command(f"BDAT {size}{' LAST' if last else ''}")
-
-
 def auth(mechanism: str, initial: bytes | None = None) -> bytes:
     """AUTH (RFC 4954).
 
@@ -211,7 +206,5 @@ def auth_response(response: bytes) -> bytes:
 
 DATA = b"DATA\r\n"
 RSET = b"RSET\r\n"
-NOOP = b"NOOP\r\n"
 QUIT = b"QUIT\r\n"
 STARTTLS = b"STARTTLS\r\n"
-AUTH_CANCEL = b"*\r\n"
