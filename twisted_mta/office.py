@@ -88,6 +88,3 @@ async def open_office(reactor: Any, config: Config) -> Office:
         config.hostname,
     )
     return Office(config, ledger, directory, passwords, store, router, own, queue)
-
-
-# --- the server -------------------------------------------------------------
