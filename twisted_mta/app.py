@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -178,18 +178,35 @@ class Mta(Service):
             await listener.start()
 
     async def stop(self) -> None:
-        """Stop everything, in reverse."""
+        """Stop everything, in reverse.
+
+        @raise Exception: a part did not stop as it should; the others have
+            stopped. Threads that were left would keep the process from ending.
+        """
         notify_systemd("STOPPING=1")
+        try:
+            await self._stop_listeners()
+        finally:
+            try:
+                await self._stop_runner()
+            finally:
+                await self._close_office()
+
+    async def _stop_listeners(self) -> None:
+        listeners, self._listeners = self._listeners, []
         stopping = [
-            Deferred.fromCoroutine(listener.stop(_GRACE_S))
-            for listener in self._listeners
+            Deferred.fromCoroutine(listener.stop(_GRACE_S)) for listener in listeners
         ]
-        for stopped in stopping:
-            await stopped
-        self._listeners = []
-        if self._runner is not None:
-            await self._runner.stop()
-            self._runner = None
+        for _, outcome in await DeferredList(stopping, consumeErrors=True):
+            if isinstance(outcome, Failure):
+                outcome.raiseException()
+
+    async def _stop_runner(self) -> None:
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.stop()
+
+    async def _close_office(self) -> None:
         if self._opened:
             self._opened = False
             await self.office.close()
