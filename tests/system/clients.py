@@ -56,9 +56,10 @@ class _Current:
     def end(self) -> None:
         """Stop it."""
         daemon, self._daemon = self._daemon, None
-        if daemon is not None:
-            daemon.stop()
+        status = daemon.stop() if daemon is not None else 0
         self._directory.remove()
+        if status and daemon is not None:
+            raise AssertionError(f"the server ended with {status}:\n{daemon.log}")
 
 
 _current = _Current()
