@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _log = Logger("twisted_mta.servers.imap")
 
+# Of a name that failed, for the log.
+_NAME_SHOWN = 80
+
 _ALWAYS = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE")
 _LOGGED_IN = (
     "NAMESPACE",
@@ -197,7 +200,7 @@ def _fail(client: Client, error: errors.MailError, name: str) -> NoReturn:
     _log.info(
         "{session}: login failed, name={name!r}, client={host}: {reason}",
         session=client.stream.name,
-        name=name,
+        name=name[:_NAME_SHOWN],
         host=client.stream.peer()[0],
         reason=error.text,
     )
