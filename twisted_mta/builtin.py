@@ -6,6 +6,7 @@ several of it, each with its own smarthost account or TLS policy.
 
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from twisted_mta.config.units import Seconds
 from twisted_mta.delivery.smtp.agent import SmtpAgent
 from twisted_mta.delivery.smtp.settings import Settings, Timeouts, Tls
 from twisted_mta.errors import ConfigError
+from twisted_mta.net.tls import CertificateError, verifying
 from twisted_mta.plugin import Environment, IPlugin
 from twisted_mta.wire.sasl import Credentials
 
@@ -27,26 +29,34 @@ Listening = Callable[[], Iterable[tuple[str, int]]]
 
 @frozen(kw_only=True)
 class SmtpAgentConfig:
-    """An agent of the kind smtp.
+    """An agent of the kind smtp. The comments are its manual in C{etc/mta.yaml}
+    (L{twisted_mta.config.manual})."""
 
-    @ivar port: where next hops without a port of their own listen.
-    @ivar tls: none; may: TLS with anybody if it works; encrypt: TLS with
-        anybody, or no mail; verify: only with a valid certificate.
-    @ivar implicit_tls: the connection begins with TLS (port 465).
-    @ivar user: for AUTH at a smarthost.
-    @ivar password_file: a file with the password in its first line.
-    @ivar loopback: a domain's mail exchanger may be on the loopback; for tests.
-    @ivar connect_timeout: how long a connection may take to come about.
-    @ivar reply_timeout: how long a reply may take; not set: RFC 5321 4.5.3.2.
-    """
-
+    # Where next hops without a port of their own listen.
     port: int = 25
+    # none; may: with anybody if it works; encrypt: with anybody, or no mail;
+    # verify: only with a valid certificate of the host's name.
     tls: Literal["none", "may", "encrypt", "verify"] = "may"
+    # TLS from the first octet (port 465).
     implicit_tls: bool = False
+    # A PEM file of the authorities to believe in verify. None: the system's.
+    trust: Path | None = None
+    # For AUTH at a smarthost, with the password in the file's first line. It
+    # goes out under TLS only, unless tls is none.
     user: str | None = None
     password_file: Path | None = None
+    # Our addresses to connect from, at most one of each family. Empty: the
+    # system chooses.
+    sources: tuple[str, ...] = ()
+    # More names of this server in the DNS, beside hostname, such as that of a
+    # router that passes port 25 on to it: an MX of that name is never tried.
+    own_names: tuple[str, ...] = ()
+    # An MX may be on the loopback. For tests.
     loopback: bool = False
+    # How long a connection may take to come about. Postfix: 30 s.
     connect_timeout: Seconds = Seconds(30.0)
+    # How long each reply may take. None: as RFC 5321 4.5.3.2 asks, 2 to 10
+    # minutes.
     reply_timeout: Seconds | None = None
 
 
@@ -68,8 +78,9 @@ class SmtpAgentPlugin:
     def build(self, config: SmtpAgentConfig, environment: Environment) -> SmtpAgent:
         """Make an agent.
 
-        @raise ConfigError: the password cannot be read.
+        @raise ConfigError: a file cannot be read, or an address is none.
         """
+        _check_trust(config.trust)
         return SmtpAgent(
             environment.reactor,
             environment.resolver,
@@ -79,6 +90,9 @@ class SmtpAgentPlugin:
                 tls=Tls(config.tls),
                 implicit_tls=config.implicit_tls,
                 credentials=_credentials(config),
+                trust=config.trust,
+                sources=_sources(config.sources),
+                own_names=frozenset(map(str.lower, config.own_names)),
                 loopback=config.loopback,
                 timeouts=_timeouts(config),
             ),
@@ -106,3 +120,21 @@ def _credentials(config: SmtpAgentConfig) -> Credentials | None:
     if not lines or not lines[0]:
         raise ConfigError([f"{config.password_file}: its first line is empty"])
     return Credentials(config.user, lines[0])
+
+
+def _check_trust(trust: Path | None) -> None:
+    try:
+        verifying("localhost", trust)
+    except CertificateError as error:
+        raise ConfigError([f"trust: {error}"])
+
+
+def _sources(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The addresses in their usual spelling."""
+    try:
+        addresses = [ip_address(text) for text in texts]
+    except ValueError as error:
+        raise ConfigError([f"sources: {error}"])
+    if len({address.version for address in addresses}) < len(addresses):
+        raise ConfigError(["sources: there are two of one family; remove one"])
+    return tuple(map(str, addresses))

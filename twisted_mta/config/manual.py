@@ -2,7 +2,9 @@
 
 C{python -m twisted_mta.config.manual > etc/mta.yaml} writes it anew. The comment
 above a field of the schema becomes the text above the setting; what has a
-default is commented out and shows it.
+default is commented out and shows it. What agents of the kind smtp take is not
+of the schema: the agent is a plugin, which this floor does not know, so its
+manual stands here, and a test keeps it true.
 """
 
 import inspect
@@ -53,6 +55,37 @@ _ASIDE = {
     "plugin_path": " [/etc/twisted-mta/plugins]",
 }
 
+# settings(SmtpAgentConfig, "#   "); tests/test_builtin.py compares.
+SMTP_AGENT = """\
+#   # Where next hops without a port of their own listen.
+#   port: 25
+#   # none; may: with anybody if it works; encrypt: with anybody, or no mail;
+#   # verify: only with a valid certificate of the host's name.
+#   tls: may
+#   # TLS from the first octet (port 465).
+#   implicit_tls: false
+#   # A PEM file of the authorities to believe in verify. None: the system's.
+#   trust: null
+#   # For AUTH at a smarthost, with the password in the file's first line. It
+#   # goes out under TLS only, unless tls is none.
+#   user: null
+#   password_file: null
+#   # Our addresses to connect from, at most one of each family. Empty: the
+#   # system chooses.
+#   sources: []
+#   # More names of this server in the DNS, beside hostname, such as that of a
+#   # router that passes port 25 on to it: an MX of that name is never tried.
+#   own_names: []
+#   # An MX may be on the loopback. For tests.
+#   loopback: false
+#   # How long a connection may take to come about. Postfix: 30 s.
+#   connect_timeout: 30s
+#   # How long each reply may take. None: as RFC 5321 4.5.3.2 asks, 2 to 10
+#   # minutes.
+#   reply_timeout: null
+"""
+_BEFORE = {"agents": ["# Settings of the kind smtp:", *SMTP_AGENT.splitlines()]}
+
 _FIELD = re.compile(r"    (\w+): ")
 
 
@@ -88,17 +121,18 @@ def _entry(field: Any) -> list[str]:
     inner = _inner(field.type)
     listed = getattr(field.type, "__origin__", None) is tuple
     if listed and inner:
-        lines = ["# Settings of each:", *_settings(inner, "#   ")]
+        lines = ["# Settings of each:", *settings(inner, "#   ")]
     else:
         lines = []
     if name in _EXAMPLES:
         lines += _lines(name, _EXAMPLES[name])
-        return lines if listed or not inner else lines + _settings(inner, "    #")
+        return lines if listed or not inner else lines + settings(inner, "    #")
     if name in _ASIDE:
+        lines += _BEFORE.get(name, [])
         return lines + [f"#{line}" for line in _lines(name, _ASIDE[name])]
     if inner is None:
         return [f"#{name}: {_default(field)}"]
-    return [f"{name}:", *_settings(inner, "  #")]
+    return [f"{name}:", *settings(inner, "  #")]
 
 
 def _lines(name: str, value: str) -> list[str]:
@@ -113,7 +147,12 @@ def _inner(kind: Any) -> type | None:
     return None
 
 
-def _settings(cls: type, margin: str) -> list[str]:
+def settings(cls: type, margin: str) -> list[str]:
+    """The manual of a class of settings.
+
+    @param margin: what stands before each line; C{#} at its end is for
+        settings, not for comments.
+    """
     lines = []
     about = comments(cls)
     for field in attrs.fields(cls):

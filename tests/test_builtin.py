@@ -1,0 +1,97 @@
+"""The plugins that are built in."""
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.task import Clock
+from twisted.logger import Logger
+from twisted.trial.unittest import TestCase
+
+from tests.net.test_tls import made
+from twisted_mta.builtin import SmtpAgentConfig, SmtpAgentPlugin
+from twisted_mta.config import manual
+from twisted_mta.config.load import read, structure
+from twisted_mta.delivery.smtp.settings import Settings, Tls
+from twisted_mta.errors import ConfigError
+from twisted_mta.plugin import Environment
+from twisted_mta.wire.sasl import Credentials
+
+
+class SmtpAgentTests(TestCase):
+    """The agent of the kind smtp."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+
+    def settings(self, text: str) -> Settings:
+        """What an agent makes of a config."""
+        config = structure(read("mta.yaml", text), SmtpAgentConfig)
+        nothing: Any = None
+        environment = Environment(
+            "smarthost", "mx.example.test", nothing, nothing, nothing, Logger()
+        )
+        environment = attrs.evolve(environment, reactor=Clock())
+        return SmtpAgentPlugin(tuple).build(config, environment)._settings
+
+    def refused(self, text: str) -> str:
+        """Why it cannot be built."""
+        return str(self.assertRaises(ConfigError, self.settings, text))
+
+    def test_defaults(self) -> None:
+        """Without settings it is as its parts have it."""
+        self.assertEqual(self.settings("{}"), Settings("mx.example.test"))
+
+    def test_every_setting(self) -> None:
+        """Each setting arrives where it is meant."""
+        authority = made(self.directory, ["localhost"]).certificate
+        password = self.directory / "password"
+        password.write_text("secret\nsecond line\n")
+        settings = self.settings(
+            f"""
+            port: 26
+            tls: verify
+            implicit_tls: true
+            trust: {authority}
+            user: us
+            password_file: {password}
+            sources: ["2001:DB8:0::1", 192.0.2.1]
+            own_names: [NAT.example.test]
+            loopback: true
+            connect_timeout: 7s
+            reply_timeout: 8s
+            """
+        )
+        self.assertEqual(settings.port, 26)
+        self.assertEqual(settings.tls, Tls.VERIFY)
+        self.assertTrue(settings.implicit_tls)
+        self.assertEqual(settings.trust, authority)
+        self.assertEqual(settings.credentials, Credentials("us", "secret"))
+        self.assertEqual(settings.sources, ("2001:db8::1", "192.0.2.1"))
+        self.assertEqual(settings.own_names, {"nat.example.test"})
+        self.assertTrue(settings.loopback)
+        self.assertEqual(settings.timeouts.connect_s, 7)
+        self.assertEqual(settings.timeouts.final_s, 8)
+        self.assertEqual(settings.timeouts.message_s, 7200)
+
+    def test_refusals(self) -> None:
+        """What cannot work is told before mail waits for it."""
+        junk = self.directory / "junk"
+        junk.write_text("no certificate")
+        for text, told in (
+            (f"trust: {junk}", "trust: .*junk: holds no PEM"),
+            ("trust: /no/such", "trust: /no/such: holds no PEM"),
+            ("sources: [mx.example.test]", "sources: .*mx.example.test"),
+            ("sources: [192.0.2.1, 192.0.2.2]", "two of one family"),
+            ("{user: us, password_file: /no/such}", "/no/such: cannot be read"),
+        ):
+            self.assertRegex(self.refused(text), told)
+
+    def test_manual(self) -> None:
+        """etc/mta.yaml explains each setting, in the words of its class."""
+        words = manual.settings(SmtpAgentConfig, "#   ")
+        self.assertEqual(manual.SMTP_AGENT.splitlines(), words)
+        self.assertIn(manual.SMTP_AGENT, manual.text())
+        for field in attrs.fields(SmtpAgentConfig):
+            self.assertIn(f"#   {field.name}: ", manual.SMTP_AGENT)
