@@ -4,101 +4,11 @@ system calls of the running server fail, and then no more."""
 
 import imaplib
 import itertools
-import os
-import random
-from pathlib import Path
+from collections.abc import Callable
 
-from tests.system.crashcase import CrashCase
-from tests.system.daemon import Program, Server, need, wait_until
-from tests.system.evidence import Evidence, Ledger, Promise, faults, inbox
-from tests.system.load import ELSEWHERE, FILERS, READERS, imap, message, smtp
-
-ALICE, BOB, DORA, EVE = *READERS[:2], FILERS[0], ELSEWHERE[0]
-
-# Local mailboxes and the queue, in one transaction.
-PLACES = (inbox(ALICE), inbox(BOB), f"queue/{EVE}")
-
-
-class Fault(Program):
-    """A failure of a server's system calls, from here until it is ended.
-
-    @param inject: as C{strace -e inject=} takes it.
-    """
-
-    def __init__(self, server: Server, inject: str) -> None:
-        super().__init__(
-            [
-                *("strace", "-f", "-o", os.devnull, "-e", f"inject={inject}"),
-                *("-p", str(server.process.pid)),
-            ]
-        )
-        self.drain()
-        self._traced = server
-        wait_until(self._everywhere, "all threads are traced")
-
-    def _everywhere(self) -> bool:
-        if self.process.poll() is not None:
-            raise AssertionError(f"strace cannot trace here:\n{self.log}")
-        tasks = Path(f"/proc/{self._traced.process.pid}/task")
-        traced = f"TracerPid:\t{self.process.pid}\n"
-        return all(traced in (one / "status").read_text() for one in tasks.iterdir())
-
-
-class DiskCase(CrashCase):
-    """A server and strace."""
-
-    def setUp(self) -> None:
-        need("strace")
-        super().setUp()
-        self.evidence = Evidence()
-        self.server = self.start()
-        self._numbers = itertools.count(1)
-
-    def compose(self, large: bool) -> tuple[str, bytes, Promise]:
-        """A message that nobody has yet."""
-        token = f"disk-{next(self._numbers)}"
-        octets = message(token, random.Random(token), large)
-        return token, octets, self.evidence.offer(token, octets)
-
-    def send(self, large: bool = False, bdat: bool = False) -> tuple[int, bytes]:
-        """Send a message to two mailboxes here and one elsewhere, and note what
-        became of it.
-
-        @return: the answer to the whole message.
-        @raise SMTPServerDisconnected: none came.
-        """
-        token, octets, promise = self.compose(large)
-        with smtp(self.server.ports["smtp"]) as client:
-            client.mail(f"{token}@load.test")
-            for recipient in (ALICE, BOB, EVE):
-                client.rcpt(recipient)
-            promise.allowed = (), PLACES
-            if bdat:
-                client.send(b"BDAT %d LAST\r\n%b" % (len(octets), octets))
-                reply = client.getreply()
-            else:
-                reply = client.data(octets)
-        promise.allowed = (PLACES,) if reply[0] == 250 else ((),)
-        return reply
-
-    def append(self, client: imaplib.IMAP4, large: bool = False) -> str:
-        """The same with APPEND.
-
-        @return: OK or NO.
-        """
-        _, octets, promise = self.compose(large)
-        answer, _ = client.append("INBOX", None, None, octets)
-        promise.allowed = ((inbox(DORA),),) if answer == "OK" else ((),)
-        return answer
-
-    def assert_kept(self) -> None:
-        """After the server's end: what was promised is there, and no more."""
-        self.server.stop()
-        self.assertEqual(
-            faults(self.evidence, Ledger(self.home, self.evidence)),
-            [],
-        )
-        self.assert_sound()
+from tests.system.diskcase import ALICE, DORA, TRASH, DiskCase, Fault
+from tests.system.evidence import inbox
+from tests.system.load import imap
 
 
 class FailingTests(DiskCase):
@@ -172,41 +82,71 @@ class FailingTests(DiskCase):
 class KilledAtTests(DiskCase):
     """The server is killed at one system call."""
 
-    def check(self, call: str, large: bool) -> None:
-        """Killed at the first of these calls, the second, and so on until a
-        message needs no more of them: whoever read 250 finds his message, and
-        it is everywhere or nowhere if the answer did not come."""
+    def check(self, call: str, prepare: Callable[[], Callable[[], None]]) -> None:
+        """Killed at the first of these calls, the second, and so on until it
+        needs no more of them: what was acknowledged is there, and what was not
+        is done everywhere or nowhere.
+
+        @param prepare: returns what to do when the server may be killed.
+        """
         killed = 0
         for when in itertools.count(1):
+            act = prepare()
             fault = Fault(self.server, f"{call}:signal=KILL:when={when}")
             try:
-                reply = self.send(large)
-            except OSError:
+                act()
+            except (OSError, imaplib.IMAP4.abort):
                 killed += 1
                 self.server.process.wait()
-            else:
-                self.assertEqual(reply[0], 250)
             fault.stop()
             if self.server.process.poll() is None:
                 break
             self.server.kill()
             self.server = self.start()
         self.assertGreater(killed, 0)
-        self.assertEqual(self.send(large)[0], 250)
+        self.assertEqual(self.send()[0], 250)
         self.assert_kept()
 
+    def small(self) -> Callable[[], None]:
+        """A message that is kept in the ledger."""
+        return lambda: self.assertEqual(self.send()[0], 250)
+
+    def large(self) -> Callable[[], None]:
+        """A message that has a file."""
+        return lambda: self.assertEqual(self.send(large=True)[0], 250)
+
+    def move(self) -> Callable[[], None]:
+        """A message from INBOX to Trash."""
+        session = imap(self.server.ports["imap"], DORA)
+        client = session.__enter__()
+        self.addCleanup(session.__exit__, None, None, None)
+        client.select("INBOX")
+        self.assertEqual(self.append(client), "OK")
+        promise = list(self.evidence.promises.values())[-1]
+
+        def act() -> None:
+            promise.allowed = (inbox(DORA),), (TRASH,)
+            self.assertEqual(client.uid("MOVE", "*", "Trash")[0], "OK")
+            promise.allowed = ((TRASH,),)
+
+        return act
+
     def test_h52_at_each_write_of_the_log(self) -> None:
-        """A small message, killed before each write to the ledger's log."""
-        self.check("pwrite64", False)
+        """Before each write to the ledger's log."""
+        self.check("pwrite64", self.small)
 
     def test_h52_at_each_fsync(self) -> None:
-        """A small message, killed before each fsync."""
-        self.check("fsync,fdatasync", False)
+        """Before each fsync."""
+        self.check("fsync,fdatasync", self.small)
 
     def test_h52_at_each_fsync_of_a_file(self) -> None:
-        """A large message: its file and the directory of that."""
-        self.check("fsync", True)
+        """Before that of the file and of its directory."""
+        self.check("fsync", self.large)
 
     def test_h52_at_each_write_of_a_file(self) -> None:
-        """A large message, killed before each write to its file."""
-        self.check("write", True)
+        """Before each write to a file."""
+        self.check("write", self.large)
+
+    def test_h52_at_each_write_of_a_move(self) -> None:
+        """MOVE, before each write to the ledger's log."""
+        self.check("pwrite64", self.move)

@@ -55,7 +55,7 @@ class ExchangerTests(TwoServers):
         submit(self.a, "alice@a.test", ["blice@bare.test"], TEXT)
         wait_for(self.b, "blice@b.test", 1)
 
-    def test_our_own(self) -> None:
+    def test_h51_our_own(self) -> None:
         """A domain whose best exchanger is this server, which does not know it,
         is not sent to the others: the sender is told that it loops."""
         submit(self.a, "alice@a.test", ["x@ours.test"], TEXT)
@@ -70,7 +70,7 @@ class ExchangerTests(TwoServers):
         (message,) = wait_for(self.a, "alice@a.test", 1)
         self.assertEqual(report(message).failed, {"nobody@b.test": "5.1.1"})
 
-    def test_loop(self) -> None:
+    def test_h46_loop(self) -> None:
         """Two aliases that send a message in circles: it ends, and the sender
         is told once."""
         self.a.command("alias", "add", "ring@a.test", "ring@b.test")
@@ -155,7 +155,7 @@ class SmarthostTests(unittest.TestCase):
         """The operator's mistake is no sender's fault: the mail waits."""
         self.assertIn("535 5.7.8", self.refused("wrong", "encrypt"))
 
-    def test_not_verified(self) -> None:
+    def test_h51_not_verified(self) -> None:
         """The password does not go to a server whose certificate could be
         anybody's; the mail waits."""
         self.assertIn("certificate", self.refused(PASSWORD, "verify"))

@@ -1,0 +1,112 @@
+"""A server to which strace is attached while it runs, and messages for it whose
+fate is noted."""
+
+import imaplib
+import itertools
+import os
+import random
+import unittest
+from pathlib import Path
+
+from tests.system.crashcase import CrashCase
+from tests.system.daemon import Program, Server, need, wait_until
+from tests.system.evidence import Evidence, Ledger, Promise, faults, inbox
+from tests.system.load import ELSEWHERE, FILERS, READERS, message, smtp
+
+ALICE, BOB, DORA, EVE = *READERS[:2], FILERS[0], ELSEWHERE[0]
+
+TRASH = f"{DORA}/Trash"
+ARCHIVE = f"{DORA}/Archive"
+
+# Local mailboxes and the queue, in one transaction.
+PLACES = (inbox(ALICE), inbox(BOB), f"queue/{EVE}")
+
+
+class Trace(Program):
+    """strace on a running server, from here until it is ended.
+
+    @param options: of strace.
+    """
+
+    def __init__(self, server: Server, *options: str) -> None:
+        super().__init__(["strace", "-f", *options, "-p", str(server.process.pid)])
+        self.drain()
+        self._traced = server
+        wait_until(self._everywhere, "all threads are traced")
+
+    def _everywhere(self) -> bool:
+        if self.process.poll() is not None:
+            failure = f"strace cannot trace here:\n{self.log}"
+            if os.environ.get("CI") == "true":
+                raise AssertionError(failure)
+            raise unittest.SkipTest(failure)
+        tasks = Path(f"/proc/{self._traced.process.pid}/task")
+        traced = f"TracerPid:\t{self.process.pid}\n"
+        return all(traced in (one / "status").read_text() for one in tasks.iterdir())
+
+
+class Fault(Trace):
+    """A failure of a server's system calls, from here until it is ended.
+
+    @param inject: as C{strace -e inject=} takes it.
+    """
+
+    def __init__(self, server: Server, inject: str) -> None:
+        super().__init__(server, "-o", os.devnull, "-e", f"inject={inject}")
+
+
+class DiskCase(CrashCase):
+    """A server and strace."""
+
+    def setUp(self) -> None:
+        need("strace")
+        super().setUp()
+        self.evidence = Evidence()
+        self.server = self.start()
+        self._numbers = itertools.count(1)
+
+    def compose(self, large: bool) -> tuple[str, bytes, Promise]:
+        """A message that nobody has yet."""
+        token = f"disk-{next(self._numbers)}"
+        octets = message(token, random.Random(token), large)
+        return token, octets, self.evidence.offer(token, octets)
+
+    def send(self, large: bool = False, bdat: bool = False) -> tuple[int, bytes]:
+        """Send a message to two mailboxes here and one elsewhere, and note what
+        became of it.
+
+        @return: the answer to the whole message.
+        @raise SMTPServerDisconnected: none came.
+        """
+        token, octets, promise = self.compose(large)
+        with smtp(self.server.ports["smtp"]) as client:
+            client.mail(f"{token}@load.test")
+            for recipient in (ALICE, BOB, EVE):
+                client.rcpt(recipient)
+            promise.allowed = (), PLACES
+            if bdat:
+                client.send(b"BDAT %d LAST\r\n%b" % (len(octets), octets))
+                reply = client.getreply()
+            else:
+                reply = client.data(octets)
+        promise.allowed = (PLACES,) if reply[0] == 250 else ((),)
+        return reply
+
+    def append(self, client: imaplib.IMAP4, large: bool = False) -> str:
+        """The same with APPEND.
+
+        @return: OK or NO.
+        """
+        _, octets, promise = self.compose(large)
+        answer, _ = client.append("INBOX", None, None, octets)
+        promise.allowed = ((inbox(DORA),),) if answer == "OK" else ((),)
+        return answer
+
+    def assert_kept(self) -> None:
+        """After the server's end: what was promised is there, and no more."""
+        self.server.stop()
+        self.assertEqual(
+            faults(self.evidence, Ledger(self.home, self.evidence)),
+            [],
+        )
+        self.assert_sound()
