@@ -39,24 +39,33 @@ from twisted_mta.parts import Parts
 _GRACE_S = 5.0
 
 
-def check_parts(document: Document, config: Config) -> None:
-    """Check what the config says of plugins, endpoints and certificates.
+def part_problems(document: Document, config: Config) -> Sequence[str]:
+    """What is wrong with the plugins, endpoints and certificates of a config."""
+    problems: list[str] = []
+    looks: Sequence[Callable[[], object]] = (
+        lambda: Parts(document, config, tuple),
+        lambda: _server_tls(document, config),
+    )
+    for look in looks:
+        try:
+            look()
+        except ConfigError as error:
+            problems += error.problems
+    return problems
 
-    @raise ConfigError: all that is wrong.
-    """
-    Parts(document, config, tuple)
-    _server_tls(config)
 
-
-def _server_tls(config: Config) -> ServerTls | None:
-    if not config.certificates:
-        return None
-    try:
-        return ServerTls(
-            [Pair(one.certificate, one.key) for one in config.certificates]
-        )
-    except CertificateError as error:
-        raise ConfigError([str(error)])
+def _server_tls(document: Document, config: Config) -> ServerTls | None:
+    """@raise ConfigError: certificates cannot be used."""
+    pairs = [Pair(one.certificate, one.key) for one in config.certificates]
+    problems = []
+    for index, pair in enumerate(pairs):
+        try:
+            ServerTls([pair])
+        except CertificateError as error:
+            problems.append(document.problem(("certificates", index), str(error)))
+    if problems:
+        raise ConfigError(problems)
+    return ServerTls(pairs) if pairs else None
 
 
 def _resolver(reactor: Any, config: Config) -> Resolver:
@@ -101,7 +110,7 @@ class Mta(Service):
         self._config = config
         self._failed = failed
         self._parts = Parts(document, config, self._addresses)
-        self._tls = _server_tls(config)
+        self._tls = _server_tls(document, config)
         self._listeners: list[Listener] = []
         self._runner: Runner | None = None
         self._opened = False

@@ -14,6 +14,7 @@ from attrs import frozen
 from zope.interface import implementer
 
 from twisted_mta.config.units import Seconds
+from twisted_mta.delivery.smtp import exchanger
 from twisted_mta.delivery.smtp.agent import SmtpAgent
 from twisted_mta.delivery.smtp.settings import Settings, Timeouts, Tls
 from twisted_mta.errors import ConfigError
@@ -59,6 +60,10 @@ class SmtpAgentConfig:
     # minutes.
     reply_timeout: Seconds | None = None
 
+    def __attrs_post_init__(self) -> None:
+        if self.user is not None and self.password_file is None:
+            raise ValueError("'user' needs 'password_file'; add it")
+
 
 @implementer(IPlugin)
 class SmtpAgentPlugin:
@@ -100,6 +105,14 @@ class SmtpAgentPlugin:
         )
 
 
+def check_next_hop(text: str) -> None:
+    """Whether agents of the kind smtp can go there.
+
+    @raise ValueError: why not.
+    """
+    exchanger.read(text)
+
+
 def _timeouts(config: SmtpAgentConfig) -> Timeouts:
     timeouts = replace(Timeouts(), connect_s=config.connect_timeout)
     if config.reply_timeout is None:
@@ -109,10 +122,8 @@ def _timeouts(config: SmtpAgentConfig) -> Timeouts:
 
 
 def _credentials(config: SmtpAgentConfig) -> Credentials | None:
-    if config.user is None:
+    if config.user is None or config.password_file is None:
         return None
-    if config.password_file is None:
-        raise ConfigError(["'user' needs 'password_file'; add it"])
     try:
         lines = config.password_file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 
-from twisted_mta.builtin import SmtpAgentPlugin
+from twisted_mta.builtin import SmtpAgentPlugin, check_next_hop
 from twisted_mta.config.check import DEFAULT_AGENT
 from twisted_mta.config.load import Document, Where, structure
 from twisted_mta.config.schema import Config
@@ -42,6 +42,7 @@ class Parts:
             except ConfigError as error:
                 problems += error.problems
         problems += _endpoint_problems(document, config)
+        problems += _next_hop_problems(document, config)
         if problems:
             raise ConfigError(problems)
         default = shelf.find("agent", DEFAULT_AGENT)
@@ -75,10 +76,17 @@ class Parts:
 
 
 def _choices(config: Config) -> Iterator[tuple[Where, str]]:
-    for name in config.agents:
-        yield ("agents", name), "agent"
-    for index in range(len(config.policies)):
-        yield ("policies", index), "policy"
+    """Where the config chooses what; a choice without a kind has been told."""
+    for name, settings in config.agents.items():
+        if _has_kind(settings):
+            yield ("agents", name), "agent"
+    for index, settings in enumerate(config.policies):
+        if _has_kind(settings):
+            yield ("policies", index), "policy"
+
+
+def _has_kind(settings: object) -> bool:
+    return isinstance(settings, dict) and isinstance(settings.get("kind"), str)
 
 
 def _choose(
@@ -102,6 +110,25 @@ def _endpoint_problems(document: Document, config: Config) -> Iterator[str]:
             except Exception as error:  # whatever an endpoint's parser raises
                 where = ("listeners", index, "endpoints", number)
                 yield document.problem(where, f"'{endpoint}' is no endpoint: {error}")
+
+
+def _next_hop_problems(document: Document, config: Config) -> Iterator[str]:
+    """Of routes to the agents that speak SMTP; to others a next hop is any text."""
+    smtp = SmtpAgentPlugin.name
+    speak = {
+        name
+        for name, one in config.agents.items()
+        if _has_kind(one) and one["kind"] == smtp
+    }
+    if DEFAULT_AGENT not in config.agents:
+        speak.add(DEFAULT_AGENT)
+    for index, route in enumerate(config.routes):
+        if route.next_hop is not None and route.agent in speak:
+            try:
+                check_next_hop(route.next_hop)
+            except ValueError as error:
+                where = ("routes", index, "next_hop")
+                yield document.problem(where, f"must be [HOST]:PORT: {error}")
 
 
 _NO_REACTOR: Any = object()

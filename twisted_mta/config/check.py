@@ -1,23 +1,37 @@
-"""Whether settings fit each other and the machine: names, networks, files.
+"""Whether settings fit each other: names, networks, limits, what leads to what.
 
-What needs the network framework or plugins to be judged (endpoints, kinds of
-agents and policies) is checked by the composition root instead.
+What needs the network framework, its TLS or plugins to be judged (endpoints,
+certificates, kinds of agents and policies) is checked by the composition root
+instead; whoever only works on the ledger needs none of it.
 """
 
 import ipaddress
-from collections.abc import Iterator
+import os.path
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 
-from twisted_mta.config.load import Document, Where, read, structure
+from twisted_mta.config.load import Document, Problem, Where, attempt, read
 from twisted_mta.config.schema import Config
 from twisted_mta.errors import ConfigError
 from twisted_mta.mail.address import domain_name, split
 from twisted_mta.mail.header import BLOCK_MAX
 
-Problem = tuple[Where, str]
-
 # The agent that is there without being configured.
 DEFAULT_AGENT = "smtp"
+
+
+# What stands for settings that must be there and cannot be read, so that the
+# others are judged all the same.
+_STAND_INS = {
+    "hostname": "mail.invalid",
+    "directory": "/",
+    "domains": {},
+    "listeners": [],
+}
+
+# A setting that cannot be read is left out, then what needs it: an element's
+# setting, the element's list.
+_DEPTH = 4
 
 
 def load(path: Path) -> tuple[Document, Config]:
@@ -25,28 +39,57 @@ def load(path: Path) -> tuple[Document, Config]:
 
     @raise ConfigError: all that is wrong with it.
     """
+    return parse(str(path), text_of(path))
+
+
+def text_of(path: Path) -> str:
+    """A configuration file as it stands.
+
+    @raise ConfigError: it cannot be read.
+    """
     try:
-        text = path.read_text("utf-8")
+        return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8"
         raise ConfigError([f"{path}:1:1: cannot be read: {reason}"])
-    return parse(str(path), text)
 
 
 def parse(name: str, text: str) -> tuple[Document, Config]:
-    """The same for a text."""
+    """The same as L{load} for a text."""
     document = read(name, text)
-    config = structure(document, Config)
-    found = list(check(config))
-    if found:
+    config, found = survey(document)
+    if config is None or found:
         raise ConfigError(document.problems(found))
     return document, config
 
 
-def check(config: Config) -> Iterator[Problem]:
-    """What is wrong, and where."""
-    for part in (_names, _domains, _listeners, _limits, _outbound):
-        yield from part(config)
+def survey(document: Document) -> tuple[Config | None, list[Problem]]:
+    """All that is wrong with a document, also where parts of it cannot be read.
+
+    @return: the config without what cannot be read, C{None} if nothing can; and
+        the problems.
+    """
+    config, found = attempt(document, Config)
+    rest, unreadable = document, found
+    for _ in range(_DEPTH):
+        if config is not None or not isinstance(document.data, dict):
+            break
+        rest = rest.without([where for where, _ in unreadable], _STAND_INS)
+        config, unreadable = attempt(rest, Config)
+    if config is None:
+        return None, found
+    return config, [*found, *check(config, set(document.data) - set(rest.data))]
+
+
+def check(config: Config, unread: Set[str] = frozenset()) -> Iterator[Problem]:
+    """What is wrong, and where.
+
+    @param unread: settings that could not be read: what depends on them is not
+        judged.
+    """
+    for part, of in _PARTS.items():
+        if not of & unread:
+            yield from part(config)
 
 
 def _names(config: Config) -> Iterator[Problem]:
@@ -78,13 +121,16 @@ def _listeners(config: Config) -> Iterator[Problem]:
         seen.add(listener.name)
         if not listener.endpoints:
             yield (*where, "endpoints"), "is empty; say where to listen"
+
+
+def _files(config: Config) -> Iterator[Problem]:
+    for index, listener in enumerate(config.listeners):
         if listener.tls != "none" and not config.certificates:
-            yield (*where, "tls"), "needs certificates; add some, or say 'none'"
-    for index, certificate in enumerate(config.certificates):
-        for part in ("certificate", "key"):
-            path: Path = getattr(certificate, part)
-            if not path.is_file():
-                yield ("certificates", index, part), f"no such file: {path}"
+            where = ("listeners", index, "tls")
+            yield where, "needs certificates; add some, or say 'none'"
+    for index, directory in enumerate(config.plugin_path):
+        if not os.path.isdir(directory):
+            yield ("plugin_path", index), f"no such directory: {directory}; make it"
 
 
 def _limits(config: Config) -> Iterator[Problem]:
@@ -123,6 +169,17 @@ def _outbound(config: Config) -> Iterator[Problem]:
         yield from _kind(("agents", name), agent)
     for index, policy in enumerate(config.policies):
         yield from _kind(("policies", index), policy)
+
+
+# Each part with the settings that it cannot do without.
+_PARTS: dict[Callable[[Config], Iterator[Problem]], set[str]] = {
+    _names: set(),
+    _domains: set(),
+    _listeners: set(),
+    _files: {"certificates"},
+    _limits: set(),
+    _outbound: {"agents"},
+}
 
 
 def _kind(where: Where, settings: object) -> Iterator[Problem]:

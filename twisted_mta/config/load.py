@@ -6,6 +6,7 @@ class of a part of it. Nothing is coerced, unknown settings are errors, and all
 errors are told at once.
 """
 
+import copy
 import difflib
 import types
 import typing
@@ -31,6 +32,7 @@ from twisted_mta.errors import ConfigError
 T = TypeVar("T")
 
 Where = tuple[str | int, ...]
+Problem = tuple[Where, str]
 
 
 class Document:
@@ -44,11 +46,30 @@ class Document:
         self.data = data
         self._marks = marks
 
-    def problems(self, found: Iterable[tuple[Where, str]]) -> list[str]:
+    def without(
+        self, parts: Iterable[Where], stand_ins: Mapping[str, Any]
+    ) -> "Document":
+        """The same without some settings; of a list nothing is left, so that no
+        element changes its number.
+
+        @param stand_ins: what takes the place of settings that must be there.
+        """
+        data = copy.deepcopy(self.data)
+        for where in parts:
+            while where and isinstance(where[-1], int):
+                where = where[:-1]
+            inner: Any = data
+            for step in where[:-1]:
+                inner = inner.get(step, {}) if isinstance(step, str) else inner[step]
+            if where:
+                inner.pop(where[-1], None)
+        return Document(self.name, {**stand_ins, **data}, self._marks)
+
+    def problems(self, found: Iterable[Problem]) -> list[str]:
         """Many L{problem}s, in the order of the file."""
         return [self.problem(*one) for one in sorted(found, key=self._position)]
 
-    def _position(self, found: tuple[Where, str]) -> tuple[int, int]:
+    def _position(self, found: Problem) -> tuple[int, int]:
         mark = self._mark(found[0])
         return (mark.line, mark.column) if mark else (0, 0)
 
@@ -93,7 +114,7 @@ def read(name: str, text: str) -> Document:
             [f"{name}:1:1: {' '.join(str(error).split())}; mend the YAML"]
         )
     marks: dict[Where, yaml.Mark] = {}
-    problems: list[tuple[Where, str]] = []
+    problems: list[Problem] = []
     data = {} if node is None else _plain(loader, node, (), marks, problems)
     document = Document(name, data, marks)
     if problems:
@@ -106,7 +127,7 @@ def _plain(
     node: yaml.Node,
     where: Where,
     marks: dict[Where, yaml.Mark],
-    problems: list[tuple[Where, str]],
+    problems: list[Problem],
 ) -> Any:
     marks.setdefault(where, node.start_mark)
     if isinstance(node, yaml.SequenceNode):
@@ -140,21 +161,33 @@ def structure(
     @param leave_out: settings of it that are not the class's.
     @raise ConfigError: all that is wrong with it.
     """
+    made, found = attempt(document, cls, where, leave_out)
+    if made is None:
+        raise ConfigError(document.problems(found))
+    return made
+
+
+def attempt(
+    document: Document, cls: type[T], where: Where = (), leave_out: Sequence[str] = ()
+) -> tuple[T | None, list[Problem]]:
+    """The same as L{structure}.
+
+    @return: what was made, or C{None} and all that is wrong.
+    """
     data = document.data
     for step in where:
         data = data[step]
     if leave_out:
         data = {name: data[name] for name in data if name not in leave_out}
     try:
-        return _CONVERTER.structure(data, cls)
+        return _CONVERTER.structure(data, cls), []
     except BaseValidationError as error:
-        found = [(where + at, text) for at, text in _problems(error, ())]
+        return None, [(where + at, text) for at, text in _problems(error, ())]
     except (TypeError, ValueError) as error:
-        found = [(where, str(error))]
-    raise ConfigError(document.problems(found))
+        return None, [(where, str(error))]
 
 
-def _problems(error: BaseException, where: Where) -> Iterator[tuple[Where, str]]:
+def _problems(error: BaseException, where: Where) -> Iterator[Problem]:
     if isinstance(error, ClassValidationError):
         for inner in error.exceptions:
             if isinstance(inner, ForbiddenExtraKeysError):
