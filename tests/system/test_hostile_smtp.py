@@ -97,7 +97,7 @@ class SmtpTests(HostileCase):
                 self.assertNotEqual(wire.rest(), b"")
 
         self.attacked(
-            2 * MIB,
+            4 * MIB,
             lambda: endless("smtp"),
             lambda: endless("imap"),
             lambda: endless("pop3"),
