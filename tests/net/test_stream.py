@@ -422,6 +422,35 @@ class PressureTests(TestCase):
         wire.lose(ConnectionLost())
         self.assertEqual((written, wire.ended), (2, 1))
 
+    def test_h37_patient_session(self) -> None:
+        """A session that may be silent for long is not waited for as long when
+        it does not read: 5 minutes, or what the session says. The log tells."""
+
+        def sending(**limits: float) -> Session:
+            async def session(stream: Stream) -> None:
+                stream.limit(1800, **limits)
+                await stream.drain()
+                stream.write(b"x" * 1000)
+                stream.pauseProducing()
+                await stream.drain()
+                await echo(stream)
+
+            return session
+
+        for limits, most in (({}, 300), ({"write_s": 60.0}, 60)):
+            wire = Wire(sending(**limits))
+            wire.clock.advance(most - 1)
+            self.assertFalse(wire.transport.aborted)
+            with capturedLogs() as captured:
+                wire.clock.advance(1)
+            self.assertTrue(wire.transport.aborted)
+            self.assertEqual(formatEvent(captured[0]), "t-1: cut off: it does not read")
+            wire = Wire(sending(**limits))
+            wire.stream.resumeProducing()
+            wire.clock.advance(1799)
+            wire.stream.dataReceived(b"a\r\n")
+            self.assertTrue(wire.said().endswith(b"a\r\n"))
+
     def test_drain_of_a_peer_that_reads(self) -> None:
         """Costs no wait, and the connection can be closed after it."""
 

@@ -43,6 +43,11 @@ _WRITE_TOGETHER = 64 * 1024
 # of implicit TLS has. Dovecot: 60 s before the login.
 _FIRST_IDLE_S = 60.0
 
+# How long a peer may take to read what L{Stream.drain} waits for: little more
+# than 64 KiB, so the slowest that is served reads some 250 octets a second.
+# Dovecot's CLIENT_OUTPUT_TIMEOUT_MSECS: 5 minutes; nginx's send_timeout: 60 s.
+_WRITE_S = 300.0
+
 # How long a connection that we closed may take to read the rest.
 _LINGER_S = 60.0
 
@@ -129,6 +134,7 @@ class Stream(Protocol):
         self._full = False
         self._direct = False
         self._idle_s = _FIRST_IDLE_S
+        self._write_s = _WRITE_S
         self._linger_s = _LINGER_S
         self._idle_until = 0.0
         self._timer_at = 0.0
@@ -147,13 +153,20 @@ class Stream(Protocol):
         address = cast(interfaces.ITransport, self.transport).getHost()
         return getattr(address, "host", ""), getattr(address, "port", 0)
 
-    def limit(self, idle_s: float, total_s: float | None = None) -> None:
+    def limit(
+        self,
+        idle_s: float,
+        total_s: float | None = None,
+        write_s: float = _WRITE_S,
+    ) -> None:
         """Set how long the peer may take.
 
         @param idle_s: for each thing that the session waits for.
         @param total_s: for the rest of the connection, from now on.
+        @param write_s: for each L{drain}, if that is less than C{idle_s}.
         """
         self._idle_s = idle_s
+        self._write_s = write_s
         if total_s is not None:
             self._end_at = self._reactor.seconds() + total_s
         if self._waiting():
@@ -190,7 +203,8 @@ class Stream(Protocol):
         transport.write(octets)
 
     async def drain(self) -> bool:
-        """Wait until the peer has read most of what was written.
+        """Wait until the peer has read most of what was written; one that does
+        not in time is cut off.
 
         @return: whether the connection still stands; a session that streams
             stops when it does not.
@@ -422,7 +436,10 @@ class Stream(Protocol):
         return self._paused() or not (self._drained is self._handshake is None)
 
     def _start_clock(self) -> None:
-        until = self._reactor.seconds() + self._idle_s
+        most_s = self._idle_s
+        if self._drained is not None:
+            most_s = min(most_s, self._write_s)
+        until = self._reactor.seconds() + most_s
         if self._end_at is not None and self._end_at < until:
             until = self._end_at
         self._idle_until = until
@@ -452,4 +469,6 @@ class Stream(Protocol):
         elif self._paused():
             self._resume(TIMED_OUT)
         elif self._waiting():
-            self.abort()  # it does not read, or does not shake hands
+            if self._drained is not None:
+                self.log.info("{name}: cut off: it does not read", name=self.name)
+            self.abort()  # or it does not shake hands
