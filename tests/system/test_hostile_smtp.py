@@ -87,7 +87,7 @@ class SmtpTests(HostileCase):
 
     def test_h08_line_without_end(self) -> None:
         """Ten megabytes without a line end: an error at the limit, a closed
-        connection, and not a megabyte more of memory, by any protocol."""
+        connection, and next to no memory, by any protocol."""
 
         def endless(name: str) -> None:
             with self.wire(name) as wire:
