@@ -85,7 +85,11 @@ class Desk:
             relay_from=tuple(map(ipaddress.ip_network, smtp.relay_from)),
             check_sender=smtp.check_sender,
         )
-        limits = SmtpLimits(content=smtp.message_size)
+        limits = SmtpLimits(
+            command=smtp.command_length,
+            content=smtp.message_size,
+            text_line=smtp.line_length or 0,
+        )
         bare = smtp.submission_bare_newline if submission else smtp.bare_newline
         line_ends = BareLineEnds(bare)
 

@@ -82,6 +82,12 @@ class Smtp:
     recipients: int = 1000
     # The largest header block; less than 2M. Postfix cuts at 100 KB.
     header_size: Octets = _size(1 << 20)
+    # The longest line of a message. RFC 5321 4.5.3.1.6 says 998, but much good
+    # mail has longer ones. null: any length, as Postfix.
+    line_length: Octets | None = None
+    # The longest command line. RFC 5321 4.5.3.1.4 asks for 512 and what
+    # extensions add; Postfix: 2048.
+    command_length: Octets = _size(2048)
     # Received fields before a message counts as looping. Postfix: 50.
     hops: int = 50
     # Errors of a client before each further one is answered late. Postfix: 10.
