@@ -24,19 +24,20 @@ import queue
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import apsw
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from twisted_mta.errors import LedgerUnavailable, MailError
+from twisted_mta.ledger.group import Group, Unit, Waiting
 from twisted_mta.ledger.lock import WriteLock
-from twisted_mta.ledger.sqlite import BUSY_MS, Transaction, translated
+from twisted_mta.ledger.sqlite import translated
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import (
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-
-Unit = Callable[[Transaction], T]
 
 # Units of one commit: enough that the fsync is shared by all that wait, few
 # enough that nobody waits long for the others; for brief ones, that the reactor
@@ -73,23 +72,6 @@ _LOOK_S = 1.0
 # to copy into the ledger, so that the log starts anew: 64 MB. The bulk has been
 # copied by then, by a thread beside.
 _LOG_MOST_PAGES = 8_000
-
-
-class _Waiting:
-    """A unit of work and who waits for it."""
-
-    __slots__ = ("brief", "deferred", "error", "result", "unit")
-
-    def __init__(self, unit: Unit[Any], brief: bool) -> None:
-        self.unit = unit
-        self.brief = brief
-        self.deferred: Deferred[Any] = Deferred()
-        self.result: Any = None
-        self.error: Exception | None = None
-
-
-class _UnitFailed(Exception):
-    """A unit raised; the group has to be run again."""
 
 
 class Writer:
@@ -114,7 +96,7 @@ class Writer:
         self._connect = connect
         self._lock = lock
         self._committed = committed
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._scheduled: IDelayedCall | None = None
         # Who has the connection: the thread from when it is given work until it
         # calls back, else the reactor's thread.
@@ -147,7 +129,7 @@ class Writer:
         @param brief: it is a few statements by key, and may run in this thread.
         @return: fires once it is durable, or fails if nothing of it is kept.
         """
-        waiting = _Waiting(unit, brief)
+        waiting = Waiting(unit, brief)
         if self._closing:
             waiting.deferred.errback(LedgerUnavailable("Mail storage is closed"))
             return waiting.deferred
@@ -171,66 +153,44 @@ class Writer:
     def _next(self) -> None:
         """Begin the next group, if there is one."""
         self._scheduled = None
-        brief = (
-            self._connection is not None
-            and self._waiting
-            and (all(waiting.brief for waiting in islice(self._waiting, _BRIEF_MOST)))
-        )
-        most = _BRIEF_MOST if brief else _GROUP_MOST
-        group = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
-        if brief:
-            transaction = self._run_here(group)
-            if transaction is not None:
-                self._hand_over(partial(self._commit_here, group, transaction))
+        connection = self._connection
+        brief = connection is not None and self._starts_brief()
+        group = self._take(_BRIEF_MOST if brief else _GROUP_MOST)
+        if brief and self._lock.take_at_once():
+            if group.begin(cast(apsw.Connection, connection)):
+                self._hand_over(partial(self._finish, group))
                 return
+            self._lock.give_back()
         if group:
-            self._hand_over(partial(self._run_there, group))
+            self._hand_over(partial(self._run_whole, group))
         elif self._closing:
             self._busy = True
             self._work.put(None)
+
+    def _starts_brief(self) -> bool:
+        """Whether the next group can be run here."""
+        first = islice(self._waiting, _BRIEF_MOST)
+        return bool(self._waiting) and all(waiting.brief for waiting in first)
+
+    def _take(self, most: int) -> Group:
+        count = min(most, len(self._waiting))
+        return Group([self._waiting.popleft() for _ in range(count)])
 
     def _hand_over(self, work: Callable[[], None]) -> None:
         self._busy = True
         self._work.put(work)
 
-    def _run_here(self, group: list[_Waiting]) -> Transaction | None:
-        """Try to run a group, up to its COMMIT.
-
-        @return: C{None}: it did not work, and nothing is left of it.
-        """
-        connection = self._connection
-        if connection is None or not self._lock.take_at_once():
-            return None
-        transaction = Transaction(connection)
-        connection.set_busy_timeout(0)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            for waiting in group:
-                waiting.result = waiting.unit(transaction)
-        except Exception:
-            # Why is found out, and said, where the group is run again.
-            _roll_back(connection)
-            self._lock.give_back()
-            return None
-        finally:
-            connection.set_busy_timeout(BUSY_MS)
-        return transaction
-
-    def _settle(self, group: list[_Waiting], topics: Iterable[str]) -> None:
-        """A group has come to its end. The next one begins before the callers
-        of this one go on: the disk is slower than they are."""
+    def _settle(self, group: Group | None) -> None:
+        """The thread has done its work. The next group begins before the
+        callers of this one go on: the disk is slower than they are."""
         self._busy = False
         if self._look is None and not self._closing:
             self._look_for_others()
         if self._waiting or self._closing:
             self._next()
-        for waiting in group:
-            if waiting.error is None:
-                waiting.deferred.callback(waiting.result)
-            else:
-                waiting.deferred.errback(waiting.error)
-        if group:
-            self._committed(topics, self._log_pages)
+        if group is not None:
+            group.tell()
+            self._committed(group.topics, self._log_pages)
 
     def _look_for_others(self) -> None:
         """Has another process written? Then anything may have changed."""
@@ -256,116 +216,40 @@ class Writer:
             self._drop_connection()
             self._reactor.callFromThread(self._ended.callback, None)
 
-    def _commit_here(self, group: list[_Waiting], transaction: Transaction) -> None:
-        """Commit a group that L{_run_here} ran, and give back its lock."""
-        topics: Iterable[str] = ()
+    def _finish(self, group: Group) -> None:
+        """Commit a group that has begun, and give back its lock."""
         try:
-            topics = self._durably(self._commit_begun, group, transaction)
-        except Exception as error:
-            _fail(group, error)
+            self._durably(group.finish, group)
         finally:
             self._lock.give_back()
-        self._reactor.callFromThread(self._settle, group, topics)
+            self._reactor.callFromThread(self._settle, group)
 
-    def _commit_begun(
-        self,
-        connection: apsw.Connection,
-        group: list[_Waiting],
-        transaction: Transaction,
-    ) -> Iterable[str]:
-        with _rolled_back(connection):
-            connection.execute("COMMIT")
-        return set(transaction.topics)
-
-    def _run_there(self, group: list[_Waiting]) -> None:
-        topics: Iterable[str] = ()
+    def _run_whole(self, group: Group) -> None:
+        """Run and commit a group."""
         try:
             with self._lock:
-                topics = self._durably(self._commit, group)
-        except Exception as error:
-            _fail(group, error)
-        self._reactor.callFromThread(self._settle, group, topics)
+                self._durably(group.commit, group)
+        except MailError as error:
+            group.fail(error)  # the lock could not be had
+        finally:
+            self._reactor.callFromThread(self._settle, group)
 
-    def _durably(
-        self,
-        commit: Callable[..., Iterable[str]],
-        group: list[_Waiting],
-        *arguments: object,
-    ) -> Iterable[str]:
-        """Commit a group, holding the lock.
-
-        @return: the topics that it changed.
-        @raise MailError: nothing was committed.
-        """
+    def _durably(self, commit: Callable[[apsw.Connection], None], group: Group) -> None:
+        """Commit a group, or fail all of it. The lock is held."""
         try:
             connection = self._connection or self._reconnect()
-            topics = commit(connection, group, *arguments)
+            commit(connection)
             if self._log_pages > _LOG_MOST_PAGES:
                 self._restart_log(connection)
-            return topics
         except Exception as error:
             self.log.error(
                 "ledger: {count} units were not committed: {error!r}",
                 count=len(group),
                 error=error.__cause__ or error,
             )
-            reason = translated(error, self._connection)
+            group.fail(translated(error, self._connection))
             # Before anybody is told.
             self._connect_again()
-            if reason is error:
-                raise
-            raise reason from error
-
-    def _commit(
-        self, connection: apsw.Connection, group: list[_Waiting]
-    ) -> Iterable[str]:
-        try:
-            return self._attempt(connection, group, self._bare)
-        except _UnitFailed:
-            return self._attempt(connection, group, self._guarded)
-
-    def _attempt(
-        self,
-        connection: apsw.Connection,
-        group: list[_Waiting],
-        run: Callable[[apsw.Connection, Transaction, _Waiting], None],
-    ) -> Iterable[str]:
-        transaction = Transaction(connection)
-        connection.execute("BEGIN IMMEDIATE")
-        with _rolled_back(connection):
-            for waiting in group:
-                run(connection, transaction, waiting)
-            connection.execute("COMMIT")
-        return set(transaction.topics)
-
-    @staticmethod
-    def _bare(
-        connection: apsw.Connection, transaction: Transaction, waiting: _Waiting
-    ) -> None:
-        """Run a unit that is expected to succeed."""
-        try:
-            waiting.result = waiting.unit(transaction)
-        except Exception as error:
-            if _is_of_storage(error, connection):
-                raise
-            raise _UnitFailed from error
-
-    @staticmethod
-    def _guarded(
-        connection: apsw.Connection, transaction: Transaction, waiting: _Waiting
-    ) -> None:
-        """Run a unit so that its failure is its own."""
-        topics = len(transaction.topics)
-        connection.execute("SAVEPOINT unit")
-        try:
-            waiting.result = waiting.unit(transaction)
-        except Exception as error:
-            if _is_of_storage(error, connection):
-                raise
-            waiting.error = error
-            del transaction.topics[topics:]
-            connection.execute("ROLLBACK TO unit")
-        connection.execute("RELEASE unit")
 
     def _reconnect(self) -> apsw.Connection:
         """Open the connection, and overwrite what a commit that failed may have
@@ -394,7 +278,7 @@ class Writer:
                 self._connect_again()
         except MailError as error:
             self.log.warn("ledger: no connection yet: {why}", why=error.text)
-        self._reactor.callFromThread(self._settle, [], ())
+        self._reactor.callFromThread(self._settle, None)
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
@@ -414,39 +298,6 @@ class Writer:
         except apsw.Error as error:
             # What was committed is in the log, and stays there.
             self.log.warn("ledger: no checkpoint: {error!r}", error=error)
-
-
-def _is_of_storage(error: Exception, connection: apsw.Connection) -> bool:
-    return isinstance(error, apsw.Error) and isinstance(
-        translated(error, connection), MailError
-    )
-
-
-def _fail(group: list[_Waiting], error: Exception) -> None:
-    """The storage's fault: it is everybody's, and nothing was kept."""
-    for waiting in group:
-        waiting.error = waiting.error or error
-
-
-@contextmanager
-def _rolled_back(connection: apsw.Connection) -> Iterator[None]:
-    """What raises within is rolled back."""
-    try:
-        yield
-    except Exception as error:
-        # What the system said is known only until the next statement.
-        reason = translated(error, connection)
-        _roll_back(connection)
-        if reason is error:
-            raise
-        raise reason from error
-
-
-def _roll_back(connection: apsw.Connection) -> None:
-    """SQLite has rolled back by itself after some errors; then this is none."""
-    if connection.in_transaction:
-        with suppress(apsw.Error):
-            connection.execute("ROLLBACK")
 
 
 def _data_version(connection: apsw.Connection) -> int:
