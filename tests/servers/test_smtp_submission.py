@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from ipaddress import ip_network
 
 from tests.servers.smtpdrive import (
     ALICE,
@@ -10,9 +11,12 @@ from tests.servers.smtpdrive import (
     Authenticator,
     Peer,
     SmtpCase,
+    mx,
     submission,
 )
+from twisted_mta.mail.address import Address
 from twisted_mta.mail.ids import to_text
+from twisted_mta.mail.route import Resolved
 from twisted_mta.servers.smtp.settings import SmtpSettings
 
 WHOLE = (
@@ -277,6 +281,37 @@ class SenderTests(SmtpCase):
             peer.say("RSET")
         free = submission(check_sender=False)
         self.assertIn("250", free.say("MAIL FROM:<bob@example.test>"))
+
+    def test_unqualified(self) -> None:
+        """Domains that mean something else elsewhere are refused (RFC 6409
+        4.2), unless they are ours; only on submission."""
+
+        async def route(recipient: Address) -> Resolved:
+            return Resolved(recipient.domain == "office", ())
+
+        peer = submission(check_sender=False)
+        self.patch(peer.router, "route", route)
+        for sender, code in (
+            ("alice@example.test", "250"),
+            ("alice@[192.0.2.1]", "250"),
+            ("", "250"),
+            ("root@localhost", "554 5.1.8"),
+        ):
+            heard = peer.say(f"MAIL FROM:<{sender}>")
+            self.assertEqual(heard[: len(code)], code, sender)
+            peer.say("RSET")
+        peer.say("MAIL FROM:<alice@example.test>")
+        for recipient, code in (
+            ("bob@office", "250"),
+            ("carol@elsewhere.test", "250"),
+            ("carol@[IPv6:2001:db8::1]", "250"),
+            ("carol@elsewhere", "554 5.1.2"),
+        ):
+            heard = peer.say(f"RCPT TO:<{recipient}>")
+            self.assertEqual(heard[: len(code)], code, recipient)
+        relay = mx(relay_from=(ip_network("0.0.0.0/0"),))
+        self.assertIn("250", relay.say("MAIL FROM:<root@localhost>"))
+        self.assertIn("250", relay.say("RCPT TO:<carol@elsewhere>"))
 
     def test_whole_message(self) -> None:
         """A message that has all it needs gets Received and nothing else, and

@@ -90,18 +90,26 @@ class Reception:
         size = command.parameters.size or 0
         if size > settings.message_size:
             return reply.TOO_LARGE
-        if sender is not None and not await self._may_send_as(sender):
-            return reply.NOT_YOUR_SENDER
+        refusal = await self._sender_refusal(sender)
+        if refusal:
+            return refusal
         self.transaction = Transaction(sender, command.parameters)
         refusal = await self._objection("mail", (), size)
         if refusal:
             self.reset()
         return refusal or reply.SENDER_OK
 
-    async def _may_send_as(self, sender: Address) -> bool:
-        if self._client.account is None or not self._settings.check_sender:
-            return True
-        return await self._directory.may_send_as(self._client.account, sender)
+    async def _sender_refusal(self, sender: Address | None) -> bytes:
+        """Why who logged in may not send as this, or nothing."""
+        account = self._client.account
+        if sender is None or account is None:
+            return b""
+        if self._settings.check_sender:
+            yours = await self._directory.may_send_as(account, sender)
+            return b"" if yours else reply.NOT_YOUR_SENDER
+        ours = sender.domain == account.address.domain
+        whole = ours or submission.fully_qualified(sender)
+        return b"" if whole else reply.SENDER_UNQUALIFIED
 
     async def rcpt(self, command: events.Rcpt) -> bytes:
         """RFC 5321 4.1.1.3. Who does not exist is refused here, and nothing is
@@ -118,6 +126,10 @@ class Reception:
         resolved = await self._router.route(recipient)
         if not (resolved.local or self._client.account or self._client.relays):
             raise RelayDenied()
+        if self._settings.submission and not (
+            resolved.local or submission.fully_qualified(recipient)
+        ):
+            return reply.RECIPIENT_UNQUALIFIED
         if self._client.policy is not None:
             asked = (*transaction.recipients, recipient)
             size = transaction.parameters.size or 0

@@ -36,6 +36,11 @@ TOO_MANY_RECIPIENTS = made(452, "4.5.3", "Too many recipients; send these later"
 TOO_LARGE = made(552, "5.3.4", "The message is larger than the limit")
 LOGIN_FIRST = made(530, "5.7.0", "Authentication required")
 NOT_YOUR_SENDER = made(553, "5.7.1", "That sender address is not yours")
+# RFC 6409 4.2 says 554; Postfix: 504 5.5.2.
+SENDER_UNQUALIFIED = made(554, "5.1.8", "The sender's domain is not fully qualified")
+RECIPIENT_UNQUALIFIED = made(
+    554, "5.1.2", "The recipient's domain is not fully qualified"
+)
 NO_AUTH = made(502, "5.5.1", "AUTH is not offered here")
 TLS_FIRST = made(538, "5.7.11", "Passwords only under TLS: say STARTTLS first")
 LOGGED_IN_ALREADY = made(503, "5.5.1", "Already authenticated")

@@ -1,4 +1,4 @@
-"""What a submission server does for its users' messages (RFC 6409 6 and 8).
+"""What a submission server does for its users' messages (RFC 6409 4.2, 6 and 8).
 
 It adds what a client left out, and holds the client to the addresses of its
 login. Nothing that the client wrote is removed or changed.
@@ -17,6 +17,13 @@ from twisted_mta.mail.ids import to_text
 # More authors than this do not write one message (and each is a question to
 # the directory).
 _AUTHORS = 20
+
+
+def fully_qualified(address: Address) -> bool:
+    """Whether its domain means the same everywhere (RFC 6409 4.2): it has a dot,
+    as Postfix's reject_non_fqdn_recipient asks, or is an address literal. What
+    is a domain here without one is known elsewhere."""
+    return "." in address.domain or address.domain.startswith("[")
 
 
 def missing(block: bytes, envelope: Envelope, login: Address, hostname: str) -> bytes:
