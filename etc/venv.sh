@@ -19,6 +19,7 @@ install_project() {
         ! -name '*.pyc' ! -name dropin.cache -exec cksum {} + | sort | cksum)
     if [ "$(cat ".venv/installed-$1" 2>/dev/null)" != "$stamp" ]; then
         echo "Installing twisted-mta and what it needs ..."
+        rm -rf build/lib # setuptools would install modules that are no more
         .venv/bin/python -m pip install -qq --disable-pip-version-check "$2" </dev/null
         echo "$stamp" > ".venv/installed-$1"
     fi

@@ -9,6 +9,8 @@ import argparse
 import json
 import os
 import secrets
+import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -346,6 +348,14 @@ def _facts(server: Mta, directory: Path, passwords: dict[str, str]) -> dict[str,
     }
 
 
+def _program() -> str:
+    """How a shell finds this command again; ./try starts it from a virtual
+    environment that is not on the PATH."""
+    if shutil.which("twisted-mta"):
+        return "twisted-mta"
+    return shlex.quote(os.path.abspath(sys.argv[0]))
+
+
 def screen(facts: dict[str, Any], options: argparse.Namespace) -> str:
     """What a person needs to know, on one screen."""
     (alice, word), (bob, other) = (
@@ -380,6 +390,6 @@ twisted-mta is running, for this machine alone ({hosts}).
   A welcome message is in {alice}'s INBOX. The certificate is self-signed.
   {elsewhere}
   Data       {directory}
-  Queue      twisted-mta queue list --directory {directory}
+  Queue      {_program()} queue list --directory {shlex.quote(directory)}
   Stop       Ctrl-C
 """
