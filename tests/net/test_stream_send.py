@@ -38,6 +38,18 @@ class Silent:
         """Nothing to forget."""
 
 
+class Told:
+    """A socket that remembers its options."""
+
+    def __init__(self, family: int, told: list[object]) -> None:
+        self.family = family
+        self._told = told
+
+    def setsockopt(self, *option: object) -> None:
+        """Remember."""
+        self._told.append(option)
+
+
 class SendTests(TestCase):
     """What is written arrives whole and in order, however the kernel takes it."""
 
@@ -68,6 +80,32 @@ class SendTests(TestCase):
             while octets := client.recv(8192):
                 pieces.append(octets)
             return b"".join(pieces)
+
+    async def test_acknowledge(self) -> None:
+        """The kernel is told to acknowledge, on TCP, while there is a
+        connection."""
+        done: Deferred[list[object]] = Deferred()
+
+        async def session(stream: Stream) -> None:
+            transport: Any = stream.transport
+            real, told = transport.socket, []
+            for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+                transport.socket = Told(family, told)
+                stream.acknowledge()
+            transport.socket = real
+            stream.acknowledge()
+            await stream.next_event()
+            stream.acknowledge()
+            done.callback(told)
+
+        port = await self.serve(session)
+        with socket.create_connection(("127.0.0.1", port)):
+            pass
+        option = (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        self.assertEqual(await done, [option, option])
+
+    if not hasattr(socket, "TCP_QUICKACK"):
+        test_acknowledge.skip = "Linux only"  # type: ignore[attr-defined]
 
     async def test_more_than_the_kernel_takes(self) -> None:
         """13 MB written without a wait arrive as they were written."""

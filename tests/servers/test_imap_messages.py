@@ -13,6 +13,20 @@ from twisted_mta.testing.store_contract import message
 SIZE = len(PLAIN)
 
 
+class PromptTests(TestCase):
+    def test_literal_without_its_line_end(self) -> None:
+        """A client that sends the end of the line in a packet of its own is
+        told at once that the literal is here."""
+        client = Server().login()
+        client.run("C: a APPEND INBOX {5}\nS: + OK")
+        told: list[bytes] = []
+        self.patch(client.stream, "acknowledge", lambda: told.append(b"now"))
+        client.send(b"a: b\n")
+        self.assertEqual(told, [b"now"])
+        client.send(b"\r\n")
+        self.assertIn(b"a OK", client.received())
+
+
 class AppendTests(TestCase):
     """RFC 3501 6.3.11, RFC 4315, RFC 7888."""
 

@@ -89,6 +89,9 @@ async def _receive(client: Client, content: IContentWriter) -> None:
     while True:
         event = await client.next_event()
         if isinstance(event, LiteralData):
+            # imaplib sends literal and CRLF apart. On the loopback an APPEND of
+            # up to 50 KB took it 50 ms without this, and takes 1 to 6 ms.
+            client.stream.acknowledge()
             if failure is None:
                 try:
                     content.write(event.octets)
