@@ -26,11 +26,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_mta.net.patience import WRITE_S, Patience
 from twisted_mta.net.task import PAUSE, Task
 from twisted_mta.wire.engine import IEngine, RemoteProtocolError
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.internet.interfaces import IReactorTime
 
 # Reading stops while this much waits for the session (as much again may be on
 # its way): a few of Twisted's reads of 64 KiB.
@@ -42,22 +43,6 @@ _WRITE_TOGETHER = 64 * 1024
 
 # Linux only.
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
-
-# How long a peer may take until the session says otherwise: what a handshake
-# of implicit TLS has. Dovecot: 60 s before the login.
-_FIRST_IDLE_S = 60.0
-
-# How long a peer may take to read what L{Stream.drain} waits for: little more
-# than 64 KiB, so the slowest that is served reads some 250 octets a second.
-# Dovecot's CLIENT_OUTPUT_TIMEOUT_MSECS: 5 minutes; nginx's send_timeout: 60 s.
-_WRITE_S = 300.0
-
-# How long a connection that we closed may take to read the rest.
-_LINGER_S = 60.0
-
-# The same while the server stops: a client that sleeps within TLS does not
-# answer our goodbye, and must not keep us.
-_LINGER_STOPPING_S = 3.0
 
 
 class Closed:
@@ -120,7 +105,6 @@ class Stream(Protocol):
         self.name = name
         self.secure = False
         self.tls = ""
-        self._reactor = reactor
         self._session = session
         self._implicit_tls = tls
         self._on_end = on_end
@@ -137,13 +121,7 @@ class Stream(Protocol):
         self._producing = False
         self._full = False
         self._direct = False
-        self._idle_s = _FIRST_IDLE_S
-        self._write_s = _WRITE_S
-        self._linger_s = _LINGER_S
-        self._idle_until = 0.0
-        self._timer_at = 0.0
-        self._end_at: float | None = None
-        self._timer: IDelayedCall | None = None
+        self._patience = Patience(reactor, self._out_of_patience)
 
     # --- what a session calls ---
 
@@ -161,7 +139,7 @@ class Stream(Protocol):
         self,
         idle_s: float,
         total_s: float | None = None,
-        write_s: float = _WRITE_S,
+        write_s: float = WRITE_S,
     ) -> None:
         """Set how long the peer may take.
 
@@ -169,10 +147,7 @@ class Stream(Protocol):
         @param total_s: for the rest of the connection, from now on.
         @param write_s: for each L{drain}, if that is less than C{idle_s}.
         """
-        self._idle_s = idle_s
-        self._write_s = write_s
-        if total_s is not None:
-            self._end_at = self._reactor.seconds() + total_s
+        self._patience.limit(idle_s, total_s, write_s)
         if self._waiting():
             self._start_clock()
 
@@ -290,9 +265,7 @@ class Stream(Protocol):
         if self._closed is None:
             cast(interfaces.ITransport, self.transport).loseConnection()
             # A peer that does not read must not keep the connection.
-            linger_s = min(self._idle_s, self._linger_s)
-            self._idle_until = self._reactor.seconds() + linger_s
-            self._arm(self._idle_until)
+            self._patience.linger()
 
     def abort(self) -> None:
         """Close at once; what was written may be lost."""
@@ -304,7 +277,7 @@ class Stream(Protocol):
 
     def shut_down(self) -> None:
         """Tell the session that the server stops. A handshake is cut short."""
-        self._linger_s = _LINGER_STOPPING_S
+        self._patience.hurry()
         if self._handshake is not None:
             self.abort()
         elif not self._running:
@@ -334,7 +307,7 @@ class Stream(Protocol):
             try:
                 event = self.engine.next_event()
             except RemoteProtocolError as error:
-                self._stop_clock()
+                self._patience.stop()
                 self._resume_raising(error)
                 return
             if event is not None:
@@ -363,7 +336,7 @@ class Stream(Protocol):
                 "{name}: no TLS: {reason}", name=self.name, reason=self._closed.reason
             )
         self._producing = False
-        self._stop_clock()
+        self._patience.stop()
         self._out.clear()
         self._out_octets = 0
         for waiting in ("_handshake", "_drained"):
@@ -442,46 +415,20 @@ class Stream(Protocol):
     def _end(self) -> None:
         if self._closed is not None and not self._running and not self._ended:
             self._ended = True
-            self._stop_clock()
+            self._patience.stop()
             if self._on_end is not None:
                 self._on_end(self)
-
-    # One delayed call per connection serves all its limits: waiting only moves
-    # a number, and the call, when it comes too early, is made again.
 
     def _waiting(self) -> bool:
         return self._paused() or not (self._drained is self._handshake is None)
 
     def _start_clock(self) -> None:
-        most_s = self._idle_s
-        if self._drained is not None:
-            most_s = min(most_s, self._write_s)
-        until = self._reactor.seconds() + most_s
-        if self._end_at is not None and self._end_at < until:
-            until = self._end_at
-        self._idle_until = until
-        if self._timer is None or self._timer_at > until:
-            self._arm(until)
+        self._patience.wait(writing=self._drained is not None)
 
-    def _arm(self, until: float) -> None:
-        self._stop_clock()
-        self._timer_at = until
-        self._timer = self._reactor.callLater(
-            max(0.0, until - self._reactor.seconds()), self._tick
-        )
-
-    def _stop_clock(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _tick(self) -> None:
-        self._timer = None
+    def _out_of_patience(self) -> None:
         if self._closed is not None:
             return
-        if self._reactor.seconds() < self._idle_until:
-            self._arm(self._idle_until)
-        elif not self._running:
+        if not self._running:
             self.abort()  # closed, and the peer does not read the rest
         elif self._paused():
             self._resume(TIMED_OUT)
