@@ -179,10 +179,11 @@ class _Sender(_Client):
             client.docmd("DATA")
             client.send(octets[: self.chance.randrange(len(octets))])
             raise EOFError("the client hangs up")
-        promise.allowed = (), _places(recipients)
+        places = _places(recipients)
+        promise.allowed = (), places
         way = self._data if self.chance.random() < 0.6 else self._bdat
         _expect(way(client, octets))
-        promise.allowed = promise.allowed[1:]
+        promise.allowed = (places,)
         self.evidence.acknowledge("sent")
 
     def _data(self, client: smtplib.SMTP, octets: bytes) -> tuple[int, bytes]:
