@@ -7,16 +7,25 @@ import threading
 from pathlib import Path
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.logger import (
+    LogEvent,
+    capturedLogs,
+    formatEvent,
+    globalLogPublisher,
+)
 from twisted.trial.unittest import TestCase
 
 from twisted_mta.app import Mta
 from twisted_mta.config.check import parse
+from twisted_mta.mail.address import split
 from twisted_mta.net.listener import Listener
 
 CONFIG = """\
 hostname: mail.example.test
 directory: "{}"
 domains: {{example.test: }}
+postmaster: pm@example.test
 listeners:
   - {{name: one, protocol: smtp, endpoints: ['tcp:0:interface=127.0.0.1']}}
   - {{name: two, protocol: pop3, endpoints: ['tcp:0:interface=127.0.0.1']}}
@@ -28,17 +37,46 @@ class Broken(Exception):
 
 
 class MtaTests(TestCase):
-    """How it stops."""
+    """How it starts and stops."""
+
+    def server(self) -> Mta:
+        """A new one, with a directory of its own."""
+        directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, directory)
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+        path = Path(directory) / "state"
+        return Mta(reactor, *parse("mta.yaml", CONFIG.format(path)))
+
+    async def test_postmaster(self) -> None:
+        """While nobody reads the postmaster's mail, each start says so, and what
+        to do."""
+        server = self.server()
+        warned: Deferred[str] = Deferred()
+
+        def hear(event: LogEvent) -> None:
+            if event.get("log_namespace") == "twisted_mta.app.Mta":
+                warned.callback(formatEvent(event))
+
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
+        server.startService()
+        try:
+            self.assertRegex(
+                await warned,
+                "'postmaster', pm@example.test, .*'twisted-mta account add pm@.*alias",
+            )
+            await server.office.add_account(split("pm@example.test"), "tin whistle")
+            with capturedLogs() as heard:
+                await server.look_for_postmaster()
+            self.assertEqual([], heard)
+        finally:
+            await server.stopService()
 
     async def test_one_part_does_not_stop(self) -> None:
         """When one part fails to stop, the others stop all the same: no port
         listens, and no thread is left to keep the process from ending."""
-        directory = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, directory)
-        path = Path(directory) / "state"
-        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
         before = set(threading.enumerate())
-        server = Mta(reactor, *parse("mta.yaml", CONFIG.format(path)))
+        server = self.server()
         await server.start()
         self.assertEqual(["one", "two"], [name for name, _, _ in server.listening()])
         whole = Listener.stop

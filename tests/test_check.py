@@ -17,6 +17,7 @@ GOOD = """\
 hostname: mail.example.test
 directory: /tmp/mta
 domains: {example.test: }
+postmaster: pm@example.test
 listeners:
   - {name: smtp, protocol: smtp, endpoints: ["tcp:1025"]}
 """
@@ -83,30 +84,32 @@ plugin_path: [{self.directory / "nowhere"}]
             text,
             [
                 "3:11: domains.Example.test: write it in lower case",
-                "6:45: listeners[1].endpoints[0]: 'fax:1' is no endpoint",
-                "6:70: listeners[1].colour: no setting 'colour'",
-                f"9:5: certificates[1]: {junk}: holds no PEM certificate",
-                f"10:5: certificates[2]: {self.directory / 'none.pem'}: cannot be read",
-                "11:9: queue.give_up_afer: no setting 'give_up_afer'",
-                "11:27: queue.growth_percent: must be at least 100",
-                "13:25: routes[0].agent: no agent 'fax'",
-                "14:25: routes[1].next_hop: must be [HOST]:PORT: not a port: 99999",
-                "16:3: agents.house: 'user' needs 'password_file'; add it",
-                "17:11: agents.other.kind: no agent of kind 'smpt'; did you mean",
-                "18:13: policies[0].kind: no policy of kind 'mood'",
-                "18:26: policies[1]: must be a table",
-                "19:15: plugin_path[0]: no such directory",
+                "7:45: listeners[1].endpoints[0]: 'fax:1' is no endpoint",
+                "7:70: listeners[1].colour: no setting 'colour'",
+                f"10:5: certificates[1]: {junk}: holds no PEM certificate",
+                f"11:5: certificates[2]: {self.directory / 'none.pem'}: cannot be read",
+                "12:9: queue.give_up_afer: no setting 'give_up_afer'",
+                "12:27: queue.growth_percent: must be at least 100",
+                "14:25: routes[0].agent: no agent 'fax'",
+                "15:25: routes[1].next_hop: must be [HOST]:PORT: not a port: 99999",
+                "17:3: agents.house: 'user' needs 'password_file'; add it",
+                "18:11: agents.other.kind: no agent of kind 'smpt'; did you mean",
+                "19:13: policies[0].kind: no policy of kind 'mood'",
+                "19:26: policies[1]: must be a table",
+                "20:15: plugin_path[0]: no such directory",
             ],
         )
 
     def test_what_must_be_there(self) -> None:
         """A setting that must be there and is not hides no other problem."""
         self.assertSaid(
-            GOOD.replace("hostname: mail.example.test\n", "postmaster: me\n")
+            GOOD.replace("hostname: mail.example.test\n", "").replace(
+                "pm@example.test", "me"
+            )
             + "  - {name: two, endpoints: []}\nsmtp: {hops: 0}\n",
             [
                 "1:1: 'hostname' is missing; add it",
-                "1:1: postmaster: not an address",
+                "3:1: postmaster: not an address",
                 "6:5: listeners[1]: 'protocol' is missing; add it",
                 "7:8: smtp.hops: must be more than 0",
             ],
@@ -117,11 +120,11 @@ plugin_path: [{self.directory / "nowhere"}]
         tls = GOOD.replace('"]}', '"], tls: starttls}')
         self.assertSaid(
             tls + "certificates: [{certificate: 5, key: /k}]\n",
-            ["6:17: certificates[0].certificate: must be text"],
+            ["7:17: certificates[0].certificate: must be text"],
         )
         self.assertSaid(
             GOOD + "agents: 5\nroutes: [{domain: '*', agent: house}]\n",
-            ["6:1: agents: must be a table"],
+            ["7:1: agents: must be a table"],
         )
 
     def test_hopeless(self) -> None:

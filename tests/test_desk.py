@@ -23,6 +23,7 @@ CONFIG = """\
 hostname: mail.example.test
 directory: "{}"
 domains: {{example.test: }}
+postmaster: bob@example.test
 listeners:
   - {{name: smtp, protocol: smtp, endpoints: ['tcp:0:interface=127.0.0.1']}}
   - {{name: imap, protocol: imap, endpoints: ['tcp:0:interface=127.0.0.1'],

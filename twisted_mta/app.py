@@ -26,7 +26,8 @@ from twisted_mta.config.schema import Config
 from twisted_mta.delivery.intake import Intake
 from twisted_mta.delivery.runner import Runner
 from twisted_mta.desk import Desk
-from twisted_mta.errors import ConfigError
+from twisted_mta.errors import ConfigError, MailError
+from twisted_mta.mail.address import split
 from twisted_mta.net.admission import Admission, descriptors
 from twisted_mta.net.listener import Listener
 from twisted_mta.net.resolver import Resolver, system_hosts, system_servers
@@ -222,8 +223,27 @@ class Mta(Service):
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
-        starting = Deferred.fromCoroutine(self.start())
+        starting = Deferred.fromCoroutine(self._begin())
         starting.addErrback(self._cannot_start)
+
+    async def _begin(self) -> None:
+        await self.start()
+        await self.look_for_postmaster()
+
+    async def look_for_postmaster(self) -> None:
+        """Warn when C{postmaster@} and C{abuse@} have no reader, which a new
+        server has not before its first account."""
+        address = self._config.postmaster
+        try:
+            await self.office.router.route(split(address))
+        except MailError as error:
+            self.log.warn(
+                "the config's 'postmaster', {address}, gets no mail ({why}); run"
+                " 'twisted-mta account add {address}' or"
+                " 'twisted-mta alias add {address} TARGET'",
+                address=address,
+                why=error.text,
+            )
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]

@@ -72,12 +72,8 @@ async def open_office(reactor: Any, config: Config) -> Office:
     separators = {name: domain.subaddress for name, domain in config.domains.items()}
     directory = LedgerDirectory(ledger, passwords, separators)
     store = NativeStore(ledger)
-    router = Router(
-        directory,
-        config.domains,
-        config.routes,
-        split(config.postmaster) if config.postmaster else None,
-    )
+    postmaster = split(config.postmaster)
+    router = Router(directory, config.domains, config.routes, postmaster)
     own = OwnMail(ledger, store, router)
     queue = Queue(
         reactor,

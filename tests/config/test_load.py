@@ -12,6 +12,7 @@ SMALL = """\
 hostname: mail.example.test
 directory: /tmp/mta
 domains: {example.test: }
+postmaster: pm@example.test
 listeners:
   - {name: smtp, protocol: smtp, endpoints: ["tcp:1025"]}
 """
@@ -44,7 +45,7 @@ class Loading(unittest.TestCase):
         self.assertEqual(
             problems(text),
             (
-                "mta.yaml:7:3: queue.give_up_afer: no setting 'give_up_afer';"
+                "mta.yaml:8:3: queue.give_up_afer: no setting 'give_up_afer';"
                 " did you mean 'give_up_after'?",
             ),
         )
@@ -61,12 +62,12 @@ class Loading(unittest.TestCase):
         self.assertEqual(
             [problem.split(": ")[0:2] for problem in problems(text)],
             [
-                ["mta.yaml:7:3", "queue.warn_after"],
-                ["mta.yaml:8:8", "smtp.message_size"],
-                ["mta.yaml:8:27", "smtp.recipients"],
-                ["mta.yaml:8:44", "smtp.check_sender"],
-                ["mta.yaml:9:1", "imap"],
-                ["mta.yaml:10:24", "routes[0].agent"],
+                ["mta.yaml:8:3", "queue.warn_after"],
+                ["mta.yaml:9:8", "smtp.message_size"],
+                ["mta.yaml:9:27", "smtp.recipients"],
+                ["mta.yaml:9:44", "smtp.check_sender"],
+                ["mta.yaml:10:1", "imap"],
+                ["mta.yaml:11:24", "routes[0].agent"],
             ],
         )
 
@@ -81,7 +82,7 @@ class Loading(unittest.TestCase):
         """A setting that stands twice is an error, not a choice."""
         self.assertEqual(
             problems(SMALL + "hostname: other.example\n"),
-            ("mta.yaml:6:1: hostname: stands here a second time; remove one",),
+            ("mta.yaml:7:1: hostname: stands here a second time; remove one",),
         )
 
     def test_not_yaml(self) -> None:
@@ -128,7 +129,10 @@ class Fitting(unittest.TestCase):
 
     def test_addresses_and_networks(self) -> None:
         """Names, addresses and networks are of their form."""
-        self.assertProblem("postmaster: me\n", "postmaster: not an address: 'me'")
+        self.assertEqual(
+            problems(SMALL.replace("pm@example.test", "me")),
+            ("mta.yaml:4:1: postmaster: not an address: 'me'",),
+        )
         self.assertProblem(
             "dns: {servers: [localhost]}\n",
             "dns.servers[0]: must be HOST:PORT, not 'localhost'",

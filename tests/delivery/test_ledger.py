@@ -52,7 +52,10 @@ class Process:
         self.ledger = Ledger(CLOCK, directory)
         self.store = NativeStore(self.ledger)
         self.router = Router(
-            Directory([str(ALICE), str(BOB)]), {"example.test": schema.Domain()}
+            Directory([str(ALICE), str(BOB)]),
+            {"example.test": schema.Domain()},
+            (),
+            ALICE,
         )
         own = OwnMail(self.ledger, self.store, self.router)
         schedule = Schedule(schema.Queue(), lambda: 0.0)

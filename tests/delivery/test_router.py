@@ -27,7 +27,7 @@ class RouterTests(TestCase):
         aliases: Mapping[str, Sequence[str]] = {},
         accounts: Sequence[str] = ACCOUNTS,
         routes: Sequence[schema.Route] = (),
-        postmaster: str | None = "pm@example.test",
+        postmaster: str = "pm@example.test",
         catch_all: str | None = None,
         subaddress: str = "+",
     ) -> Router:
@@ -38,7 +38,7 @@ class RouterTests(TestCase):
             directory,
             {"example.test": domain, "bücher.test": schema.Domain()},
             routes,
-            split(postmaster) if postmaster else None,
+            split(postmaster),
         )
         verifyObject(IRouter, router)
         return router
@@ -183,8 +183,8 @@ class RouterTests(TestCase):
 
     def test_roles_nobody(self) -> None:
         """Mail to a role is never refused for good: not even when the config
-        names nobody, or somebody who does not exist."""
-        for postmaster in (None, "gone@example.test"):
+        names somebody who does not exist, or the role itself."""
+        for postmaster in ("gone@example.test", "abuse@example.test"):
             router = self.router(postmaster=postmaster)
             error = self.fails(Temporary, router.route(split("abuse@example.test")))
             self.assertEqual(error.status, "4.3.5")

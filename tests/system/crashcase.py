@@ -25,6 +25,7 @@ _CONFIG = """\
 hostname: mail.example.test
 directory: {home}
 domains: {{example.test: }}
+postmaster: pm@example.test
 listeners:
   - {{name: smtp, protocol: smtp, endpoints: ['tcp:{smtp}:interface=127.0.0.1']}}
   - name: imap

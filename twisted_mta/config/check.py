@@ -26,6 +26,7 @@ _STAND_INS = {
     "hostname": "mail.invalid",
     "directory": "/",
     "domains": {},
+    "postmaster": "postmaster@mail.invalid",
     "listeners": [],
 }
 
@@ -95,8 +96,7 @@ def check(config: Config, unread: Set[str] = frozenset()) -> Iterator[Problem]:
 def _names(config: Config) -> Iterator[Problem]:
     if not domain_name(config.hostname):
         yield ("hostname",), f"'{config.hostname}' is not a host name"
-    if config.postmaster is not None:
-        yield from _address(("postmaster",), config.postmaster)
+    yield from _address(("postmaster",), config.postmaster)
 
 
 def _domains(config: Config) -> Iterator[Problem]:

@@ -197,11 +197,11 @@ class Config:
     directory: Path
     # The domains whose mail ends here.
     domains: dict[str, Domain]
-    # Where clients connect.
-    listeners: tuple[Listener, ...]
     # Who gets the mail of postmaster@ and abuse@ of every domain that has no
     # such account or alias. RFC 5321 4.5.1 asks that somebody reads it.
-    postmaster: str | None = None
+    postmaster: str
+    # Where clients connect.
+    listeners: tuple[Listener, ...]
     # Certificates for TLS; a client gets the one for the name it asks for, else
     # the first. Read again on SIGHUP.
     certificates: tuple[Certificate, ...] = ()

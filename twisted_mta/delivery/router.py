@@ -81,8 +81,8 @@ class Router:
         self,
         directory: IDirectory,
         domains: Mapping[str, schema.Domain],
-        routes: Sequence[schema.Route] = (),
-        postmaster: Address | None = None,
+        routes: Sequence[schema.Route],
+        postmaster: Address,
     ) -> None:
         self._directory = directory
         self._homes = {
@@ -108,8 +108,9 @@ class Router:
             # Its sender has no one else to write to, so it is not sent back
             # while an operator can still mend the config.
             self._log.error(
-                "nobody gets the mail of {to}: set postmaster",
+                "nobody gets the mail of {to}: {postmaster} leads nowhere",
                 to=one_line(str(recipient)),
+                postmaster=str(self._postmaster),
             )
             raise Temporary("The mail of this role has nowhere to go", "4.3.5")
         raise NoSuchAccount()
@@ -171,7 +172,7 @@ class Router:
                 return ToMailbox(account.id, Address(address.local, home.name))
             if targets := await self._directory.aliases(exact):
                 return targets
-        if address.local.casefold() in _ROLES and self._postmaster:
+        if address.local.casefold() in _ROLES:
             return (self._postmaster,)
         return (home.catch_all,) if home.catch_all else ()
 
