@@ -109,7 +109,10 @@ def _endpoint_problems(document: Document, config: Config) -> Iterator[str]:
                 serverFromString(_NO_REACTOR, endpoint)  # type: ignore[no-untyped-call]
             except Exception as error:  # whatever an endpoint's parser raises
                 where = ("listeners", index, "endpoints", number)
-                yield document.problem(where, f"'{endpoint}' is no endpoint: {error}")
+                yield document.problem(
+                    where,
+                    f"'{endpoint}' is no endpoint: {error}; write one such as tcp:25",
+                )
 
 
 def _next_hop_problems(document: Document, config: Config) -> Iterator[str]:

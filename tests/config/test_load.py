@@ -131,7 +131,10 @@ class Fitting(unittest.TestCase):
         """Names, addresses and networks are of their form."""
         self.assertEqual(
             problems(SMALL.replace("pm@example.test", "me")),
-            ("mta.yaml:4:1: postmaster: not an address: 'me'",),
+            (
+                "mta.yaml:4:1: postmaster: not an address: 'me'; write one such as"
+                " bob@example.org",
+            ),
         )
         self.assertProblem(
             "dns: {servers: [localhost]}\n",
@@ -139,8 +142,24 @@ class Fitting(unittest.TestCase):
         )
         self.assertProblem(
             "smtp: {relay_from: [10.0.0.1/8]}\n",
-            "smtp.relay_from[0]: is no network: 10.0.0.1/8 has host bits set",
+            "smtp.relay_from[0]: is no network: 10.0.0.1/8 has host bits set; write"
+            " one such as 10.0.0.0/8",
         )
+
+    def test_names(self) -> None:
+        """What is no name is told with how one looks."""
+        for text, expected in (
+            (
+                SMALL.replace("mail.example.test", "mail_1"),
+                "1:1: hostname: 'mail_1' is not a host name; write one such as"
+                " mail.example.org",
+            ),
+            (
+                SMALL.replace("{example.test:", "{-x:"),
+                "3:11: domains.-x: is not a domain name; write one such as example.org",
+            ),
+        ):
+            self.assertEqual(problems(text), (f"mta.yaml:{expected}",))
 
     def test_nothing_is_zero(self) -> None:
         """A limit of nothing would refuse everything."""

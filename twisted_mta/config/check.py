@@ -34,6 +34,9 @@ _STAND_INS = {
 # setting, the element's list.
 _DEPTH = 4
 
+# What to do about text of the wrong form.
+_SUCH_AS = "write one such as "
+
 
 def load(path: Path) -> tuple[Document, Config]:
     """Read and check a configuration file.
@@ -95,7 +98,10 @@ def check(config: Config, unread: Set[str] = frozenset()) -> Iterator[Problem]:
 
 def _names(config: Config) -> Iterator[Problem]:
     if not domain_name(config.hostname):
-        yield ("hostname",), f"'{config.hostname}' is not a host name"
+        yield (
+            ("hostname",),
+            f"'{config.hostname}' is not a host name; {_SUCH_AS}mail.example.org",
+        )
     yield from _address(("postmaster",), config.postmaster)
 
 
@@ -103,7 +109,7 @@ def _domains(config: Config) -> Iterator[Problem]:
     for name, domain in config.domains.items():
         where = ("domains", name)
         if not domain_name(name):
-            yield where, "is not a domain name"
+            yield where, f"is not a domain name; {_SUCH_AS}example.org"
         elif name != name.lower():
             yield where, f"write it in lower case: {name.lower()}"
         if domain.catch_all is not None:
@@ -148,7 +154,10 @@ def _limits(config: Config) -> Iterator[Problem]:
         try:
             ipaddress.ip_network(network)
         except ValueError as error:
-            yield ("smtp", "relay_from", index), f"is no network: {error}"
+            yield (
+                ("smtp", "relay_from", index),
+                f"is no network: {error}; {_SUCH_AS}10.0.0.0/8",
+            )
     for index, server in enumerate(config.dns.servers):
         try:
             host_port(server)
@@ -193,7 +202,7 @@ def _address(where: Where, text: str) -> Iterator[Problem]:
     try:
         split(text)
     except ValueError as error:
-        yield where, str(error)
+        yield where, f"{error}; {_SUCH_AS}bob@example.org"
 
 
 def host_port(text: str) -> tuple[str, int]:
