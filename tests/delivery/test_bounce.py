@@ -20,7 +20,7 @@ from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Envelope, Origin
 from twisted_mta.mail.route import Outcome, Result
 
-NOW = 1_700_000_000.25
+NOW = 1_700_000_000.75
 ENVELOPE = Envelope(1, ALICE, (CAROL,), NOW - 90)
 TEXT = st.one_of(st.text(max_size=60), st.text(max_size=60).map(lambda t: t * 30))
 ADDRESS = st.builds(Address, TEXT.filter(bool), st.just("x.test"))

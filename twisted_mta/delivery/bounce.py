@@ -266,7 +266,8 @@ def _clean_status(status: str) -> str:
 
 
 def _date(at: float) -> str:
-    return format_datetime(datetime.fromtimestamp(round(at), UTC))
+    # Down, as Received has it: mail has not arrived before it was received.
+    return format_datetime(datetime.fromtimestamp(int(at), UTC))
 
 
 def _excerpt(header: bytes) -> bytes:
