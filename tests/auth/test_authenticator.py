@@ -26,15 +26,10 @@ class AuthenticatorTests(DirectoryTestCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         self.throttle = Throttle(cast(Any, self.clock))
-        self.authenticator = self.with_domain(None)
-        self.bob = await self.add("bob@example.test", "pass word")
-
-    def with_domain(self, domain: str | None) -> PasswordAuthenticator:
-        """An authenticator with a default domain."""
-        clock = cast(Any, self.clock)
-        return PasswordAuthenticator(
-            clock, self.directory, self.passwords, self.throttle, domain
+        self.authenticator = PasswordAuthenticator(
+            cast(Any, self.clock), self.directory, self.passwords, self.throttle
         )
+        self.bob = await self.add("bob@example.test", "pass word")
 
     async def log_in(
         self, name: str = "bob@example.test", password: str = "pass word"
@@ -61,15 +56,9 @@ class AuthenticatorTests(DirectoryTestCase):
         self.assertEqual(await self.log_in(), self.bob)
         self.assertEqual(await self.log_in("Bob@Example.TEST"), self.bob)
 
-    async def test_default_domain(self) -> None:
-        """A name without domain is one of the default domain, if there is
-        one."""
-        with self.assertRaises(AuthenticationFailed):
-            await self.log_in("bob")
-        self.authenticator = self.with_domain("example.test")
-        trying = Deferred.fromCoroutine(self.log_in("bob"))
-        self.clock.advance(2)
-        self.assertEqual(await trying, self.bob)
+    async def test_no_domain(self) -> None:
+        """A name without a domain is nobody's."""
+        await self.fails("bob", "pass word")
 
     async def test_h39_same_answer(self) -> None:
         """A wrong password, an unknown name and what is no name cannot be told
@@ -83,7 +72,9 @@ class AuthenticatorTests(DirectoryTestCase):
             return await check(stored, password)
 
         self.passwords = mock.Mock(wraps=self.passwords, check=counting)
-        self.authenticator = self.with_domain(None)
+        self.authenticator = PasswordAuthenticator(
+            cast(Any, self.clock), self.directory, self.passwords, self.throttle
+        )
         texts = set()
         for name in (
             "bob@example.test",

@@ -1,10 +1,9 @@
 """Names and passwords against the ledger's accounts.
 
-A name is an address; without a domain it may be one of the default domain. The
-answer is the same, and takes as long, for a name that nobody has as for a wrong
-password; attempts of a network that failed before wait first. A password that
-was found right a moment ago waits for nothing, so that a client which logs in
-again and again is not slowed by a neighbour who guesses.
+A name is an address. The answer is the same, and takes as long, for a name that
+nobody has as for a wrong password; attempts of a network that failed before wait
+first. A password that was found right a moment ago waits for nothing, so that a
+client which logs in again and again is not slowed by a neighbour who guesses.
 """
 
 from __future__ import annotations
@@ -46,16 +45,11 @@ class PasswordAuthenticator:
         directory: LedgerDirectory,
         passwords: Passwords,
         throttle: Throttle,
-        default_domain: str | None = None,
     ) -> None:
-        """
-        @param default_domain: of names without a domain; C{None}: they fail.
-        """
         self._clock = clock
         self._directory = directory
         self._passwords = passwords
         self._throttle = throttle
-        self._default_domain = default_domain
 
     async def authenticate(self, name: str, password: str, host: str) -> Account:
         try:
@@ -103,8 +97,6 @@ class PasswordAuthenticator:
 
     def _address(self, name: str) -> Address | None:
         """The address that a name means; C{None} if nobody can have it."""
-        if "@" not in name and self._default_domain is not None:
-            name = f"{name}@{self._default_domain}"
         try:
             return split(name)
         except ValueError:
