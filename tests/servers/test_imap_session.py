@@ -2,6 +2,7 @@
 
 import base64
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -162,6 +163,20 @@ LOGINDISABLED
         client.received()
         client.send(b"a LOGIN {3+}\r\na\0b secret\r\n")
         self.assertRegex(client.received(), rb"a (NO|BAD) ")
+
+    def test_failures_in_the_log(self) -> None:
+        """A name that cannot be is logged here, since no authenticator hears of
+        it; what it refuses it logs itself, and nobody a second time."""
+        for name, lines in ((b"x" * 5_000, 1), (b"nobody", 0)):
+            client = Server().connect()
+            client.received()
+            with capturedLogs() as heard:
+                client.send(b"a LOGIN " + name + b" secret\r\n")
+            self.assertIn(b"a NO [AUTHENTICATIONFAILED]", client.received())
+            told = [formatEvent(event) for event in heard]
+            self.assertEqual(lines, len(told), told)
+            for line in told:
+                self.assertRegex(line, "login failed: name='x{80}', client=192.0.2.7$")
 
     def test_h39_no_names_are_told(self) -> None:
         """A name that does not exist is answered like a wrong password, by

@@ -275,7 +275,7 @@ class ReaderTests(HostileCase):
                 octets = name.encode()
                 wire.send(b"a LOGIN {%d+}\r\n%s x\r\n" % (len(octets), octets))
                 self.assertRegex(wire.until(b"a "), rb"^a NO \[AUTH")
-        told = re.compile(r": login failed, name=.*, client=127\.0\.\d\.10: ")
+        told = re.compile(r"login failed: name=.*, client=127\.0\.\d\.10")
 
         def failed() -> list[str]:
             return told.findall(self.server.log[self._log_from :])

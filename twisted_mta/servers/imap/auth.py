@@ -9,7 +9,7 @@ is, and what comes back is who it is. Capabilities are computed from the state
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
@@ -115,7 +115,7 @@ async def do_login(client: Client, command: Login) -> Answer:
         credentials = exchange.next(said)
     except (errors.MailError, UnicodeEncodeError):
         # NUL and the like: no such account, and not worth another answer.
-        _fail(client, errors.AuthenticationFailed(), command.user)
+        raise _failed(client, errors.AuthenticationFailed(), command.user)
     return await _log_in(client, credentials)
 
 
@@ -133,7 +133,7 @@ async def do_authenticate(client: Client, command: Authenticate) -> Answer:
         except sasl.MalformedResponse as error:
             raise Refused(error.text, condition=b"BAD")
         except errors.AuthenticationFailed as error:
-            _fail(client, error, "")
+            raise _failed(client, error, "")
         if not isinstance(step, bytes):
             return await _log_in(client, step)
         response = await _challenge(client, step)
@@ -180,9 +180,10 @@ async def _log_in(client: Client, credentials: object) -> Answer:
         login = await client.authenticator.authenticate(
             name, credentials.password, host
         )
-        account = await client.store.account(login)
-    except errors.MailError as error:
-        _fail(client, error, name)
+    except errors.AuthenticationFailed:
+        _count(client)  # the authenticator has logged it
+        raise
+    account = await client.store.account(login)
     client.login, client.account = login, account
     client.engine.authenticated = True
     client.stream.limit(client.settings.idle_s, float("inf"))
@@ -196,17 +197,25 @@ async def _log_in(client: Client, credentials: object) -> Answer:
     return Answer("Logged in", replies.capability_code(capabilities(client)))
 
 
-def _fail(client: Client, error: errors.MailError, name: str) -> NoReturn:
-    _log.info(
-        "{session}: login failed, name={name!r}, client={host}: {reason}",
+def _failed(
+    client: Client, error: errors.AuthenticationFailed, name: str
+) -> errors.AuthenticationFailed:
+    """Log what the authenticator was not asked about, in its words.
+
+    @return: the error, to be raised.
+    """
+    _log.warn(
+        "{session}: login failed: name={name!r}, client={host}",
         session=client.stream.name,
         name=name[:_NAME_SHOWN],
         host=client.stream.peer()[0],
-        reason=error.text,
     )
-    if isinstance(error, errors.Permanent):
-        client.engine.note_bad()  # Dovecot: 3 in a row end the connection
-    raise error
+    _count(client)
+    return error
+
+
+def _count(client: Client) -> None:
+    client.engine.note_bad()  # Dovecot: 3 in a row end the connection
 
 
 COMMANDS: dict[str, Callable[..., Awaitable[Answer | None]]] = {
