@@ -7,7 +7,11 @@ the config is read; they are built later, when there is a ledger to give them.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import (
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    serverFromString,
+)
 from twisted.logger import Logger
 
 from twisted_mta.builtin import SmtpAgentPlugin, check_next_hop
@@ -106,13 +110,35 @@ def _endpoint_problems(document: Document, config: Config) -> Iterator[str]:
     for index, listener in enumerate(config.listeners):
         for number, endpoint in enumerate(listener.endpoints):
             try:
-                serverFromString(_NO_REACTOR, endpoint)  # type: ignore[no-untyped-call]
+                _check_endpoint(endpoint)
             except Exception as error:  # whatever an endpoint's parser raises
                 where = ("listeners", index, "endpoints", number)
                 yield document.problem(
                     where,
                     f"'{endpoint}' is no endpoint: {error}; write one such as tcp:25",
                 )
+
+
+class _NoReactor:
+    """Listens nowhere.
+
+    @ivar port: where it was asked to.
+    """
+
+    port = 0
+
+    def listenTCP(self, port: int, *_: object, **__: object) -> None:
+        self.port = port
+
+
+def _check_endpoint(text: str) -> None:
+    reactor: Any = _NoReactor()
+    endpoint = serverFromString(reactor, text)  # type: ignore[no-untyped-call]
+    if isinstance(endpoint, TCP4ServerEndpoint | TCP6ServerEndpoint):
+        nobody: Any = None
+        endpoint.listen(nobody)  # type: ignore[no-untyped-call]
+        if not 0 <= reactor.port < 65536:
+            raise ValueError(f"not a port: {reactor.port}")
 
 
 def _next_hop_problems(document: Document, config: Config) -> Iterator[str]:
@@ -132,6 +158,3 @@ def _next_hop_problems(document: Document, config: Config) -> Iterator[str]:
             except ValueError as error:
                 where = ("routes", index, "next_hop")
                 yield document.problem(where, f"must be [HOST]:PORT: {error}")
-
-
-_NO_REACTOR: Any = object()
