@@ -36,8 +36,10 @@ class SmtpAgentTests(TestCase):
         return SmtpAgentPlugin(tuple).build(config, environment)._settings
 
     def refused(self, text: str) -> str:
-        """Why it cannot be built."""
-        return str(self.assertRaises(ConfigError, self.settings, text))
+        """Why its config cannot be read."""
+        document = read("mta.yaml", text)
+        error = self.assertRaises(ConfigError, structure, document, SmtpAgentConfig)
+        return str(error)
 
     def test_defaults(self) -> None:
         """Without settings it is as its parts have it."""
@@ -79,12 +81,18 @@ class SmtpAgentTests(TestCase):
         """What cannot work is told before mail waits for it."""
         junk = self.directory / "junk"
         junk.write_text("no certificate")
+        empty = self.directory / "empty"
+        empty.write_text("")
         for text, told in (
             (f"trust: {junk}", "trust: .*junk: holds no PEM"),
             ("trust: /no/such", "trust: /no/such: holds no PEM"),
-            ("sources: [mx.example.test]", "sources: .*mx.example.test"),
+            (
+                "sources: [mx.example.test]",
+                "sources: .*mx.example.test",
+            ),
             ("sources: [192.0.2.1, 192.0.2.2]", "two of one family"),
-            ("{user: us, password_file: /no/such}", "/no/such: cannot be read"),
+            ("{user: us, password_file: /no/such}", "cannot be read.*/no/such"),
+            (f"{{user: us, password_file: {empty}}}", "the first line of .* is empty"),
         ):
             self.assertRegex(self.refused(text), told)
 

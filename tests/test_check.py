@@ -76,6 +76,7 @@ routes:
 agents:
   house: {{kind: smtp, user: us}}
   other: {{kind: smpt}}
+  third: {{kind: smtp, user: us, password_file: {self.directory / "none"}}}
 policies: [{{kind: mood}}, 3]
 plugin_path: [{self.directory / "nowhere"}]
 """
@@ -94,11 +95,26 @@ plugin_path: [{self.directory / "nowhere"}]
                 "15:25: routes[1].next_hop: must be [HOST]:PORT: not a port: 99999",
                 "17:3: agents.house: 'user' needs 'password_file'; add it",
                 "18:11: agents.other.kind: no agent of kind 'smpt'; did you mean",
-                "19:13: policies[0].kind: no policy of kind 'mood'",
-                "19:26: policies[1]: must be a table",
-                "20:15: plugin_path[0]: no such directory",
+                "19:3: agents.third: password_file: cannot be read",
+                "20:13: policies[0].kind: no policy of kind 'mood'",
+                "20:26: policies[1]: must be a table",
+                "21:15: plugin_path[0]: no such directory",
             ],
         )
+
+    def test_ports(self) -> None:
+        """An endpoint has a port that there is, wherever it names it."""
+        for endpoint in (
+            "tcp:65536",
+            "tcp6:-1",
+            "tcp:interface=127.0.0.1:port=99999999",
+        ):
+            (problem,) = self.said(GOOD.replace("tcp:1025", endpoint))
+            self.assertRegex(
+                problem, r"^6:46: .* is no endpoint: not a port: .*; write one such"
+            )
+        for endpoint in ("tcp:65535", "tcp:0", "unix:/run/mta.sock"):
+            self.assertEqual(["ok"], self.said(GOOD.replace("tcp:1025", endpoint)))
 
     def test_what_must_be_there(self) -> None:
         """A setting that must be there and is not hides no other problem."""

@@ -17,7 +17,6 @@ from twisted_mta.config.units import Seconds
 from twisted_mta.delivery.smtp import exchanger
 from twisted_mta.delivery.smtp.agent import SmtpAgent
 from twisted_mta.delivery.smtp.settings import Settings, Timeouts, Tls
-from twisted_mta.errors import ConfigError
 from twisted_mta.net.tls import CertificateError, verifying
 from twisted_mta.plugin import Environment, IPlugin
 from twisted_mta.wire.sasl import Credentials
@@ -63,6 +62,10 @@ class SmtpAgentConfig:
     def __attrs_post_init__(self) -> None:
         if self.user is not None and self.password_file is None:
             raise ValueError("'user' needs 'password_file'; add it")
+        if self.trust is not None:
+            _check_trust(self.trust)
+        _credentials(self)
+        _sources(self.sources)
 
 
 @implementer(IPlugin)
@@ -83,9 +86,8 @@ class SmtpAgentPlugin:
     def build(self, config: SmtpAgentConfig, environment: Environment) -> SmtpAgent:
         """Make an agent.
 
-        @raise ConfigError: a file cannot be read, or an address is none.
+        @raise ValueError: the password can no longer be read.
         """
-        _check_trust(config.trust)
         return SmtpAgent(
             environment.reactor,
             environment.resolver,
@@ -127,17 +129,20 @@ def _credentials(config: SmtpAgentConfig) -> Credentials | None:
     try:
         lines = config.password_file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{config.password_file}: cannot be read: {error}"])
+        raise ValueError(f"password_file: cannot be read: {error}")
     if not lines or not lines[0]:
-        raise ConfigError([f"{config.password_file}: its first line is empty"])
+        raise ValueError(
+            f"password_file: the first line of {config.password_file} is empty;"
+            " write the password there"
+        )
     return Credentials(config.user, lines[0])
 
 
-def _check_trust(trust: Path | None) -> None:
+def _check_trust(trust: Path) -> None:
     try:
         verifying("localhost", trust)
     except CertificateError as error:
-        raise ConfigError([f"trust: {error}"])
+        raise ValueError(f"trust: {error}")
 
 
 def _sources(texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -145,7 +150,7 @@ def _sources(texts: tuple[str, ...]) -> tuple[str, ...]:
     try:
         addresses = [ip_address(text) for text in texts]
     except ValueError as error:
-        raise ConfigError([f"sources: {error}"])
+        raise ValueError(f"sources: {error}")
     if len({address.version for address in addresses}) < len(addresses):
-        raise ConfigError(["sources: there are two of one family; remove one"])
+        raise ValueError("sources: there are two of one family; remove one")
     return tuple(map(str, addresses))
