@@ -152,27 +152,32 @@ async def _store(
 
 async def do_copy(client: Client, command: Copy) -> Answer:
     selected = client.opened()
-    uids = await _sources(client, selected, command)
-    try:
-        copied = await selected.mailbox.copy(uids, command.mailbox)
-    except errors.NoSuchMailbox as error:
-        raise _try_create(error)
-    selected.stale = True  # it may be the target, too
+    copied = await _transfer(client, selected, command, selected.mailbox.copy)
     return Answer("Copy completed", _copyuid(copied))
 
 
 async def do_move(client: Client, command: Copy) -> Answer:
     """RFC 6851; COPYUID comes before the EXPUNGEs that follow (4.3)."""
     selected = client.writable()
-    uids = await _sources(client, selected, command)
-    try:
-        moved = await selected.mailbox.move(uids, command.mailbox)
-    except errors.NoSuchMailbox as error:
-        raise _try_create(error)
-    selected.stale = True
+    moved = await _transfer(client, selected, command, selected.mailbox.move)
     if moved.pairs:
         client.write(replies.ok(b"*", "Moved", _copyuid(moved)))
     return Answer("Move completed")
+
+
+async def _transfer(
+    client: Client,
+    selected: Selected,
+    command: Copy,
+    go: Callable[[Sequence[int], str], Awaitable[Copied]],
+) -> Copied:
+    uids = await _sources(client, selected, command)
+    try:
+        copied = await go(uids, command.mailbox)
+    except errors.NoSuchMailbox as error:
+        raise _try_create(error)
+    selected.stale = True  # it may be the target, too
+    return copied
 
 
 async def _sources(client: Client, selected: Selected, command: Copy) -> list[int]:
