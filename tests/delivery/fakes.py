@@ -395,3 +395,16 @@ class TestCase(SynchronousTestCase):
         """The error that a coroutine raises, at once."""
         assert isinstance(coroutine, Coroutine)
         return self.failureResultOf(Deferred.fromCoroutine(coroutine), error).value
+
+
+class OfficeCase(TestCase):
+    """With all of delivery.
+
+    @ivar start: when the test began.
+    """
+
+    def setUp(self) -> None:
+        self.office = Office()
+        self.clock, self.ledger = self.office.clock, self.office.ledger
+        self.store, self.queue = self.office.store, self.office.queue
+        self.start = self.clock.seconds()

@@ -17,7 +17,7 @@ from tests.delivery.fakes import (
     MESSAGE,
     Directory,
     Office,
-    TestCase,
+    OfficeCase,
     always,
 )
 from twisted_mta.config import schema
@@ -34,13 +34,7 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 
 
-class QueueCase(TestCase):
-    def setUp(self) -> None:
-        self.office = Office()
-        self.clock, self.ledger = self.office.clock, self.office.ledger
-        self.store, self.queue = self.office.store, self.office.queue
-        self.start = self.clock.seconds()
-
+class QueueCase(OfficeCase):
     def claim(self) -> Job:
         """The one row that is due."""
         (job,) = self.now(self.queue.claim(10))

@@ -17,6 +17,7 @@ from tests.delivery.fakes import (
     MESSAGE,
     Agent,
     Office,
+    OfficeCase,
     TestCase,
     always,
 )
@@ -33,12 +34,9 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 
 
-class RunnerCase(TestCase):
+class RunnerCase(OfficeCase):
     def setUp(self) -> None:
-        self.office = Office()
-        self.clock, self.ledger = self.office.clock, self.office.ledger
-        self.queue, self.store = self.office.queue, self.office.store
-        self.start = self.clock.seconds()
+        super().setUp()
         self.agent = Agent(self.clock, always(DELIVERED))
         self.log: list[str] = []
         globalLogPublisher.addObserver(self.hear)
