@@ -1,19 +1,31 @@
 """C{twisted-mta COMMAND ...}: reads the command line and runs one command.
 
-Each command is a function of the parsed options that returns an exit status.
+Each command is a function of the parsed options that returns an exit status. It
+is imported when it runs, since to import is most of what a command costs.
 What goes wrong is told on standard error in one line that says what to do:
 status 1 for what went wrong, 2 for a command line that makes no sense.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
-from twisted_mta.cli import account, checking, queue, trying
 from twisted_mta.errors import ConfigError, MailError
 
 Command = Callable[[argparse.Namespace], int]
+
+
+def find(name: str) -> Command:
+    """Import a command.
+
+    @param name: module and function, such as C{account.add}.
+    """
+    module, _, function = name.partition(".")
+    found: Command = getattr(import_module(f"twisted_mta.cli.{module}"), function)
+    return found
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     _try(commands)
     check = commands.add_parser("check", help="say what is wrong with a config")
     check.add_argument("file", type=Path, metavar="FILE")
-    check.set_defaults(run=checking.check)
+    check.set_defaults(run="checking.check")
     where = _where()
     _accounts(commands, where)
     _aliases(commands, where)
@@ -39,9 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     @return: the exit status.
     """
     options = parser().parse_args(arguments)
-    run: Command = options.run
     try:
-        return run(options)
+        return find(options.run)(options)
     except ConfigError as error:
         print(error, file=sys.stderr)
     except MailError as error:
@@ -67,7 +78,7 @@ def _try(commands: "_Subparsers[argparse.ArgumentParser]") -> None:
     trial.add_argument(
         "--directory",
         type=Path,
-        default=trying.default_directory(),
+        default=_default_directory(),
         help="where accounts and mail are kept (default: %(default)s)",
     )
     trial.add_argument(
@@ -90,7 +101,13 @@ def _try(commands: "_Subparsers[argparse.ArgumentParser]") -> None:
         action="store_true",
         help="print the config that it uses, and do not start",
     )
-    trial.set_defaults(run=trying.try_)
+    trial.set_defaults(run="trying.try_")
+
+
+def _default_directory() -> Path:
+    """A folder of the user's state directory (XDG base directories)."""
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "twisted-mta" / "try"
 
 
 def _where() -> argparse.ArgumentParser:
@@ -118,12 +135,12 @@ def _group(
     where: argparse.ArgumentParser,
     name: str,
     help: str,
-) -> Callable[[str, str, Command], argparse.ArgumentParser]:
+) -> Callable[[str, str, str], argparse.ArgumentParser]:
     """A command with commands below it."""
     group = commands.add_parser(name, help=help)
     below = group.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def add(name: str, help: str, run: Command) -> argparse.ArgumentParser:
+    def add(name: str, help: str, run: str) -> argparse.ArgumentParser:
         leaf = below.add_parser(name, help=help, parents=[where])
         leaf.set_defaults(run=run)
         return leaf
@@ -140,41 +157,41 @@ def _accounts(
 ) -> None:
     add = _group(commands, where, "account", "who has mailboxes here")
     for name, help, run in (
-        ("add", "add an account; the password is asked for", account.add),
-        ("password", "change a password; it is asked for", account.password),
-        ("remove", "remove an account and all its mail", account.remove),
+        ("add", "add an account; the password is asked for", "account.add"),
+        ("password", "change a password; it is asked for", "account.password"),
+        ("remove", "remove an account and all its mail", "account.remove"),
     ):
         add(name, help, run).add_argument("address", metavar="ADDRESS")
-    _json(add("list", "list the accounts", account.list_))
+    _json(add("list", "list the accounts", "account.list_"))
 
 
 def _aliases(
     commands: "_Subparsers[argparse.ArgumentParser]", where: argparse.ArgumentParser
 ) -> None:
     add = _group(commands, where, "alias", "addresses that lead to others")
-    leaf = add("add", "add targets to an alias", account.alias_add)
+    leaf = add("add", "add targets to an alias", "account.alias_add")
     leaf.add_argument("address", metavar="ADDRESS")
     leaf.add_argument("targets", metavar="TARGET", nargs="+")
-    leaf = add("remove", "remove an alias, or targets of it", account.alias_remove)
+    leaf = add("remove", "remove an alias, or targets of it", "account.alias_remove")
     leaf.add_argument("address", metavar="ADDRESS")
     leaf.add_argument("targets", metavar="TARGET", nargs="*")
-    _json(add("list", "list the aliases", account.alias_list))
+    _json(add("list", "list the aliases", "account.alias_list"))
 
 
 def _queue(
     commands: "_Subparsers[argparse.ArgumentParser]", where: argparse.ArgumentParser
 ) -> None:
     add = _group(commands, where, "queue", "mail that waits for elsewhere")
-    _json(add("list", "list what waits", queue.list_))
-    leaf = add("show", "show one message", queue.show)
+    _json(add("list", "list what waits", "queue.list_"))
+    leaf = add("show", "show one message", "queue.show")
     leaf.add_argument("id", metavar="ID")
     _json(leaf)
-    leaf = add("flush", "try now: the messages named, or all", queue.flush)
+    leaf = add("flush", "try now: the messages named, or all", "queue.flush")
     leaf.add_argument("ids", metavar="ID", nargs="*")
     for name, help, run in (
-        ("hold", "make no attempts until released", queue.hold),
-        ("release", "end a hold", queue.release),
-        ("remove", "remove messages without telling anyone", queue.remove),
+        ("hold", "make no attempts until released", "queue.hold"),
+        ("release", "end a hold", "queue.release"),
+        ("remove", "remove messages without telling anyone", "queue.remove"),
     ):
         add(name, help, run).add_argument("ids", metavar="ID", nargs="+")
 

@@ -66,12 +66,6 @@ class CannotTry(Permanent):
     """The local server cannot start; the text says why."""
 
 
-def default_directory() -> Path:
-    """A folder of the user's state directory (XDG base directories)."""
-    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(state).expanduser() / "twisted-mta" / "try"
-
-
 def try_(options: argparse.Namespace) -> int:
     """Start the server, or print its config."""
     directory: Path = options.directory.expanduser().absolute()
