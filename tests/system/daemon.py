@@ -104,9 +104,10 @@ def free_port_base() -> int:
     raise AssertionError("no free ports")
 
 
-def wait_until(true: Any, what: str) -> Any:
+def wait_until(true: Any, what: str, *alive: Program) -> Any:
     """Ask until the answer is true.
 
+    @param alive: who must not die meanwhile: it would never be true then.
     @return: the answer.
     """
     end = time.monotonic() + PATIENCE_S
@@ -114,6 +115,8 @@ def wait_until(true: Any, what: str) -> Any:
         answer = true()
         if answer:
             return answer
+        for program in alive:
+            program.check(what)
         time.sleep(0.02)
     raise AssertionError(f"never: {what}")
 
@@ -150,6 +153,16 @@ class Program:
         output too."""
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
+
+    def check(self, what: str) -> None:
+        """See whether it still runs.
+
+        @param what: what it should do.
+        @raise AssertionError: it has ended.
+        """
+        status = self.process.poll()
+        if status is not None:
+            raise AssertionError(f"ended with {status} before {what}:\n{self.log}")
 
     def line(self) -> str:
         """The next line that it prints; empty at its end. What it prints
@@ -215,7 +228,7 @@ class Daemon(Program):
         line = self.line()
         if not line:
             self.process.wait(PATIENCE_S)
-            raise AssertionError(f"it did not start:\n{self.log}")
+            self.check("it starts")
         self.facts: dict[str, Any] = json.loads(line)
         self.passwords: dict[str, str] = {
             one["address"]: one["password"] for one in self.facts["accounts"]
@@ -244,11 +257,9 @@ class Server(Program):
         self.drain()
         self.config = config
         self.ports = {name: base + ABOVE[name] for name in names}
-        wait_until(self._ready, "it listens")
+        wait_until(self._ready, "it listens", self)
 
     def _ready(self) -> bool:
-        if self.process.poll() is not None:
-            raise AssertionError(f"it did not start:\n{self.log}")
         return all(listens(port) for port in self.ports.values())
 
     def command(self, *words: str, text: str = "") -> str:

@@ -332,6 +332,7 @@ class HostileCase(unittest.TestCase):
         wait_until(
             lambda: re.search(pattern, self.server.log[self._log_from :]),
             f"in the log: {pattern}",
+            self.server,
         )
 
     # --- the server ---

@@ -77,7 +77,7 @@ def wait_for(server: Server, address: str, count: int) -> list[Message]:
             found = int(client.select("INBOX", readonly=True)[1][-1] or 0)
             return found >= count
 
-        wait_until(there, f"{count} messages for {address}")
+        wait_until(there, f"{count} messages for {address}", server)
         return [
             email.message_from_bytes(client.fetch(str(number), "BODY[]")[1][0][1])  # type: ignore[index,arg-type]
             for number in range(1, found + 1)

@@ -75,7 +75,7 @@ class Sink(Program):
             return events if len(events) >= number else None
 
         found: list[dict[str, Any]] = wait_until(
-            enough, f"the sink answers {of.value} {number} times"
+            enough, f"the sink answers {of.value} {number} times", self
         )
         return found
 

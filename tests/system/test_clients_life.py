@@ -132,7 +132,7 @@ class Try(Case):
         program = Program(mta(*words))
         self.addCleanup(program.stop)
         first = program.line()
-        wait_until(lambda: "Ctrl-C" in program.log, "the screen is there")
+        wait_until(lambda: "Ctrl-C" in program.log, "the screen is there", program)
         # The log, on standard error, is in the same file here.
         screen = first + re.sub(r"(?m)^\d\d:\d\d:\d\d .*\n", "", program.log)
         for word in (ALICE, BOB, str(self.state), "in the queue, held"):
@@ -237,7 +237,7 @@ class Configured(Case):
         program = Program(words, TWISTED_MTA_CONFIG=str(path))
         self.addCleanup(program.stop)
         program.drain()
-        wait_until(lambda: "listening" in program.log, "it listens")
+        wait_until(lambda: "listening" in program.log, "it listens", program)
         self.assertEqual(-signal.SIGINT, program.stop())
 
     def test_no_config(self) -> None:
@@ -329,12 +329,14 @@ class Configured(Case):
         os.replace(new.certificate, certificate)
         os.replace(new.key, key)
         server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "certificates read again" in server.log, "it is read")
+        wait_until(
+            lambda: "certificates read again" in server.log, "it is read", server
+        )
         changed = self.certificate(port)
         self.assertNotEqual(old, changed)
         self.assertEqual(250, kept.noop()[0])
         certificate.write_text("broken")
         before = len(server.log)
         server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: len(server.log) > before, "it says so")
+        wait_until(lambda: len(server.log) > before, "it says so", server)
         self.assertEqual(changed, self.certificate(port))

@@ -227,7 +227,7 @@ class Relayed(unittest.TestCase):
         with smtplib.SMTP(HOST, here.ports["smtp"], timeout=PATIENCE_S) as session:
             session.sendmail(BOB, ["out@example.test"], b"Subject: x\r\n\r\n.\r\n")
         # The other server does not relay for strangers.
-        wait_until(lambda: "status=failed" in here.log, "it is refused there")
+        wait_until(lambda: "status=failed" in here.log, "it is refused there", here)
         queue = json.loads(command(here.directory, "queue", "list", "--json"))
         self.assertEqual([], queue)
         bounce = self._bounce(here)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.system.crashcase import CrashCase
-from tests.system.daemon import PATIENCE_S
 from tests.system.evidence import Evidence, Ledger, faults
 from tests.system.load import FILERS, READERS, Load, imap
 from twisted_mta.mail.ids import to_text
@@ -35,7 +34,7 @@ class KilledTests(CrashCase):
         for _ in range(kills):
             load.up.set()
             what, up_to = chance.choice((("sent", most), ("filed", most // 4)))
-            load.evidence.wait_for(what, chance.randrange(1, up_to), PATIENCE_S)
+            load.evidence.wait_for(what, chance.randrange(1, up_to), server)
             # Anywhere between two acknowledgements.
             time.sleep(chance.random() * 0.02)
             load.up.clear()
@@ -47,7 +46,7 @@ class KilledTests(CrashCase):
                 starting.kill()
             server = self.start()
         load.up.set()
-        load.evidence.wait_for("filed", most // 4, PATIENCE_S)
+        load.evidence.wait_for("filed", most // 4, server)
         load.end()
         self.assertEqual(load.failures, [])
         self.assertEqual(server.stop(), -signal.SIGINT)  # as twistd ends

@@ -280,6 +280,6 @@ class ReaderTests(HostileCase):
         def failed() -> list[str]:
             return told.findall(self.server.log[self._log_from :])
 
-        wait_until(lambda: len(failed()) >= len(evil), "a line for each")
+        wait_until(lambda: len(failed()) >= len(evil), "a line for each", self.server)
         self.assertEqual(len(failed()), len(evil))
         self.assertNotIn("\u202e", "".join(failed()))

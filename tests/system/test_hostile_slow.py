@@ -106,7 +106,11 @@ class PatientTests(HostileCase):
                 wire.rest()  # ends, whatever it says
             self.honest()
         self.logged(r"refused .*127\.0\.2\.1")
-        wait_until(lambda: self.admitted("127.0.2.1"), "the address may come again")
+        wait_until(
+            lambda: self.admitted("127.0.2.1"),
+            "the address may come again",
+            self.server,
+        )
 
     def test_h38_idle_clients(self) -> None:
         """A hundred and fifty that are logged in and idle cost little."""
@@ -145,6 +149,7 @@ class ImpatientTests(HostileCase):
             wait_until(
                 lambda: not [wire for wire in wires if wire.send(b"x")],
                 "all are sent away",
+                self.server,
             )
 
 
@@ -179,5 +184,5 @@ class FewDescriptorsTests(HostileCase):
                 self.assertIn(False, greeted)
                 self.assertEqual(early.say("NOOP")[:3], b"250")
             resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (256, 256))
-            wait_until(lambda: self.opened() < room, "the others are gone")
+            wait_until(lambda: self.opened() < room, "the others are gone", self.server)
             self.honest()

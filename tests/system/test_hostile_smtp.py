@@ -364,6 +364,7 @@ class NextHopTests(HostileCase):
             wait_until(
                 lambda: self.server.log.count("status=deferred") >= len(_NextHop.EVILS),
                 "each is deferred",
+                self.server,
             )
         rows = queued(self.command("queue", "list", "--json"))
         self.assertEqual(len(rows), len(_NextHop.EVILS))

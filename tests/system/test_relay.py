@@ -54,7 +54,9 @@ class RelayTests(unittest.TestCase):
         return self.server.command("queue", "list", "--json")
 
     def emptied(self):
-        return wait_until(lambda: "@" not in self.queue(), "the queue is empty")
+        return wait_until(
+            lambda: "@" not in self.queue(), "the queue is empty", self.server
+        )
 
     def test_relayed(self):
         """A message for others arrives once, for all of them, as it was."""

@@ -79,7 +79,9 @@ class ExchangerTests(TwoServers):
         (message,) = wait_for(self.a, "alice@a.test", 1)
         self.assertEqual(set(report(message).failed.values()), {"5.4.6"})
         for server in (self.a, self.b):
-            wait_until(lambda server=server: not queue(server), "the queues are empty")
+            wait_until(
+                lambda server=server: not queue(server), "the queue is empty", server
+            )
         self.assertEqual(len(inbox(self.a, "alice@a.test")), 1)
 
 
@@ -125,7 +127,7 @@ class SmarthostTests(unittest.TestCase):
         server = self.client(listener, PASSWORD, more)
         (message,) = wait_for(self.provider, "blice@b.test", 1)
         self.assertIn("with ESMTPSA", message.get_all("Received")[0])
-        wait_until(lambda: not queue(server), "the queue is empty")
+        wait_until(lambda: not queue(server), "the queue is empty", server)
 
     def test_starttls(self) -> None:
         """With STARTTLS."""
@@ -144,6 +146,7 @@ class SmarthostTests(unittest.TestCase):
         (row,) = wait_until(
             lambda: [one for one in queue(server) if one["attempts"]],
             "it was tried",
+            server,
         )
         self.assertEqual(row["state"], "waiting")
         self.assertEqual(inbox(self.provider, "blice@b.test"), [])

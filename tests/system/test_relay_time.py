@@ -49,12 +49,12 @@ class QueueCase(unittest.TestCase):
             (row,) = queue(self.server)
             return row if state.items() <= row.items() else None
 
-        found: dict[str, Any] = wait_until(so, f"the row is {state}")
+        found: dict[str, Any] = wait_until(so, f"the row is {state}", self.server)
         return found
 
     def emptied(self) -> None:
         """Wait until nothing is in the queue."""
-        wait_until(lambda: not queue(self.server), "the queue is empty")
+        wait_until(lambda: not queue(self.server), "the queue is empty", self.server)
 
 
 class GivenUpTests(QueueCase):
