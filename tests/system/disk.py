@@ -23,7 +23,7 @@ _LINE = re.compile(r"(?P<thread>\d+) +(?P<rest>.*)")
 _RESUMED = re.compile(r"<\.\.\. \w+ resumed>(?P<rest>.*)")
 _CALL = re.compile(
     r"(?P<name>\w+)\(\d+<(?P<path>.*?)>(?:, (?:\"(?P<octets>[^\"]*)\"(?:, )?)?"
-    r"(?P<numbers>[\d, ]*).*?)?\) += (?P<result>-?\d+)(?P<more>.*)"
+    r"(?P<numbers>[\d, ]*).*?)? *\) += (?P<result>-?\d+)(?P<more>.*)"
 )
 
 

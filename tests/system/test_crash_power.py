@@ -54,9 +54,11 @@ class PowerTests(DiskCase):
         @param options: of strace.
         @return: what was wrong then, each time.
         """
-        disk = Disk(self.home)
         record = self.home.with_name("trace")
         trace = Trace(self.server, "-o", str(record), *OPTIONS, *options)
+        # Now: what is written before it is traced must be in it. The ledger opens
+        # its connection when the listeners listen already.
+        disk = Disk(self.home)
         deeds = list(self.deeds())
         trace.stop()
         for promise in self.evidence.promises.values():
