@@ -130,11 +130,6 @@ class Stream(Protocol):
         address = cast(interfaces.ITransport, self.transport).getPeer()
         return getattr(address, "host", ""), getattr(address, "port", 0)
 
-    def local(self) -> tuple[str, int]:
-        """Our address and port of this connection."""
-        address = cast(interfaces.ITransport, self.transport).getHost()
-        return getattr(address, "host", ""), getattr(address, "port", 0)
-
     def limit(
         self,
         idle_s: float,
