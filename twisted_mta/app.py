@@ -30,6 +30,7 @@ from twisted_mta.errors import ConfigError, MailError
 from twisted_mta.mail.address import split
 from twisted_mta.net.admission import Admission, descriptors
 from twisted_mta.net.listener import Listener
+from twisted_mta.net.poller import polled
 from twisted_mta.net.resolver import Resolver, system_hosts, system_servers
 from twisted_mta.net.tls import CertificateError, Pair, ServerTls
 from twisted_mta.office import Office, open_office
@@ -107,7 +108,7 @@ class Mta(Service):
             stopped then.
         @raise ConfigError: a plugin, an endpoint or a certificate is wrong.
         """
-        self._reactor = reactor
+        self._reactor = reactor = polled(reactor)
         self._config = config
         self._failed = failed
         self._parts = Parts(document, config, self._addresses)

@@ -17,6 +17,7 @@ from tests.net.lines import Lines
 from tests.net.test_stream import echo
 from twisted_mta.net.admission import Admission
 from twisted_mta.net.listener import Listener, Spoken
+from twisted_mta.net.poller import polled
 
 
 class Until(Protocol):
@@ -26,14 +27,14 @@ class Until(Protocol):
         reactor.callLater(0, reactor.stop)
 
 
-def main(limit: int) -> None:
+def main(limit: int, behind_poller: bool) -> None:
     """Listen until told otherwise.
 
     @param limit: of open files.
     """
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     listener = Listener(
-        cast(IReactorTime, reactor),
+        polled(reactor) if behind_poller else cast(IReactorTime, reactor),
         "crowded",
         ["tcp:0:interface=127.0.0.1"],
         Spoken(Lines, echo, b"later\r\n"),
@@ -46,4 +47,4 @@ def main(limit: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), "polled" in sys.argv[2:])

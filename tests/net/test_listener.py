@@ -21,6 +21,7 @@ from tests.net.test_stream import Session, echo
 from tests.net.test_tls import made
 from twisted_mta.net.admission import Admission
 from twisted_mta.net.listener import Listener, Spoken
+from twisted_mta.net.poller import polled
 from twisted_mta.net.stream import SHUTTING_DOWN, Stream
 from twisted_mta.net.tls import ServerTls
 
@@ -60,6 +61,9 @@ async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
 
 
 class ListenerTests(TestCase):
+    reactor = cast(IReactorTime, reactor)
+    crowded: Sequence[str] = ()
+
     async def listener(
         self,
         endpoints: Sequence[str] = (V4,),
@@ -69,7 +73,7 @@ class ListenerTests(TestCase):
     ) -> Listener:
         """A listener that has started, and stops with the test."""
         listener = Listener(
-            cast(IReactorTime, reactor),
+            self.reactor,
             "test",
             endpoints,
             Spoken(Lines, session, b"421 later\r\n"),
@@ -133,7 +137,7 @@ class ListenerTests(TestCase):
         new clients once others went."""
         root = Path(__file__).parents[2]
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.net.crowded", "40"],
+            [sys.executable, "-m", "tests.net.crowded", "40", *self.crowded],
             cwd=root,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -242,7 +246,7 @@ class ListenerTests(TestCase):
         listener = await self.listener()
         host, port = listener.where[0]
         other = Listener(
-            cast(IReactorTime, reactor),
+            self.reactor,
             "other",
             [V4, f"tcp:{port}:interface={host}"],
             Spoken(Lines, echo, b""),
@@ -256,3 +260,10 @@ class ListenerTests(TestCase):
         """A word that is no endpoint is refused."""
         with self.assertRaises(ValueError):
             await self.listener(["carrier-pigeon:25"])
+
+
+class PolledTests(ListenerTests):
+    """All of it, with connections behind a poller of their own."""
+
+    reactor = polled(reactor)
+    crowded = ("polled",)

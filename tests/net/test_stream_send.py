@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from twisted_mta.net.admission import Admission
 from twisted_mta.net.listener import Listener, Spoken
+from twisted_mta.net.poller import polled
 from twisted_mta.net.stream import Stream
 
 reactor: Any = _reactor
@@ -53,13 +54,15 @@ class Told:
 class SendTests(TestCase):
     """What is written arrives whole and in order, however the kernel takes it."""
 
+    reactor = reactor
+
     async def serve(self, session: Any) -> int:
         """Listen.
 
         @return: the port.
         """
         listener = Listener(
-            reactor,
+            self.reactor,
             "test",
             ["tcp:0:interface=127.0.0.1"],
             Spoken(Silent, session, b""),
@@ -152,3 +155,9 @@ class SendTests(TestCase):
             client.connect(("127.0.0.1", port))
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.assertTrue(await ended)
+
+
+class PolledTests(SendTests):
+    """All of it, with connections behind a poller of their own."""
+
+    reactor = polled(reactor)

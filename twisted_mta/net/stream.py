@@ -259,7 +259,9 @@ class Stream(Protocol):
             cast(interfaces.IConsumer, self.transport).unregisterProducer()
         if self._closed is None:
             cast(interfaces.ITransport, self.transport).loseConnection()
-            # A peer that does not read must not keep the connection.
+        # What had nothing left to write is gone; else a peer that does not read
+        # must not keep the connection.
+        if self._closed is None:
             self._patience.linger()
 
     def abort(self) -> None:

@@ -1,0 +1,155 @@
+"""TCP ports and their connections, as Twisted's but leaner.
+
+What costs time in Twisted's for each connection and each read is done once, or not
+at all, where nobody asks for it: names for logs, the options of the socket (they
+are inherited from the port's), another round through the poller to close what has
+nothing left to write. What is not the usual case is left to Twisted's own code: no
+descriptor left to accept with, TLS, what the kernel does not take at once.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+# Connections that are accepted before those that speak have their turn. Few:
+# processes that share a port shall each get their part.
+_ACCEPTS = 4
+
+# What is read at once: little for those who send commands, more for those who
+# filled it the last time.
+_READ_LEAST = 4 * 1024
+_READ_MOST = 64 * 1024
+
+_NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+
+_DONE = Failure(CONNECTION_DONE)  # type: ignore[no-untyped-call]
+
+
+class Incoming(tcp.Server):
+    """A connection that was accepted."""
+
+    _read_most = _READ_LEAST
+
+    def __init__(
+        self,
+        skt: socket.socket,
+        protocol: Any,
+        client: tuple[Any, ...],
+        server: tcp.Port,
+        peer: IPv4Address | IPv6Address,
+        reactor: Any,
+    ) -> None:
+        FileDescriptor.__init__(self, reactor)
+        self.socket = skt
+        skt.setblocking(False)
+        self.fileno = skt.fileno
+        self.protocol = protocol
+        self.server = server
+        self.client = client
+        self._peer = peer
+        self.connected = 1
+        reactor.addReader(self)
+
+    def __repr__(self) -> str:
+        return f"<a connection from {self._peer}>"
+
+    def logPrefix(self) -> str:
+        return "-"
+
+    def getPeer(self) -> IPv4Address | IPv6Address:
+        return self._peer
+
+    def getHost(self) -> IPv4Address | IPv6Address:
+        return type(self._peer)("TCP", *self.socket.getsockname())
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """It is on: inherited from the port."""
+        if not enabled:
+            super().setTcpNoDelay(enabled)
+
+    def doRead(self) -> Any:
+        try:
+            octets = self.socket.recv(self._read_most)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not octets:
+            return CONNECTION_DONE
+        if len(octets) == self._read_most < _READ_MOST:
+            self._read_most = _READ_MOST
+        self.protocol.dataReceived(octets)
+        return None
+
+    def writeSomeData(self, data: bytes) -> Any:
+        """What the kernel takes of it now, in octets; or the connection's end."""
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return CONNECTION_LOST
+
+    def loseConnection(self) -> None:
+        """Close it, at once if nothing is left to write."""
+        if (
+            self.TLS
+            or self.dataBuffer
+            or self._tempDataBuffer
+            or self.producer is not None
+        ):
+            super().loseConnection()  # type: ignore[no-untyped-call]
+        elif self.connected and not self.disconnecting:
+            self.disconnecting = 1
+            self.connectionLost(_DONE)
+
+
+class Port(tcp.Port):
+    """A port of TCP."""
+
+    _log = Logger()
+
+    @staticmethod
+    def serves(family: int) -> bool:
+        """Whether this is the port for listening sockets of a family."""
+        return family in (socket.AF_INET, socket.AF_INET6)
+
+    def startListening(self) -> None:
+        super().startListening()
+        # The connections inherit it.
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def doRead(self) -> None:
+        try:
+            for _ in range(_ACCEPTS):
+                try:
+                    skt, client = self.socket.accept()
+                except BlockingIOError:
+                    return
+                except OSError:
+                    # No descriptor left, or the like: Twisted's port knows what
+                    # to do.
+                    super().doRead()  # type: ignore[no-untyped-call]
+                    return
+                self._accepted(skt, client)
+        except Exception:
+            self._log.failure("a bug refused a connection")
+
+    def _accepted(self, skt: socket.socket, client: tuple[Any, ...]) -> None:
+        if len(client) == 4 and client[3]:  # the address of a link has a scope
+            client = (socket.getnameinfo(client, _NUMERIC)[0], *client[1:])
+        peer = self._addressType("TCP", *client)
+        protocol: Any = self.factory.buildProtocol(peer)  # type: ignore[union-attr]
+        if protocol is None:
+            skt.close()
+            return
+        transport = Incoming(skt, protocol, client, self, peer, self.reactor)
+        protocol.makeConnection(transport)
