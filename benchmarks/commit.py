@@ -75,7 +75,7 @@ async def _accept(ledger: Ledger, store: NativeStore, account: int) -> float:
     def unit(transaction: ITransaction) -> None:
         taken = content.take(transaction)
         email = Email(taken, PREFIX, size, began, summary)
-        store.deliver(transaction, account, email)
+        store.deliver(transaction, [(account, email)])
 
     await ledger.write(unit)
     content.abort()

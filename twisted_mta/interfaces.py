@@ -71,6 +71,12 @@ class ILedger(Interface):
         rule. It may run more than once (another unit of the group failed), so it
         changes nothing but the transaction.
 
+        @param unit: if it is an object with a method C{together(transaction,
+            units)}, units of its class that wait side by side are run by one call
+            of it, which returns their results in order: what many of them
+            insert becomes one statement. It must come to the same as one after
+            the other, and raise if one of them would: then each is run by itself.
+
         @param brief: it is a few statements by key: 100 us, not milliseconds.
             It may then run in the reactor's thread, which spares both threads
             many changes from one to the other.
@@ -151,6 +157,15 @@ class IContentWriter(IContent):
         @return: the content's id.
         """
 
+    def take_all(
+        transaction: ITransaction, contents: Sequence[IContentWriter]
+    ) -> Sequence[int]:
+        """The same for several at once, of this one's ledger.
+
+        @param contents: those to take, this one only if it is among them.
+        @return: their ids, in order.
+        """
+
     def abort() -> None:
         """Forget it, unless a commit took it. May be called at any time, also
         twice: whoever made a writer calls it when done, whatever happened."""
@@ -205,9 +220,14 @@ class ITransactionalDelivery(Interface):
     """Add-on of a store that lives in the ledger: mail enters mailboxes within
     the transaction that accepts it."""
 
-    def deliver(transaction: ITransaction, account: int, email: Email) -> None:
-        """Place an email in the account's INBOX. The email's content counts as
-        referred to once more."""
+    def deliver(
+        transaction: ITransaction, deliveries: Sequence[tuple[int, Email]]
+    ) -> None:
+        """Place emails in the INBOXes of accounts, in order. The content of each
+        counts as referred to once more.
+
+        @raise NoSuchAccount: one of them was removed.
+        """
 
 
 class IAccount(Interface):

@@ -143,6 +143,11 @@ class Writer:
         )
         return id
 
+    def take_all(
+        self, transaction: ITransaction, contents: Sequence[IContentWriter]
+    ) -> Sequence[int]:
+        return [content.take(transaction) for content in contents]
+
     def abort(self) -> None:
         if self._finished:
             self._finished = False
@@ -227,7 +232,13 @@ class Store:
         self._ledger = ledger
         self._emails: dict[tuple[int, int], Email] = {}
 
-    def deliver(self, transaction: ITransaction, account: int, email: Email) -> None:
+    def deliver(
+        self, transaction: ITransaction, deliveries: Sequence[tuple[int, Email]]
+    ) -> None:
+        for account, email in deliveries:
+            self._deliver(transaction, account, email)
+
+    def _deliver(self, transaction: ITransaction, account: int, email: Email) -> None:
         transaction.execute(
             "INSERT INTO email (account_id, id, thread_id, content_id, prefix, size,"
             " received_at, envelope, bodystructure, body, sections)"

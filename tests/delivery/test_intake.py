@@ -121,10 +121,12 @@ class IntakeTests(TestCase):
         """When one mailbox cannot take it, none has, and the queue neither."""
 
         class Picky(Store):
-            def deliver(self, transaction: object, account: int, email: object) -> None:
+            def _deliver(
+                self, transaction: object, account: int, email: object
+            ) -> None:
                 if account == 2:
                     raise NoSuchAccount()
-                super().deliver(transaction, account, email)  # type: ignore[arg-type]
+                super()._deliver(transaction, account, email)
 
         office = Office()
         office.store = Picky(office.ledger)

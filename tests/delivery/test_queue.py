@@ -204,7 +204,7 @@ class SettleTests(QueueCase):
         """A sender whose mailbox does not take the bounce is not told; the
         queue is emptied all the same."""
 
-        def full(transaction: object, account: int, email: object) -> None:
+        def full(transaction: object, deliveries: object) -> None:
             raise OverQuota()
 
         self.now(self.office.send(ALICE, CAROL, DAVE))

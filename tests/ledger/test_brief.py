@@ -1,8 +1,12 @@
 """Brief units run in the reactor's thread, and are promised the same."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import threading
+from collections.abc import Sequence
+from functools import partial
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
@@ -94,3 +98,72 @@ class BriefTests(LedgerCase):
         self.assertEqual(await waiting, "a")
         self.ledger = await self.another()
         self.assertEqual(await self.words(), ["a"])
+
+
+class Noted:
+    """A unit that can be run together with its neighbours."""
+
+    def __init__(self, case: TogetherTests, word: str) -> None:
+        self._case = case
+        self.word = word
+
+    def __call__(self, transaction: ITransaction) -> str:
+        self._case.calls.append([self.word])
+        note(transaction, self.word)
+        return self.word
+
+    def together(
+        self, transaction: ITransaction, units: Sequence[Noted]
+    ) -> Sequence[str]:
+        words = [unit.word for unit in units]
+        self._case.calls.append(words)
+        transaction.executemany(
+            "INSERT INTO note (word) VALUES (?)", [(word,) for word in words]
+        )
+        return words
+
+
+class TogetherTests(LedgerCase):
+    """Neighbours of one kind become one call."""
+
+    brief = True
+
+    async def setUp(self) -> None:
+        await super().setUp()
+        await self.ledger.write(lambda transaction: None)  # it has a connection
+        self.calls: list[list[str]] = []
+
+    def write(self, *words: str) -> list[Deferred[str]]:
+        """Note words; those in capitals by units that stand alone."""
+        return [
+            self.ledger.write(
+                partial(note, word=word) if word.isupper() else Noted(self, word),
+                brief=self.brief,
+            )
+            for word in words
+        ]
+
+    async def test_neighbours(self) -> None:
+        """Units of a kind that wait side by side are one call, in order, and
+        each caller has its own result."""
+        waiting = self.write("a", "b", "C", "d", "e", "f", "G", "h")
+        results = [await each for each in waiting]
+        self.assertEqual(results, ["a", "b", "C", "d", "e", "f", "G", "h"])
+        self.assertEqual(self.calls, [["a", "b"], ["d", "e", "f"], ["h"]])
+
+    async def test_failure(self) -> None:
+        """If one of them cannot be, each is run by itself, and only that one
+        fails."""
+        waiting = self.write("a", "b", "a", "c")
+        results = [await outcome(each) for each in waiting]
+        self.assertEqual(results[:2], ["a", "b"])
+        self.assertIsInstance(results[2], type)
+        self.assertEqual(results[3], "c")
+        self.assertEqual(self.calls[-4:], [["a"], ["b"], ["a"], ["c"]])
+        self.assertEqual(await self.words(), ["a", "b", "c"])
+
+
+class TogetherThereTests(TogetherTests):
+    """The same in the writer's thread."""
+
+    brief = False

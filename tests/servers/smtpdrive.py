@@ -82,6 +82,9 @@ class Content:
     def take(self, transaction: object) -> int:
         raise AssertionError("a session takes nothing")
 
+    def take_all(self, transaction: object, contents: object) -> list[int]:
+        raise AssertionError("a session takes nothing")
+
     def abort(self) -> None:
         self.aborted = True
 

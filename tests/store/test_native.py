@@ -100,8 +100,7 @@ class DeliveryTests(NativeCase):
 
         def unit(transaction: ITransaction) -> None:
             email = an_email(transaction, content, PREFIX)
-            for account in accounts:
-                store.deliver(transaction, account.id, email)
+            store.deliver(transaction, [(account.id, email) for account in accounts])
 
         try:
             await self.ledger.write(unit)

@@ -10,6 +10,7 @@ an attempt causes run in the transaction that settles it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from twisted.logger import Logger
 
@@ -24,7 +25,7 @@ from twisted_mta.interfaces import (
     ITransactionalDelivery,
 )
 from twisted_mta.mail.address import Address
-from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.envelope import Envelope, Origin
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.route import Route, ToAgent, ToMailbox
 from twisted_mta.mail.summary import Email, Summary, summarize
@@ -90,28 +91,48 @@ class Acceptance:
 
     def __call__(self, transaction: ITransaction) -> None:
         """The unit of work."""
-        content = self._content
-        taken = content.take(transaction)
-        if self._summary is not None:
-            email = Email(
-                content=taken,
-                prefix=self._own_prefix,
-                size=len(self._own_prefix) + content.size,
-                received_at=self._envelope.received_at,
-                summary=self._summary,
-            )
-            for account in self._boxes:
-                self._store.deliver(transaction, account, email)
-        if self._hops:
-            self._queue.enqueue(
-                transaction,
-                self._envelope,
-                taken,
-                len(self._prefix) + content.size,
-                content.eight_bit,
-                self._prefix,
-                self._hops,
-            )
+        self.together(transaction, (self,))
+
+    def together(
+        self, transaction: ITransaction, units: Sequence[Acceptance]
+    ) -> Sequence[None]:
+        """Several of them in as few statements as one, see L{ILedger.write}. All
+        are for the same store and queue."""
+        contents = [unit._content for unit in units]
+        taken = self._content.take_all(transaction, contents)
+        deliveries: list[tuple[int, Email]] = []
+        for content, unit in zip(taken, units, strict=True):
+            deliveries += unit._deliveries(content)
+        if deliveries:
+            self._store.deliver(transaction, deliveries)
+        for content, unit in zip(taken, units, strict=True):
+            if unit._hops:
+                self._queue.enqueue(
+                    transaction,
+                    unit._envelope,
+                    content,
+                    len(unit._prefix) + unit._content.size,
+                    unit._content.eight_bit,
+                    unit._prefix,
+                    unit._hops,
+                )
+        return [None] * len(units)
+
+    def _deliveries(self, content: int) -> Sequence[tuple[int, Email]]:
+        """What it places in mailboxes.
+
+        @param content: the id of its content.
+        """
+        if self._summary is None:
+            return ()
+        email = Email(
+            content=content,
+            prefix=self._own_prefix,
+            size=len(self._own_prefix) + self._content.size,
+            received_at=self._envelope.received_at,
+            summary=self._summary,
+        )
+        return [(account, email) for account in self._boxes]
 
     @property
     def id(self) -> str:
@@ -136,18 +157,23 @@ class Acceptance:
         written for every message.
         """
         envelope = self._envelope
-        origin = envelope.origin
-        via = origin.protocol
-        if origin.host:
-            via += f"[{origin.host}], helo={one_line(origin.helo)}"
-        login = f", login={one_line(origin.login)}" if origin.login else ""
         line = (
             f"{self.id}: from=<{_shown(envelope.sender)}>,"
-            f" via={via}{login}, size={len(self._prefix) + self._content.size},"
+            f" via={_via(envelope.origin)},"
+            f" size={len(self._prefix) + self._content.size},"
             f" mailboxes={_list(self._boxes.values())},"
             f" queued={_list(hop.recipient for hop in self._hops)}, status=accepted"
         )
         log.info("{line}", line=line, id=self.id, envelope=envelope)
+
+
+@lru_cache(maxsize=256)
+def _via(origin: Origin) -> str:
+    """How a client's messages came, for the log."""
+    via = origin.protocol
+    if origin.host:
+        via += f"[{origin.host}], helo={one_line(origin.helo)}"
+    return f"{via}, login={one_line(origin.login)}" if origin.login else via
 
 
 def return_path(sender: Address | None) -> bytes:
@@ -156,7 +182,11 @@ def return_path(sender: Address | None) -> bytes:
 
 
 def _shown(address: Address | None) -> str:
-    return "" if address is None else one_line(str(address))
+    if address is None:
+        return ""
+    text = str(address)
+    # Nearly every address: 0.1 us.
+    return text if text.isascii() and text.isprintable() else one_line(text)
 
 
 def _list(addresses: Iterable[Address]) -> str:

@@ -124,6 +124,9 @@ class Router:
 
     async def _expand(self, recipient: Address) -> tuple[Route, ...]:
         """Follow aliases to their ends, each address once."""
+        first = await self._step(recipient)
+        if isinstance(first, ToMailbox):
+            return (first,)
         found: dict[object, Route] = {}
         seen: set[str] = set()
         waiting = deque([recipient])
@@ -138,7 +141,7 @@ class Router:
                 )
                 raise Temporary("The alias leads to too many addresses", "4.3.5")
             try:
-                step = await self._step(address)
+                step = first if address is recipient else await self._step(address)
             except NoSuchDomain as error:
                 step = ()
                 self._log.warn("{to}: {why}", to=one_line(str(address)), why=error)

@@ -8,7 +8,8 @@ trusts callers to end each writer with C{abort}.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 from zope.interface import implementer
 
@@ -103,18 +104,28 @@ class ContentWriter:
         return self._structure
 
     def take(self, transaction: ITransaction) -> int:
-        """See L{IContentWriter.take}. Runs in the writer's thread."""
+        """See L{IContentWriter.take}."""
+        return self.take_all(transaction, (self,))[0]
+
+    def take_all(
+        self, transaction: ITransaction, contents: Sequence[IContentWriter]
+    ) -> Sequence[int]:
+        """See L{IContentWriter.take_all}. May run in the writer's thread."""
+        rows = [cast(ContentWriter, content)._offer() for content in contents]
+        transaction.executemany(
+            "INSERT INTO content (id, size, octets) VALUES (?, ?, ?)", rows
+        )
+        return [row[0] for row in rows]
+
+    def _offer(self) -> tuple[int, int, bytes | None]:
+        """The row, for a unit of work that takes it."""
         # The order matters, see abort(): it runs in the reactor's thread, maybe
         # now, because whoever waited for the unit was cancelled.
         self._offered = True
         octets = None if self._file is not None else self._octets
         if self._aborted:
             raise LedgerUnavailable("The content was given up")
-        transaction.execute(
-            "INSERT INTO content (id, size, octets) VALUES (?, ?, ?)",
-            (self._id, self.size, octets),
-        )
-        return self._id
+        return self._id, self.size, octets
 
     def abort(self) -> None:
         """See L{IContentWriter.abort}."""

@@ -87,8 +87,8 @@ class Group:
         connection.set_busy_timeout(0)
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for waiting in self.units:
-                waiting.result = waiting.unit(transaction)
+            for run in _runs(self.units):
+                _run(transaction, run)
         except Exception:
             _roll_back(connection)
             return False
@@ -122,22 +122,47 @@ class Group:
     def _attempt(
         self,
         connection: apsw.Connection,
-        run: Callable[[apsw.Connection, Transaction, Waiting], None],
+        run: Callable[[apsw.Connection, Transaction, Sequence[Waiting]], None],
     ) -> None:
         transaction = self._transaction = Transaction(connection)
         connection.execute("BEGIN IMMEDIATE")
         with _rolled_back(connection):
-            for waiting in self.units:
-                run(connection, transaction, waiting)
+            run(connection, transaction, self.units)
         self.finish(connection)
 
 
+def _runs(units: Sequence[Waiting]) -> Iterator[Sequence[Waiting]]:
+    """Neighbours of a kind that can be run together, and the others one by one."""
+    start = 0
+    for at, waiting in enumerate(units):
+        first = units[start].unit
+        if at > start and not (
+            type(waiting.unit) is type(first) and hasattr(first, "together")
+        ):
+            yield units[start:at]
+            start = at
+    yield units[start:]
+
+
+def _run(transaction: Transaction, run: Sequence[Waiting]) -> None:
+    """Run units that L{_runs} gave."""
+    first = run[0]
+    if len(run) == 1:
+        first.result = first.unit(transaction)
+        return
+    together: Any = first.unit
+    results = together.together(transaction, [waiting.unit for waiting in run])
+    for waiting, result in zip(run, results, strict=True):
+        waiting.result = result
+
+
 def _bare(
-    connection: apsw.Connection, transaction: Transaction, waiting: Waiting
+    connection: apsw.Connection, transaction: Transaction, units: Sequence[Waiting]
 ) -> None:
-    """Run a unit that is expected to succeed."""
+    """Run units that are expected to succeed."""
     try:
-        waiting.result = waiting.unit(transaction)
+        for run in _runs(units):
+            _run(transaction, run)
     except Exception as error:
         if _is_of_storage(error, connection):
             raise
@@ -145,9 +170,16 @@ def _bare(
 
 
 def _guarded(
+    connection: apsw.Connection, transaction: Transaction, units: Sequence[Waiting]
+) -> None:
+    """Run each unit so that its failure is its own."""
+    for waiting in units:
+        _guarded_one(connection, transaction, waiting)
+
+
+def _guarded_one(
     connection: apsw.Connection, transaction: Transaction, waiting: Waiting
 ) -> None:
-    """Run a unit so that its failure is its own."""
     topics = len(transaction.topics)
     connection.execute("SAVEPOINT unit")
     try:

@@ -6,7 +6,7 @@ is kept without its quotes and escapes.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff"
@@ -24,8 +24,15 @@ class Address:
 
     local: str
     domain: str
+    # Asked for by the log, the trace, the router and the directory: made once.
+    _text: str = field(default="", init=False, repr=False, compare=False)
 
     def __str__(self) -> str:
+        if not self._text:
+            object.__setattr__(self, "_text", self._written())
+        return self._text
+
+    def _written(self) -> str:
         local = self.local
         if not _DOT_STRING.fullmatch(local):
             escaped = local.replace("\\", "\\\\").replace('"', '\\"')

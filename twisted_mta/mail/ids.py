@@ -10,6 +10,7 @@ base 32 that leaves out look-alikes (Crockford's), which is the queue id people 
 
 import random
 import time
+from functools import lru_cache
 
 _EPOCH_US = 1_577_836_800_000_000  # 2020-01-01T00:00:00Z
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -30,6 +31,7 @@ def new_id() -> int:
     return _last
 
 
+@lru_cache(maxsize=256)  # of a message, for its trace, its reply and its log
 def to_text(number: int) -> str:
     """The id as people read it."""
     return "".join([_DIGITS[number >> shift & 31] for shift in _SHIFTS])

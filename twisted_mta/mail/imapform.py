@@ -14,6 +14,7 @@ from itertools import islice
 
 from twisted_mta.mail import addresslist, header
 from twisted_mta.mail.addresslist import Entry
+from twisted_mta.mail.content import PLAIN, Content
 from twisted_mta.mail.parameter import Parameters
 from twisted_mta.mail.structure import Kind, Part, Structure
 
@@ -141,6 +142,8 @@ def _charset(parameters: Parameters) -> Parameters:
 def _extension(part: Part) -> bytes:
     """Disposition, language and location, with a space before each."""
     described = part.content
+    if described[4:] == PLAIN[4:]:
+        return b" NIL NIL NIL"
     disposition = b"NIL"
     if described.disposition is not None:
         kind, parameters = described.disposition
@@ -161,32 +164,52 @@ def _multipart(part: Part, extended: bool) -> bytes:
     return shown + b")"
 
 
+def _fields(described: Content) -> bytes:
+    """body-fields, RFC 3501 9, without the size, and the type before them."""
+    parameters = described.parameters
+    if described.type == b"text":
+        parameters = _charset(parameters)
+    return b"%b %b %b %b %b %b" % (
+        string(described.type),
+        string(described.subtype),
+        _parameters(parameters),
+        nstring(described.id),
+        nstring(described.description),
+        string(described.encoding),
+    )
+
+
+# Most parts say their type, a charset and an encoding, and nothing more: a few
+# different ones, whose fields are remembered.
+_known_fields = lru_cache(maxsize=256)(_fields)
+_SHORT_PARAMETER = 40
+
+
+def _is_short(described: Content) -> bool:
+    parameters = described.parameters
+    return described[4:] == PLAIN[4:] and (
+        not parameters
+        or (len(parameters) == 1 and len(parameters[0][1]) <= _SHORT_PARAMETER)
+    )
+
+
 def _part(part: Part, extended: bool) -> bytes:
     """One part and those within it, a hundred deep at most (the scanner's
     limit)."""
     if part.kind is Kind.MULTIPART:
         return _multipart(part, extended)
     described = part.content
-    parameters = described.parameters
-    text = described.type == b"text"
-    words = [
-        string(described.type),
-        string(described.subtype),
-        _parameters(_charset(parameters) if text else parameters),
-        nstring(described.id),
-        nstring(described.description),
-        string(described.encoding),
-        b"%d" % (part.end - part.body_start),
-    ]
+    short = _is_short(described)
+    fields = _known_fields(described) if short else _fields(described)
+    shown = b"(%b %d" % (fields, part.end - part.body_start)
     if part.kind is Kind.MESSAGE:
         message = part.children[0]
-        words += envelope(message.header), _part(message, extended)
-    if text or part.kind is Kind.MESSAGE:
-        words.append(b"%d" % part.lines)
+        shown += b" %b %b" % (envelope(message.header), _part(message, extended))
+    if described.type == b"text" or part.kind is Kind.MESSAGE:
+        shown += b" %d" % part.lines
     if extended:
-        words.append(nstring(described.md5))
-    shown = b"(" + b" ".join(words)
-    return shown + (_extension(part) if extended else b"") + b")"
+        shown += b" %b%b" % (nstring(described.md5), _extension(part))
+    return shown + b")"
 
 
 def bodystructure(structure: Structure) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from zope.interface import implementer
 
 from twisted_mta.interfaces import IContent, IContentWriter, ITransaction
@@ -56,6 +58,11 @@ class MemoryWriter:
     def take(self, transaction: ITransaction) -> int:
         self._id = self._id or new_id()
         return self._id
+
+    def take_all(
+        self, transaction: ITransaction, contents: Sequence[IContentWriter]
+    ) -> Sequence[int]:
+        return [content.take(transaction) for content in contents]
 
     def abort(self) -> None:
         if not self._id:

@@ -8,6 +8,8 @@ alone, and what it sends there is portable SQL.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from zope.interface import implementer
 
 from twisted_mta.errors import NoSuchMailbox
@@ -16,6 +18,7 @@ from twisted_mta.interfaces import (
     IMailStore,
     ITransaction,
     ITransactionalDelivery,
+    SqlValue,
 )
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.summary import Email
@@ -56,37 +59,19 @@ class NativeStore:
             )
         return found
 
-    def deliver(self, transaction: ITransaction, account: int, email: Email) -> None:
-        """See L{ITransactionalDelivery.deliver}. Four statements, of 5 to 10 us.
-
-        @raise NoSuchAccount: it was removed.
-        """
-        modseq = rows.bump(transaction, account)
-        id = rows.keep(transaction, account, email)
-        for _ in range(2):
-            for mailbox, uidnext in transaction.execute(
-                "UPDATE mailbox SET uidnext = uidnext + 1, modseq = ?,"
-                " messages = messages + 1, unseen = unseen + 1, size = size + ?"
-                " WHERE account_id = ? AND name = 'INBOX' RETURNING id, uidnext",
-                (modseq, email.size, account),
-            ):
-                transaction.execute(
-                    "INSERT INTO placement (account_id, mailbox_id, uid, email_id,"
-                    " modseq, flags, keywords, size, saved_at)"
-                    " VALUES (?, ?, ?, ?, ?, 0, '', ?, ?)",
-                    (
-                        account,
-                        mailbox,
-                        uidnext - 1,
-                        id,
-                        modseq,
-                        email.size,
-                        email.received_at,
-                    ),
-                )
-                transaction.changed(rows.topic(mailbox))
-                return
-            _inbox(transaction, account)
+    def deliver(
+        self, transaction: ITransaction, deliveries: Sequence[tuple[int, Email]]
+    ) -> None:
+        """See L{ITransactionalDelivery.deliver}. Two statements for each account
+        and two for all emails: 13 us for an email alone, 5 among many."""
+        by_account: dict[int, list[tuple[int, Email]]] = {}
+        ids = rows.keep(transaction, deliveries)
+        for id, (account, email) in zip(ids, deliveries, strict=True):
+            by_account.setdefault(account, []).append((id, email))
+        placements: list[Sequence[SqlValue]] = []
+        for account, emails in by_account.items():
+            placements += _into_inbox(transaction, account, emails)
+        transaction.executemany(rows.PLACE, placements)
 
     def provision(self, transaction: ITransaction, account: int) -> None:
         """Within the transaction that makes an account: its mailboxes."""
@@ -110,6 +95,41 @@ class NativeStore:
             transaction.changed(rows.topic(id))
         for table in ("placement", "vanished", "keyword", "subscription", "mailbox"):
             transaction.execute(f"DELETE FROM {table} WHERE account_id = ?", (account,))
+
+
+def _into_inbox(
+    transaction: ITransaction, account: int, emails: Sequence[tuple[int, Email]]
+) -> Iterator[Sequence[SqlValue]]:
+    """Count emails into an account's INBOX.
+
+    @param emails: each with its id.
+    @return: the rows that place them there.
+    @raise NoSuchAccount: it was removed.
+    """
+    modseq = rows.bump(transaction, account)
+    size = sum(email.size for _, email in emails)
+    for _ in range(2):
+        for mailbox, uidnext in transaction.execute(
+            "UPDATE mailbox SET uidnext = uidnext + ?, modseq = ?,"
+            " messages = messages + ?, unseen = unseen + ?, size = size + ?"
+            " WHERE account_id = ? AND name = 'INBOX' RETURNING id, uidnext",
+            (len(emails), modseq, len(emails), len(emails), size, account),
+        ):
+            transaction.changed(rows.topic(mailbox))
+            for uid, (id, email) in enumerate(emails, uidnext - len(emails)):
+                yield (
+                    account,
+                    mailbox,
+                    uid,
+                    id,
+                    modseq,
+                    0,
+                    "",
+                    email.size,
+                    email.received_at,
+                )
+            return
+        _inbox(transaction, account)
 
 
 def _inbox(transaction: ITransaction, account: int) -> None:

@@ -259,7 +259,7 @@ class NativeAccount:
             modseq = rows.bump(transaction, self._account)
             taken = content.take(transaction)
             email = Email(taken, b"", content.size, received_at, summary)
-            id = rows.keep(transaction, self._account, email)
+            (id,) = rows.keep(transaction, [(self._account, email)])
             placed = Placed(0, id, bits, keywords, content.size)
             (uid,) = rows.place(transaction, self._account, box, [placed], modseq)
             return Appended(box.uidvalidity, uid)

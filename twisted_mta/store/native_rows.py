@@ -254,32 +254,43 @@ def placed(
     ]
 
 
-def keep(transaction: ITransaction, account: int, email: Email) -> int:
-    """Make an email a row.
+PLACE = (
+    "INSERT INTO placement (account_id, mailbox_id, uid, email_id, modseq, flags,"
+    " keywords, size, saved_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
-    @return: its id, which is also that of its thread.
+
+def keep(
+    transaction: ITransaction, emails: Sequence[tuple[int, Email]]
+) -> Sequence[int]:
+    """Make emails rows.
+
+    @param emails: each with its account.
+    @return: their ids, which are also those of their threads.
     """
-    id = new_id()
-    summary = email.summary
-    transaction.execute(
+    ids = [new_id() for _ in emails]
+    transaction.executemany(
         "INSERT INTO email (account_id, id, thread_id, content_id, prefix, size,"
         " received_at, envelope, bodystructure, body, sections)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            account,
-            id,
-            id,
-            email.content,
-            email.prefix,
-            email.size,
-            email.received_at,
-            summary.envelope,
-            summary.bodystructure,
-            summary.body,
-            summary.sections,
-        ),
+        [
+            (
+                account,
+                id,
+                id,
+                email.content,
+                email.prefix,
+                email.size,
+                email.received_at,
+                email.summary.envelope,
+                email.summary.bodystructure,
+                email.summary.body,
+                email.summary.sections,
+            )
+            for id, (account, email) in zip(ids, emails, strict=True)
+        ],
     )
-    return id
+    return ids
 
 
 def place(
@@ -309,8 +320,7 @@ def place(
     uids = list(range(uidnext - len(rows), uidnext))
     saved_at = time.time()
     transaction.executemany(
-        "INSERT INTO placement (account_id, mailbox_id, uid, email_id, modseq, flags,"
-        " keywords, size, saved_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        PLACE,
         [
             (
                 account,
