@@ -8,13 +8,15 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
+import apsw
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from tests.ledger.case import LedgerCase, note, outcome
-from twisted_mta.errors import NoSuchMailbox
+from twisted_mta.errors import LedgerUnavailable, NoSuchMailbox
 from twisted_mta.interfaces import ITransaction
+from twisted_mta.ledger import writer
 
 
 class BriefTests(LedgerCase):
@@ -24,6 +26,7 @@ class BriefTests(LedgerCase):
         await super().setUp()
         self.here = threading.current_thread()
         self.threads: list[threading.Thread] = []
+        self.watcher: apsw.Connection | None = None
         await self.ledger.write(lambda transaction: None)  # it has a connection
 
     def write(
@@ -70,19 +73,61 @@ class BriefTests(LedgerCase):
 
     async def test_another_process_writes(self) -> None:
         """While another process has the lock, the reactor does not wait for it:
-        the writer's thread does."""
+        the writer's thread does. What comes meanwhile joins the group."""
+        lock = os.open(self.directory / "ledger.lock", os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            waiting = [self.write("a")]
+            await deferLater(reactor, 0)  # now it has been tried here
+            gone_on = self.ledger.lookup(lambda transaction: "answered")
+            self.assertEqual(await gone_on, "answered")
+            waiting += [self.write("b"), self.write("c")]
+            self.assertEqual(self.threads, [])
+            commits = await self.commits()
+        finally:
+            os.close(lock)
+        self.assertEqual(await gatherResults(waiting), ["a", "b", "c"])
+        self.assertEqual(self.threads, [self.here] * 3)
+        self.assertEqual(await self.commits(), commits + 1)
+
+    async def commits(self) -> int:
+        """How often the ledger has changed, as another connection sees it."""
+        if self.watcher is None:
+            self.watcher = apsw.Connection(str(self.directory / "ledger.sqlite3"))
+            self.addCleanup(self.watcher.close)
+            self.seen = [self.watcher.pragma("data_version")]
+        if (version := self.watcher.pragma("data_version")) != self.seen[-1]:
+            self.seen.append(version)
+        return len(self.seen)
+
+    async def test_patience(self) -> None:
+        """A process that does not give back the lock makes units fail in the
+        end; those that come when it has are committed."""
+        self.patch(writer, "PATIENCE_S", 0.0)
+        lock = os.open(self.directory / "ledger.lock", os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.assertIs(await outcome(self.write("a")), LedgerUnavailable)
+        finally:
+            os.close(lock)
+        self.patch(writer, "PATIENCE_S", 60.0)
+        self.assertEqual(await self.write("b"), "b")
+        self.assertEqual(await self.words(), ["b"])
+
+    async def test_closing_without_the_lock(self) -> None:
+        """A process that does not give back the lock does not keep the ledger
+        from closing; what nobody was told of is not kept."""
+        self.patch(writer, "PATIENCE_S", 0.0)
         lock = os.open(self.directory / "ledger.lock", os.O_RDWR)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             waiting = self.write("a")
-            await deferLater(reactor, 0)  # now it has been tried here
-            gone_on = self.ledger.lookup(lambda transaction: "answered")
-            self.assertEqual(await gone_on, "answered")
-            self.assertFalse(waiting.called)
+            await self.ledger.close()
+            self.assertIs(await outcome(waiting), LedgerUnavailable)
         finally:
             os.close(lock)
-        self.assertEqual(await waiting, "a")
-        self.assertNotIn(self.here, self.threads)
+        self.ledger = await self.another()
+        self.assertEqual(await self.words(), [])
 
     async def test_more_than_a_group(self) -> None:
         """However many wait, all are committed, in order."""

@@ -160,7 +160,6 @@ class Ledger:
             # The last of all processes makes a checkpoint here.
             with suppress(apsw.Error):
                 connection.close()
-        self._lock.close()
 
     # --- ILedger ---
 
