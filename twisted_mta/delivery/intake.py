@@ -24,6 +24,8 @@ from twisted_mta.interfaces import (
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.route import Route
 
+_log = Logger()  # not the class's: that would be made anew for each message
+
 
 @implementer(IIntake)
 class Intake:
@@ -31,8 +33,6 @@ class Intake:
 
     @param own: makes this server's own messages ready.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Intake:
         """See L{IIntake.accept}."""
         unit = Acceptance(self._store, self._queue, envelope, routes, content, prefix)
         await self._ledger.write(unit, brief=unit.brief)
-        unit.log(self._log)
+        unit.log(_log)
 
     async def submit(self, envelope: Envelope, octets: bytes) -> None:
         """See L{IIntake.submit}."""
@@ -71,4 +71,4 @@ class Intake:
             await self._ledger.write(unit)
         finally:
             unit.close()
-        unit.log(self._log)
+        unit.log(_log)

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_mta.net.port import Port
+from twisted_mta.net.port import DONE, Port
 
 # Connections that are told before timers and threads have their turn again; the
 # rest is ready at the next.
@@ -161,11 +161,11 @@ class Poller:
             and isinstance(why, ConnectionDone)
             and IHalfCloseableDescriptor.providedBy(connection)
         ):
-            connection.readConnectionLost(_DONE)
+            connection.readConnectionLost(DONE)
             return
         self.removeWriter(connection)
-        known = _DONE if why is CONNECTION_DONE else None
-        connection.connectionLost(known or Failure(why))  # type: ignore[no-untyped-call]
+        failure = DONE if why is CONNECTION_DONE else Failure(why)  # type: ignore[no-untyped-call]
+        connection.connectionLost(failure)
 
     def _want(self, connection: Any, event: int) -> None:
         fd = connection.fileno()
@@ -199,6 +199,3 @@ class Poller:
             self._reactor.removeReader(self)
             epoll.close()
             self._epoll = None
-
-
-_DONE = Failure(ConnectionDone())  # type: ignore[no-untyped-call]

@@ -31,7 +31,8 @@ _READ_MOST = 64 * 1024
 
 _NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 
-_DONE = Failure(CONNECTION_DONE)  # type: ignore[no-untyped-call]
+DONE = Failure(CONNECTION_DONE)  # type: ignore[no-untyped-call]
+"""The usual end of a connection."""
 
 
 class Incoming(tcp.Server):
@@ -99,6 +100,24 @@ class Incoming(tcp.Server):
         except OSError:
             return CONNECTION_LOST
 
+    def connectionLost(self, reason: Failure) -> None:
+        """See L{twisted.internet.tcp.Connection}. Nobody else has the socket, so
+        that closing it shuts it down."""
+        if reason is not DONE or not hasattr(self, "socket"):
+            super().connectionLost(reason)
+            return
+        self.disconnected = 1
+        self.connected = 0
+        if self.producer is not None:
+            self.producer.stopProducing()
+            self.producer = None
+        self.reactor.removeReader(self)
+        self.reactor.removeWriter(self)
+        protocol = self.protocol
+        self.socket.close()
+        del self.protocol, self.socket, self.fileno
+        protocol.connectionLost(reason)
+
     def loseConnection(self) -> None:
         """Close it, at once if nothing is left to write."""
         if (
@@ -110,7 +129,7 @@ class Incoming(tcp.Server):
             super().loseConnection()  # type: ignore[no-untyped-call]
         elif self.connected and not self.disconnecting:
             self.disconnecting = 1
-            self.connectionLost(_DONE)
+            self.connectionLost(DONE)
 
 
 class Port(tcp.Port):

@@ -48,10 +48,15 @@ _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 class Closed:
     """The last event: the connection is gone, nothing can be written."""
 
-    __slots__ = ("reason",)
+    __slots__ = ("_failure",)
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    def __init__(self, failure: Failure) -> None:
+        self._failure = failure
+
+    @property
+    def reason(self) -> str:
+        """Why, in words."""
+        return self._failure.getErrorMessage()
 
 
 class TimedOut:
@@ -327,7 +332,7 @@ class Stream(Protocol):
             handshake.callback(None)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._closed = Closed(reason.getErrorMessage())
+        self._closed = Closed(reason)
         if self._handshake is not None:
             self.log.info(
                 "{name}: no TLS: {reason}", name=self.name, reason=self._closed.reason
