@@ -19,19 +19,13 @@ import traceback
 from collections.abc import Sequence
 from email.message import EmailMessage
 from email.utils import format_datetime, localtime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import (
-    FileLogObserver,
-    FilteringLogObserver,
-    LogLevel,
-    LogLevelFilterPredicate,
-    eventAsText,
-    globalLogBeginner,
-)
+from twisted.logger import LogLevel, globalLogBeginner
 
 from twisted_mta.app import Mta
 from twisted_mta.cli.server import TRY_CONFIG
@@ -40,6 +34,7 @@ from twisted_mta.errors import ConfigError, MailError, Permanent
 from twisted_mta.mail import ids
 from twisted_mta.mail.address import split
 from twisted_mta.mail.envelope import Envelope
+from twisted_mta.net.logline import Lines, text_of, time_of
 from twisted_mta.net.tls import Pair, self_signed
 
 DOMAIN = "example.test"
@@ -175,7 +170,7 @@ def _serve(directory: Path, text: str, options: argparse.Namespace) -> int:
     from twisted.internet import reactor  # here: importing it installs it
 
     document, config = parse(str(directory / TRY_CONFIG), text)
-    _log_to_terminal()
+    lines = _log_to_terminal(reactor)
     server = Mta(reactor, document, config)
     status = [0]
 
@@ -211,6 +206,7 @@ def _serve(directory: Path, text: str, options: argparse.Namespace) -> int:
     )
     _reactor.callWhenRunning(lambda: Deferred.fromCoroutine(start()))
     _reactor.run()
+    lines.end()
     return status[0]
 
 
@@ -221,38 +217,34 @@ def _explain(error: Exception) -> None:
         traceback.print_exception(error, file=sys.stderr)
 
 
-def _log_to_terminal() -> None:
+# What is on the screen already: where it listens, and what Twisted says of it.
+_QUIET = ("twisted", "log_legacy", "twisted_mta.net.listener")
+_LOUD = frozenset((LogLevel.warn, LogLevel.error, LogLevel.critical))
+
+
+def _log_to_terminal(reactor: Any) -> Lines:
     """Events of interest, a line each, with the time of day, to stderr."""
 
-    def line(event: Any) -> str | None:
-        text = _log_text(event)
-        if not text:
-            return None
-        at = time.strftime("%H:%M:%S", time.localtime(event["log_time"]))
+    @lru_cache(maxsize=256)
+    def wanted(namespace: str, level: object) -> bool:
+        quiet = any(f"{namespace}.".startswith(f"{name}.") for name in _QUIET)
+        return level in _LOUD or (level is LogLevel.info and not quiet)
+
+    def line(event: Any) -> str:
         level = event["log_level"]
+        if not wanted(event["log_namespace"], level):
+            return ""
+        at = time_of(int(event["log_time"]), "%H:%M:%S")
         mark = "" if level is LogLevel.info else f"{level.name.upper()}: "
-        return f"{at} {mark}{text}\n"
+        return f"{at} {mark}{text_of(event)}\n"
 
-    observer = FileLogObserver(sys.stderr, line)
-    wanted = LogLevelFilterPredicate(LogLevel.info)
-    # Where it listens is on the screen already.
-    for namespace in ("twisted", "log_legacy", "twisted_mta.net.listener"):
-        wanted.setLogLevelForNamespace(namespace, LogLevel.warn)
-    globalLogBeginner.beginLoggingTo(
-        [FilteringLogObserver(observer, [wanted])], redirectStandardIO=False
-    )
+    def write(text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
-
-def _log_text(event: Any) -> str:
-    """An event in words. Nearly all formats are such that C{str.format} knows
-    them, at a tenth of the price of Twisted's own, which calls functions too."""
-    form = event.get("log_format")
-    if form and "()" not in form and "log_failure" not in event:
-        try:
-            return str(form).format_map(event)
-        except (LookupError, AttributeError, ValueError):
-            pass  # Twisted's says what is wrong with it
-    return eventAsText(event, includeTimestamp=False, includeSystem=False)
+    lines = Lines(reactor, line, write)
+    globalLogBeginner.beginLoggingTo([lines], redirectStandardIO=False)
+    return lines
 
 
 async def _accounts(server: Mta, directory: Path) -> dict[str, str]:
