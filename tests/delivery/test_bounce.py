@@ -152,7 +152,7 @@ class FormTests(unittest.TestCase):
         bad = 'a\r\nBcc: <v@x.test>\n\n--b\0\x1b[2J"'
         outcome = Outcome(Result.FAILED, "5.0.0\r\nX: y", bad, bad, replied=True)
         for sender in (Address(bad, "x.test"), ALICE):
-            envelope = replace(ENVELOPE, sender=sender)
+            envelope = ENVELOPE._replace(sender=sender)
             recipients = [(Address(bad, "x.test"), outcome)]
             _, octets = compose(
                 report(envelope=envelope, recipients=recipients, header=bad.encode())
@@ -215,7 +215,7 @@ class FormTests(unittest.TestCase):
         outcome = Outcome(Result.FAILED, "5.0.0", said, remote, replied=True)
         _, octets = compose(
             report(
-                envelope=replace(ENVELOPE, sender=sender),
+                envelope=ENVELOPE._replace(sender=sender),
                 recipients=[(to, outcome)],
                 header=header,
             )

@@ -1,6 +1,7 @@
 """The envelope: who sends to whom, and how it came to us (RFC 5321 2.3.1)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from twisted_mta.mail.address import Address
 
@@ -31,8 +32,7 @@ class Origin:
 LOCAL = Origin()
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """One message's envelope.
 
     @ivar id: see L{twisted_mta.mail.ids}; the queue id.
@@ -47,6 +47,6 @@ class Envelope:
     sender: Address | None
     recipients: tuple[Address, ...]
     received_at: float
-    origin: Origin = field(default=LOCAL)
+    origin: Origin = LOCAL
     eight_bit: bool = False
     smtputf8: bool = False

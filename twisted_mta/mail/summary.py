@@ -1,14 +1,13 @@
 """What is computed once when a message is stored, and kept beside it, so that
 listing a mailbox reads rows and not messages."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from twisted_mta.mail import imapform
 from twisted_mta.mail.mime import Structure
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """A message in brief.
 
     @ivar envelope: IMAP's ENVELOPE list, ready for the wire (RFC 3501 7.4.2).
@@ -38,8 +37,7 @@ def summarize(prefix: bytes, header: bytes, structure: Structure) -> Summary:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Email:
+class Email(NamedTuple):
     """An immutable message on its way into mailboxes.
 
     @ivar content: the content's id in the ledger.

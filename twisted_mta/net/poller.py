@@ -76,6 +76,14 @@ class Poller:
     def removeWriter(self, connection: Any) -> None:
         self._want_not(connection, _OUT)
 
+    def forget(self, connection: Any) -> None:
+        """Its descriptor is about to be closed, which the kernel notices by
+        itself."""
+        fd = connection.fileno()
+        if self._known.get(fd) is connection:
+            del self._wanted[fd], self._known[fd]
+            self._end_if_idle()
+
     # --- what endpoints call ---
 
     def listenTCP(
@@ -195,7 +203,10 @@ class Poller:
             return
         epoll.unregister(fd)
         del self._wanted[fd], self._known[fd]
-        if not self._known:
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if not self._known and self._epoll is not None:
             self._reactor.removeReader(self)
-            epoll.close()
+            self._epoll.close()
             self._epoll = None

@@ -10,7 +10,7 @@ descriptor left to accept with, TLS, what the kernel does not take at once.
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
@@ -111,8 +111,7 @@ class Incoming(tcp.Server):
         if self.producer is not None:
             self.producer.stopProducing()
             self.producer = None
-        self.reactor.removeReader(self)
-        self.reactor.removeWriter(self)
+        cast(Any, self.reactor).forget(self)
         protocol = self.protocol
         self.socket.close()
         del self.protocol, self.socket, self.fileno
