@@ -93,6 +93,15 @@ class ILedger(Interface):
         sees a state of the ledger of its own. A ledger in this machine's memory
         answers at once, without a thread."""
 
+    def need(octets: int, sparing: bool = False) -> None:
+        """Something of this size is about to be stored. Asked before new mail is
+        taken, so that the last room on the disk is left to what makes room;
+        what this server itself has to write does not ask.
+
+        @param sparing: it takes hardly any room, and may come closer to the end.
+        @raise LedgerFull: there is no room for it now.
+        """
+
     def content() -> IContentWriter:
         """A place for new content."""
 
@@ -284,6 +293,12 @@ class IAccount(Interface):
         @raise NoSuchMailbox:
         """
 
+    def need(octets: int) -> None:
+        """A message of this size is about to be appended.
+
+        @raise LedgerFull: there is no room for it now.
+        """
+
     def content() -> IContentWriter:
         """A place for the content of an APPEND."""
 
@@ -348,6 +363,7 @@ class IMailbox(Interface):
         """Copy, all or nothing, flags and INTERNALDATE kept.
 
         @raise NoSuchMailbox: the target.
+        @raise LedgerFull: there is no room for it now.
         """
 
     def move(uids: Sequence[int], target: str) -> Awaitable[Copied]:
@@ -407,6 +423,12 @@ class IRouter(Interface):
 
 class IIntake(Interface):
     """Takes responsibility for messages."""
+
+    def need(octets: int) -> None:
+        """A message of this size is about to come; 0 if the size is unknown.
+
+        @raise LedgerFull: there is no room for it now.
+        """
 
     def content() -> IContentWriter:
         """A place for the content of a message."""

@@ -66,7 +66,7 @@ async def open_office(reactor: Any, config: Config) -> Office:
 
     @raise MailError: the ledger cannot be opened.
     """
-    ledger = Ledger(reactor, config.directory)
+    ledger = Ledger(reactor, config.directory, config.storage.reserve)
     await ledger.open()
     passwords = Passwords(reactor)
     separators = {name: domain.subaddress for name, domain in config.domains.items()}

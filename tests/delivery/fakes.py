@@ -205,6 +205,9 @@ class Ledger:
             raise LedgerUnavailable()
         return query(Transaction(self._connection))
 
+    def need(self, octets: int, sparing: bool = False) -> None:
+        pass
+
     def content(self) -> IContentWriter:
         return Writer(self)
 

@@ -18,6 +18,9 @@ from twisted_mta.ledger.ledger import Ledger
 from twisted_mta.ledger.migrate import LedgerTooNew
 from twisted_mta.mail.ids import new_id, to_text
 
+NEXT = max(migrate.steps()) + 1
+"""The number of a migration that is still to be written."""
+
 
 def orphan(directory: Path) -> Path:
     """A file as a crash leaves it, between its first octet and the commit."""
@@ -227,7 +230,7 @@ class OpenTests(LedgerCase):
 
     async def test_a_migration_that_is_new(self) -> None:
         """It is run on what is there."""
-        steps = {**migrate.steps(), 2: "ALTER TABLE note ADD COLUMN more TEXT"}
+        steps = {**migrate.steps(), NEXT: "ALTER TABLE note ADD COLUMN more TEXT"}
         await self.ledger.write(partial(note, word="kept"))
         await self.ledger.close()
         self.patch(migrate, "steps", lambda: steps)
@@ -237,7 +240,7 @@ class OpenTests(LedgerCase):
 
     async def test_a_migration_that_fails(self) -> None:
         """Nothing of it is kept, and the ledger opens with the old program."""
-        steps = {**migrate.steps(), 2: "DROP TABLE note; DROP TABLE nothing"}
+        steps = {**migrate.steps(), NEXT: "DROP TABLE note; DROP TABLE nothing"}
         await self.ledger.write(partial(note, word="kept"))
         await self.ledger.close()
         patched = self.patch(migrate, "steps", lambda: steps)

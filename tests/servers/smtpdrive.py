@@ -16,7 +16,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from twisted_mta.errors import AuthenticationFailed, MailError, NoSuchAccount
+from twisted_mta.errors import (
+    AuthenticationFailed,
+    LedgerFull,
+    MailError,
+    NoSuchAccount,
+)
 from twisted_mta.interfaces import (
     IAuthenticator,
     IContentWriter,
@@ -109,6 +114,11 @@ class Intake:
         self.refusal: Exception | None = None
         self.write_fails: MailError | None = None
         self.hold: Deferred[None] | None = None
+        self.room: int | None = None
+
+    def need(self, octets: int) -> None:
+        if self.room is not None and octets >= self.room:
+            raise LedgerFull()
 
     def content(self) -> Content:
         self.contents.append(Content(self.write_fails))

@@ -161,6 +161,24 @@ class AppendTests(TestCase):
             b"b OK Noop completed\r\n",
         )
 
+    def test_append_when_space_is_short(self) -> None:
+        """A message for which there is no room is refused before it is sent."""
+        server = Server()
+        client = server.login()
+        asked = []
+
+        def short(account: object, octets: int) -> None:
+            asked.append(octets)
+            raise errors.LedgerFull()
+
+        self.patch(memory.MemoryAccount, "need", short)
+        client.send(b"a APPEND INBOX {%d}\r\n" % SIZE)
+        self.assertEqual(
+            client.received(),
+            b"a NO [UNAVAILABLE] Mail storage is full; please try again later\r\n",
+        )
+        self.assertEqual(asked, [SIZE])
+
     def test_append_in_time(self) -> None:
         """A client that stops in the middle of a message is sent away, and
         nothing is stored."""

@@ -311,6 +311,35 @@ class TransactionTests(SmtpCase):
         heard = peer.send(MESSAGE + b".\r\nNOOP\r\n")
         self.assertEqual([line[:9] for line in heard], ["452 4.3.1", "250 2.0.0"])
 
+    def test_disk_nearly_full(self) -> None:
+        """A message for which there is no room is refused as soon as its size is
+        known, and any when there is none: at MAIL, at DATA, at the first chunk,
+        whose octets are read all the same. Once there is room the same session
+        goes on."""
+        peer = mx()
+        peer.intake.room = 1000
+        self.play(
+            peer,
+            """
+            C: MAIL FROM:<carol@elsewhere.test> SIZE=1000
+            S: 452 4.3.1 Mail storage is full
+            C: RCPT TO:<bob@example.test>
+            S: 503 5.5.1 Say MAIL first
+            """,
+        )
+        for said, codes in (
+            (b"DATA\r\n", ["452"]),
+            (b"BDAT 1\r\nABDAT 1 LAST\r\nB", ["452", "503"]),
+        ):
+            peer.intake.room = None
+            self.play(peer, TO_BOB)
+            peer.intake.room = 0
+            heard = peer.send(said)
+            self.assertEqual([line[:3] for line in heard], codes)
+        self.assertEqual(peer.intake.contents, [])
+        peer.intake.room = None
+        self.play(peer, TO_BOB + SEND)
+
     def test_bug(self) -> None:
         """A bug is logged, the client reads a temporary failure without any of
         it, and the connection ends."""

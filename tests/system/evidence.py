@@ -141,7 +141,9 @@ class Ledger:
     ) -> None:
         tokens = {}
         files = set()
-        for id, size, octets in database.execute("SELECT * FROM content"):
+        for id, size, octets in database.execute(
+            "SELECT id, size, octets FROM content"
+        ):
             if octets is None:
                 files.add(id)
                 path = directory / f"{id & 255:02x}" / to_text(id)

@@ -63,6 +63,16 @@ class Listener:
 
 
 @frozen(kw_only=True)
+class Storage:
+    """The disk with the ledger."""
+
+    # What new mail leaves free of it, so that mail can still be read and deleted
+    # and the queue goes on. Below it SMTP answers 452 4.3.1. Postfix: 1.5 times
+    # the largest message, here 75M; the ledger's log takes 64M. 0: fill it up.
+    reserve: Octets = _size(256 << 20)
+
+
+@frozen(kw_only=True)
 class Connections:
     """How many connections there may be at once, over all listeners."""
 
@@ -205,6 +215,8 @@ class Config:
     # Certificates for TLS; a client gets the one for the name it asks for, else
     # the first. Read again on SIGHUP.
     certificates: tuple[Certificate, ...] = ()
+    # The disk with the ledger.
+    storage: Storage = Storage()
     # How many connections there may be at once.
     connections: Connections = Connections()
     # SMTP and submission.

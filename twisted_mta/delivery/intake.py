@@ -46,6 +46,10 @@ class Intake:
         self._queue = queue
         self._own = own
 
+    def need(self, octets: int) -> None:
+        """See L{IIntake.need}."""
+        self._ledger.need(octets)
+
     def content(self) -> IContentWriter:
         """See L{IIntake.content}."""
         return self._ledger.content()

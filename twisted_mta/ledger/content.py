@@ -2,13 +2,16 @@
 
 Small content is held in memory and becomes part of its row; large content goes
 to a L{file <twisted_mta.ledger.files>} as it comes, so that memory stays flat.
-It knows that a row of the table C{content} without octets means a file. It
-trusts callers to end each writer with C{abort}.
+A hash of the octets, made before any of them reaches the disk, is kept beside
+them; L{an audit <twisted_mta.ledger.audit>} compares the two. It knows that a row
+of the table C{content} without octets means a file. It trusts callers to end each
+writer with C{abort}.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, cast
 
 from zope.interface import implementer
@@ -29,6 +32,12 @@ if TYPE_CHECKING:
 # and a group of them in the writer's transaction.
 INLINE_OCTETS = 64 * 1024
 
+# Finds out that octets have changed. Measured for 2 KB (64 KB), in us: SHA-256 1.5
+# (49), where the processor has instructions for it, as nearly all have; BLAKE2b 2.5
+# (79), MD5 3.4 (92), CRC-32 0.6 (16). A CRC finds a flipped bit, too, but among
+# millions of messages not that one stands in another's place.
+HASH = sha256
+
 
 @implementer(IContentWriter)
 class ContentWriter:
@@ -40,6 +49,7 @@ class ContentWriter:
         self._id = new_id()
         self._pieces: list[bytes] = []
         self._octets = b""
+        self._hash = HASH()
         self._file: ArrivingFile | None = None
         self._scanner: mime.Scanner | None = None
         self._structure: mime.Structure | None = None
@@ -58,8 +68,7 @@ class ContentWriter:
             if self.size > INLINE_OCTETS:
                 self._spill()
         else:
-            self._file.write(octets)
-            self._scanner.feed(octets)
+            self._grow(self._file, self._scanner, octets)
 
     def _spill(self) -> None:
         """It has become large."""
@@ -67,14 +76,20 @@ class ContentWriter:
         self._scanner = mime.Scanner()
         octets = b"".join(self._pieces)
         self._pieces.clear()
-        self._file.write(octets)
-        self._scanner.feed(octets)
+        self._grow(self._file, self._scanner, octets)
+
+    def _grow(self, file: ArrivingFile, scanner: mime.Scanner, octets: bytes) -> None:
+        self._ledger.room.grow(len(octets))
+        file.write(octets)
+        scanner.feed(octets)
+        self._hash.update(octets)
 
     async def finish(self) -> None:
         """See L{IContentWriter.finish}."""
         if self._file is None or self._scanner is None:
             self._octets = b"".join(self._pieces)
             self._pieces.clear()
+            self._hash.update(self._octets)
             return
         self._structure = self._scanner.finish()
         try:
@@ -113,11 +128,11 @@ class ContentWriter:
         """See L{IContentWriter.take_all}. May run in the writer's thread."""
         rows = [cast(ContentWriter, content)._offer() for content in contents]
         transaction.executemany(
-            "INSERT INTO content (id, size, octets) VALUES (?, ?, ?)", rows
+            "INSERT INTO content (id, size, octets, hash) VALUES (?, ?, ?, ?)", rows
         )
         return [row[0] for row in rows]
 
-    def _offer(self) -> tuple[int, int, bytes | None]:
+    def _offer(self) -> tuple[int, int, bytes | None, bytes]:
         """The row, for a unit of work that takes it."""
         # The order matters, see abort(): it runs in the reactor's thread, maybe
         # now, because whoever waited for the unit was cancelled.
@@ -125,7 +140,7 @@ class ContentWriter:
         octets = None if self._file is not None else self._octets
         if self._aborted:
             raise LedgerUnavailable("The content was given up")
-        return self._id, self.size, octets
+        return self._id, self.size, octets, self._hash.digest()
 
     def abort(self) -> None:
         """See L{IContentWriter.abort}."""

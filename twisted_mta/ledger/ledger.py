@@ -41,6 +41,7 @@ from twisted_mta.ledger.content import ContentWriter, StoredContent
 from twisted_mta.ledger.files import ArrivingFile, Files
 from twisted_mta.ledger.lock import WriteLock
 from twisted_mta.ledger.migrate import migrate
+from twisted_mta.ledger.room import Room
 from twisted_mta.ledger.sqlite import Transaction, connect, snapshot, translated
 from twisted_mta.ledger.writer import Writer
 
@@ -74,16 +75,19 @@ class Ledger:
     """See L{ILedger}.
 
     @param directory: made if it is not there.
+    @param reserve: octets of its disk that new mail leaves free.
+    @ivar room: what the disk has.
     """
 
     log = Logger()
 
-    def __init__(self, reactor: IReactor, directory: Path) -> None:
+    def __init__(self, reactor: IReactor, directory: Path, reserve: int = 0) -> None:
         self._reactor = reactor
         self._directory = directory
         self._path = directory / "ledger.sqlite3"
         self._lock_path = directory / "ledger.lock"
         self._files = Files(directory / "content")
+        self.room = Room(directory, reserve)
         self._watches: dict[str, list[_Watch]] = {}
         self._readers: SimpleQueue[apsw.Connection] = SimpleQueue()
         self._reading = ThreadPool(0, _READERS, "ledger reader")
@@ -183,6 +187,10 @@ class Ledger:
             return query(Transaction(self._lookups))
         except apsw.Error as error:
             raise translated(error, self._lookups)
+
+    def need(self, octets: int, sparing: bool = False) -> None:
+        """See L{ILedger.need}."""
+        self.room.need(octets, sparing)
 
     def content(self) -> IContentWriter:
         """See L{ILedger.content}."""

@@ -240,6 +240,9 @@ class MemoryAccount:
     async def open(self, name: str) -> MemoryMailbox:
         return MemoryMailbox(self, self.find(name))
 
+    def need(self, octets: int) -> None:
+        """Memory has no reserve."""
+
     def content(self) -> MemoryWriter:
         return MemoryWriter()
 

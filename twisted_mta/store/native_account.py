@@ -239,6 +239,10 @@ class NativeAccount:
 
     # --- messages ---
 
+    def need(self, octets: int) -> None:
+        """See L{IAccount.need}."""
+        self._ledger.need(octets)
+
     def content(self) -> IContentWriter:
         """See L{IAccount.content}."""
         return self._ledger.content()

@@ -197,6 +197,9 @@ class NativeMailbox:
     async def copy(self, uids: Sequence[int], target: str) -> Copied:
         """See L{IMailbox.copy}."""
         name = _target(target)
+        # Some 200 octets each: the content is shared. And where a client knows
+        # no MOVE, to delete is to copy to the Trash first.
+        self._ledger.need(0, sparing=True)
         return await self._ledger.write(
             lambda transaction: self._transfer(transaction, uids, name, keep=True)
         )

@@ -47,6 +47,7 @@ async def do_append(client: Client, command: Append) -> Answer:
     try:
         _check_size(client, command.size)
         await account.status(command.mailbox)
+        account.need(command.size)
         content = account.content()
     except BaseException as error:
         client.engine.refuse_literal()

@@ -90,6 +90,7 @@ class Reception:
         size = command.parameters.size or 0
         if size > settings.message_size:
             return reply.TOO_LARGE
+        self._intake.need(size)
         refusal = await self._sender_refusal(sender)
         if refusal:
             return refusal
@@ -151,6 +152,7 @@ class Reception:
         if not transaction.recipients:
             return reply.NO_RECIPIENTS
         try:
+            self._intake.need(transaction.parameters.size or 0)
             transaction.content = self._intake.content()
             self._stream.write(self._engine.start_data())
             await self._receive(transaction.content)
@@ -170,6 +172,13 @@ class Reception:
             if not transaction.recipients:
                 transaction.failed = True
                 return await self._skip_chunk(reply.NO_RECIPIENTS)
+            if transaction.content is None:
+                try:
+                    self._intake.need(transaction.parameters.size or command.size)
+                except MailError:
+                    transaction.failed = True
+                    await self._receive(None)
+                    raise
             return await self._take_chunk(transaction, command)
         finally:
             if command.last:
