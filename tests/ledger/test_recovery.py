@@ -1,4 +1,4 @@
-"""What a start cleans up, what a check finds, and what is refused."""
+"""What a start cleans up, and what is refused."""
 
 import fcntl
 import os
@@ -13,7 +13,8 @@ from tests.ledger.case import LedgerCase, note, outcome
 from tests.ledger.test_content import LARGE, SMALL
 from twisted_mta.errors import LedgerUnavailable
 from twisted_mta.interfaces import ITransaction
-from twisted_mta.ledger import collector, migrate
+from twisted_mta.ledger import collector, hold, migrate
+from twisted_mta.ledger.hold import Hold
 from twisted_mta.ledger.ledger import Ledger
 from twisted_mta.ledger.migrate import LedgerTooNew
 from twisted_mta.mail.ids import new_id, to_text
@@ -154,6 +155,36 @@ class CollectorTests(LedgerCase):
         )
         self.assertEqual((await self.rows(), self.files()), (0, []))
 
+    async def test_held_content_stays(self) -> None:
+        """Nothing is removed while somebody holds it; afterwards it goes by
+        itself."""
+        self.patch(collector, "_HELD_S", 0.0)
+        locks = Hold(self.directory / "content.lock", self.directory / "content")
+        id = await self.taken(LARGE, "a")
+        with locks.holding():
+            await self.forget(id, "a")
+            await self.ledger.collect()
+            self.assertEqual((await self.rows(), len(self.files())), (1, 1))
+        while await self.rows() or self.files():
+            turn: Deferred[None] = Deferred()
+            reactor.callLater(0, turn.callback, None)
+            await turn
+
+    async def test_whoever_holds_waits_for_a_removal(self) -> None:
+        """That is under way; no other begins meanwhile."""
+        door, content = self.directory / "content.lock", self.directory / "content"
+        one, other = Hold(door, content), Hold(door, content)
+        with one.removing() as first, other.removing() as second:
+            self.assertTrue(first and second)
+            self.patch(hold, "_PATIENCE_S", 0.0)
+            with self.assertRaises(LedgerUnavailable), one.holding():
+                self.fail("held during a removal")
+        with one.holding():
+            with other.removing() as third:
+                self.assertFalse(third)
+            with self.assertRaises(LedgerUnavailable), other.holding():
+                self.fail("held twice")
+
     async def test_it_happens_by_itself(self) -> None:
         """Soon after content was released."""
         self.patch(collector, "_WAIT_S", 0.0)
@@ -172,50 +203,6 @@ class CollectorTests(LedgerCase):
         self.ledger = await self.another()
         while await self.rows():
             await self.ledger.write(lambda transaction: None)
-
-
-class ProblemTests(LedgerCase):
-    """The integrity check finds what is wrong."""
-
-    async def found(self, *statements: str) -> str:
-        """What is found once these were run."""
-        await self.ledger.write(lambda t: [t.execute(each) for each in statements])
-        return "\n".join(await self.ledger.problems())
-
-    async def test_nothing(self) -> None:
-        """A sound ledger has no problems."""
-        self.assertEqual(await self.found(), "")
-
-    async def test_content(self) -> None:
-        """Content nobody refers to, of a wrong size, without its file; files
-        without a row."""
-        insert = "INSERT INTO content (id, size, octets) VALUES "
-        self.assertIn("nobody refers", await self.found(insert + "(1, 1, x'00')"))
-        self.assertIn("size differs", await self.found(insert + "(2, 9, x'00')"))
-        self.assertIn("no file", await self.found(insert + "(3, 9, NULL)"))
-        orphan(self.directory)
-        self.assertIn("no row names", await self.found())
-
-    async def test_rows(self) -> None:
-        """Rows that refer to nothing, and counts that are wrong."""
-        account = (
-            "INSERT INTO account (id, address, address_key, password, created_at,"
-            " modseq) VALUES (1, 'a@b', 'a@b', '', 0, 5)"
-        )
-        mailbox = "INSERT INTO mailbox VALUES (1, 1, 'INBOX', '', 1, 1, 1, 9, 1, 0, 0)"
-        found = await self.found(account, mailbox)
-        self.assertIn("counts are wrong", found)
-        self.assertIn("modseq above", found)
-        placement = "INSERT INTO placement VALUES (1, 7, 1, 3, 1, 0, '', 1, 0)"
-        found = await self.found(placement)
-        self.assertIn("no mailbox", found)
-        self.assertIn("no email", found)
-        queued = "INSERT INTO queued VALUES (1, 1, 1, 0, x'', NULL, '', 0)"
-        hop = "INSERT INTO hop VALUES (1, 2, '', '', 0, 0, '', 0, 0)"
-        recipient = "INSERT INTO recipient VALUES (5, '', '', '', '', 0)"
-        found = await self.found(queued, hop, recipient)
-        for text in ("no content", "no hop", "no message", "no recipient", "no hop 5"):
-            self.assertIn(text, found)
 
 
 class OpenTests(LedgerCase):

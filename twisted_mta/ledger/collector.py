@@ -4,7 +4,8 @@ Whoever deletes a row that refers to content puts the content into the table
 C{released}, in the same transaction. The collector looks whether any other row
 refers to it, deletes it if not, and removes its file after the commit: a crash
 in between leaves an orphan, which the next start removes. Several processes may
-collect at once; each row is deleted by one.
+collect at once; each row is deleted by one. While somebody L{holds
+<twisted_mta.ledger.hold>} the content, such as a backup, they wait.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from twisted.logger import Logger
 from twisted_mta.errors import MailError
 from twisted_mta.interfaces import ILedger, ITransaction
 from twisted_mta.ledger.files import Files
+from twisted_mta.ledger.hold import Hold
 
 TOPIC = "released"
 
@@ -27,12 +29,16 @@ _AT_ONCE = 50
 # Somebody who empties a folder releases much within a moment.
 _WAIT_S = 1.0
 
+# A backup holds content for some seconds or minutes.
+_HELD_S = 5.0
+
 _Background = Callable[[Callable[[], None]], Deferred[None]]
 
 
 class Collector:
     """The collector of one process.
 
+    @param hold: who else may need the content to stay.
     @param background: runs what blocks in a thread.
     """
 
@@ -43,11 +49,13 @@ class Collector:
         reactor: IReactorTime,
         ledger: ILedger,
         files: Files,
+        hold: Hold,
         background: _Background,
     ) -> None:
         self._reactor = reactor
         self._ledger = ledger
         self._files = files
+        self._hold = hold
         self._background = background
         self._soon: IDelayedCall | None = None
         self._running: Deferred[None] | None = None
@@ -66,18 +74,26 @@ class Collector:
             await self._running
 
     async def collect(self) -> None:
-        """Collect all that is released."""
+        """Collect all that is released; while it is held, try again later."""
         more = True
         while more and not self._closing:
-            more, in_files = await self._ledger.write(_collect_some)
-            for id in in_files:
-                await self._background(lambda id=id: self._files.remove(id))  # type: ignore[misc]
+            with self._hold.removing() as permitted:
+                if not permitted:
+                    self._look_again(_HELD_S)
+                    return
+                more, in_files = await self._ledger.write(_collect_some)
+                for id in in_files:
+                    await self._background(lambda id=id: self._files.remove(id))  # type: ignore[misc]
 
     def hint(self) -> None:
         if self._running is not None:
             self._again = True
-        elif self._soon is None and not self._closing:
-            self._soon = self._reactor.callLater(_WAIT_S, self._start)
+        else:
+            self._look_again(_WAIT_S)
+
+    def _look_again(self, wait_s: float) -> None:
+        if self._soon is None and not self._closing:
+            self._soon = self._reactor.callLater(wait_s, self._start)
 
     def _start(self) -> None:
         self._soon = None

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -36,9 +36,11 @@ from twisted_mta.interfaces import (
     ITransaction,
 )
 from twisted_mta.ledger import collector, recovery
+from twisted_mta.ledger.audit.audit import Audit
 from twisted_mta.ledger.collector import Collector
 from twisted_mta.ledger.content import ContentWriter, StoredContent
 from twisted_mta.ledger.files import ArrivingFile, Files
+from twisted_mta.ledger.hold import Hold
 from twisted_mta.ledger.lock import WriteLock
 from twisted_mta.ledger.migrate import migrate
 from twisted_mta.ledger.room import Room
@@ -120,7 +122,11 @@ class Ledger:
         )
         self._writer.start()
         self._collector = Collector(
-            self._reactor, self, self._files, self.in_background
+            self._reactor,
+            self,
+            self._files,
+            Hold(self._directory / "content.lock", self._directory / "content"),
+            self.in_background,
         )
         self._collector.hint()
 
@@ -225,22 +231,17 @@ class Ledger:
         await self._collector.collect()
 
     def problems(self) -> Deferred[list[str]]:
-        """Check the whole ledger; writers wait meanwhile.
+        """Look through the whole ledger.
 
         @return: what is wrong, a line each; empty if all is well.
         """
 
-        def check() -> list[str]:
-            reader = self._readers.get()
-            # A lock of its own: the writer's would not keep out the writer.
-            lock = WriteLock(self._lock_path)
-            try:
-                return recovery.problems(reader, self._files, lock)
-            finally:
-                lock.close()
-                self._readers.put(reader)
+        def look() -> list[str]:
+            with closing(Audit(self._directory)) as audit:
+                found = audit.findings(repair=False)
+                return [finding.what for finding, _ in found if finding.problem]
 
-        return self._in_pool(self._reading, check)
+        return self._in_pool(self._reading, look)
 
     # --- for content ---
 

@@ -1,0 +1,1 @@
+"""Tests of L{twisted_mta.ledger.audit}."""

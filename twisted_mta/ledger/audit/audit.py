@@ -1,0 +1,117 @@
+"""An audit looks through a whole ledger while mail flows, and puts right what can
+be.
+
+It reads in small steps, each on a state of the ledger of its own, so nobody waits
+for it, and writes what it repairs in short transactions under the writers' lock. It
+is blocking, and has connections of its own. Stages come in the order in which their
+repairs must: what one drops, a later one counts.
+
+BUGS: SQLite's check of its own file, the first stage, is one step: what is written
+meanwhile stays in the log until it is done. A state of the summaries that an older
+version made differently is told as wrong; a repair makes them anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import apsw
+
+from twisted_mta.errors import LedgerUnavailable, MailError
+from twisted_mta.ledger.audit.contents import contents, orphans, unreferred
+from twisted_mta.ledger.audit.finding import Finding, Look
+from twisted_mta.ledger.audit.mailboxes import accounts
+from twisted_mta.ledger.audit.structure import structure
+from twisted_mta.ledger.audit.waiting import queue
+from twisted_mta.ledger.files import Files
+from twisted_mta.ledger.hold import Hold
+from twisted_mta.ledger.lock import WriteLock
+from twisted_mta.ledger.migrate import migrate
+from twisted_mta.ledger.sqlite import connect
+
+_CACHE = 16 << 20
+
+_Stage = Callable[[apsw.Connection, Look], Iterator[Finding]]
+
+
+class Audit:
+    """An audit of the ledger in a directory.
+
+    @param look: told how far it has come.
+    @raise LedgerUnavailable: there is no ledger, or it cannot be opened.
+    """
+
+    def __init__(self, directory: Path, look: Look = lambda *_: None) -> None:
+        path = directory / "ledger.sqlite3"
+        if not path.is_file():
+            raise LedgerUnavailable(f"{directory} holds no ledger")
+        self._look = look
+        files = Files(directory / "content")
+        hold = Hold(directory / "content.lock", directory / "content")
+        self._stages: tuple[_Stage, ...] = (
+            structure,
+            lambda connection, look: contents(connection, look, files),
+            accounts,
+            queue,
+            unreferred,
+            lambda connection, look: orphans(connection, look, files, hold),
+        )
+        self._lock = WriteLock(directory / "ledger.lock")
+        try:
+            self._connection = connect(path, _CACHE)
+            migrate(self._connection, self._lock)
+        except apsw.Error as error:
+            self._lock.close()
+            raise LedgerUnavailable(f"{path} cannot be opened: {error}")
+        except MailError:
+            self._lock.close()
+            raise
+
+    def close(self) -> None:
+        """Close what it has open."""
+        self._connection.close()
+        self._lock.close()
+
+    def findings(self, repair: bool) -> Iterator[tuple[Finding, bool]]:
+        """What is wrong, and whether it was put right.
+
+        @param repair: put right what can be.
+        """
+        for stage in self._stages:
+            try:
+                for finding in stage(self._connection, self._look):
+                    if repair and finding.repairable:
+                        yield self._repaired(finding)
+                    else:
+                        yield finding, False
+            except (apsw.Error, MailError, OSError) as error:
+                yield _unread(error), False
+
+    def _repaired(self, finding: Finding) -> tuple[Finding, bool]:
+        try:
+            self._repair(finding)
+        except (apsw.Error, MailError, OSError) as error:
+            return replace(finding, remedy=f"could not be repaired: {error}"), False
+        return finding, True
+
+    def _repair(self, finding: Finding) -> None:
+        if finding.repair is not None:
+            with self._lock:
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    finding.repair(self._connection)
+                except BaseException:
+                    self._connection.execute("ROLLBACK")
+                    raise
+                self._connection.execute("COMMIT")
+        if finding.outside is not None:
+            finding.outside(self._connection)
+
+
+def _unread(error: Exception) -> Finding:
+    return Finding(
+        f"the ledger cannot be read to its end: {error}",
+        "cannot be repaired here: rows may be lost; restore a backup",
+    )
