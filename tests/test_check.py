@@ -1,6 +1,5 @@
 """C{twisted-mta check}: what it says of a config."""
 
-import argparse
 import io
 import shutil
 import tempfile
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
+from twisted_mta.cli import main
 from twisted_mta.cli.checking import check
 from twisted_mta.errors import ConfigError
 from twisted_mta.net.tls import Pair, self_signed
@@ -37,7 +37,7 @@ class CheckTests(TestCase):
         out = io.StringIO()
         try:
             with redirect_stdout(out):
-                status = check(argparse.Namespace(file=self.file))
+                status = check(main.parser().parse_args(["check", str(self.file)]))
         except ConfigError as error:
             return [one.removeprefix(f"{self.file}:") for one in error.problems]
         self.assertEqual(0, status)

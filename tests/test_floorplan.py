@@ -36,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "desk": {*_BELOW, "office", "auth", "delivery", "policy", "servers"},
     "app": {*_BELOW, "delivery", "office", "desk", "parts"},
     "tap": {"app", "cli", "config", "errors"},
-    "cli": {"app", "office", "config", *_VALUES, "net"},
+    "cli": {"app", "office", "config", *_VALUES, "net", "ledger"},
 }
 WITHOUT_TWISTED = {"errors", "mail", "wire", "config", "interfaces"}
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 COMMANDS = (
     "try",
     "check FILE",
+    "backup TARGET",
     "account add ADDRESS",
     "account password ADDRESS",
     "account remove ADDRESS",

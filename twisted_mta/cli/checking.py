@@ -1,9 +1,13 @@
-"""C{twisted-mta check FILE}: all that is wrong with a config, at once."""
+"""C{twisted-mta check}: all that is wrong with a config, at once; with C{--data},
+with the mail on disk (L{twisted_mta.cli.auditing})."""
 
 import argparse
 import re
+import sys
 
 from twisted_mta.app import part_problems
+from twisted_mta.cli import auditing
+from twisted_mta.cli.server import where
 from twisted_mta.config.check import survey, text_of
 from twisted_mta.config.load import read
 from twisted_mta.errors import ConfigError
@@ -13,7 +17,16 @@ _PLACE = re.compile(r":(\d+):(\d+): ")
 
 def check(options: argparse.Namespace) -> int:
     """Say C{ok}, or fail with every problem as C{FILE:line:column: ...}."""
-    document = read(str(options.file), text_of(options.file))
+    if options.file is not None:
+        if options.config is not None or options.directory is not None:
+            return _senseless("FILE is the config: say it, or --config, not both")
+        options.config = options.file
+    if options.data:
+        return auditing.check(options)
+    if options.repair or options.json:
+        return _senseless("--repair and --json go with --data")
+    path = where(options)
+    document = read(str(path), text_of(path))
     config, found = survey(document)
     problems = document.problems(found)
     if config is not None:
@@ -22,6 +35,11 @@ def check(options: argparse.Namespace) -> int:
         raise ConfigError(sorted(problems, key=_place))
     print("ok")
     return 0
+
+
+def _senseless(why: str) -> int:
+    print(f"twisted-mta check: {why}", file=sys.stderr)
+    return 2
 
 
 def _place(problem: str) -> tuple[int, int]:

@@ -35,10 +35,9 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _try(commands)
-    check = commands.add_parser("check", help="say what is wrong with a config")
-    check.add_argument("file", type=Path, metavar="FILE")
-    check.set_defaults(run="checking.check")
     where = _where()
+    _check(commands, where)
+    _backup(commands, where)
     _accounts(commands, where)
     _aliases(commands, where)
     _queue(commands, where)
@@ -102,6 +101,66 @@ def _try(commands: "_Subparsers[argparse.ArgumentParser]") -> None:
         help="print the config that it uses, and do not start",
     )
     trial.set_defaults(run="trying.try_")
+
+
+def _check(
+    commands: "_Subparsers[argparse.ArgumentParser]", where: argparse.ArgumentParser
+) -> None:
+    check = commands.add_parser(
+        "check",
+        help="say what is wrong with a config, or with the mail itself",
+        description="Says everything that is wrong with a config (FILE, or the"
+        " server's own); with --data, with the mail on disk, while the server runs"
+        " or not. The exit status is then 0 if all is well, 1 if problems are left,"
+        " 2 if it could not be looked at.",
+        parents=[where],
+    )
+    check.add_argument(
+        "file", type=Path, metavar="FILE", nargs="?", help="the config to check"
+    )
+    check.add_argument(
+        "--data",
+        action="store_true",
+        help="look through accounts, mail and queue; --directory may name any"
+        " directory with a ledger, such as a backup",
+    )
+    check.add_argument(
+        "--repair", action="store_true", help="with --data: put right what can be"
+    )
+    check.add_argument(
+        "--json", action="store_true", help="with --data: a line of JSON each"
+    )
+    check.set_defaults(run="checking.check")
+
+
+def _backup(
+    commands: "_Subparsers[argparse.ArgumentParser]", where: argparse.ArgumentParser
+) -> None:
+    backup = commands.add_parser(
+        "backup",
+        help="copy all accounts, mail and the queue, while the server runs",
+        description="Makes a directory that holds all accounts, mail and the queue as"
+        " they are at one moment, and on which a server can be started. The server"
+        " may run meanwhile.",
+        parents=[where],
+    )
+    backup.add_argument(
+        "target",
+        type=Path,
+        metavar="TARGET",
+        help="the directory to make; it must not be there, or be empty",
+    )
+    backup.add_argument(
+        "--verify",
+        action="store_true",
+        help="read all of it once more, and compare it with its hashes",
+    )
+    backup.add_argument(
+        "--copy",
+        action="store_true",
+        help="copy large messages, also where a second name of the same file would do",
+    )
+    backup.set_defaults(run="backup.backup")
 
 
 def _default_directory() -> Path:

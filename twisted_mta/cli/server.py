@@ -49,15 +49,22 @@ def config_path(given: Path | None) -> Path:
 
 def chosen_config(options: argparse.Namespace) -> Config:
     """The config that C{--config} or C{--directory} names."""
-    if options.directory is not None:
-        path = options.directory / TRY_CONFIG
-        if not path.exists():
-            raise ConfigError(
-                [f"{options.directory} is not a directory of 'twisted-mta try'"]
-            )
-    else:
-        path = config_path(options.config)
-    return load(path)[1]
+    return load(where(options))[1]
+
+
+def where(options: argparse.Namespace) -> Path:
+    """Where the config is that C{--config} or C{--directory} names.
+
+    @raise ConfigError: nothing names one.
+    """
+    if options.directory is None:
+        return config_path(options.config)
+    path: Path = options.directory / TRY_CONFIG
+    if not path.exists():
+        raise ConfigError(
+            [f"{options.directory} is not a directory of 'twisted-mta try'"]
+        )
+    return path
 
 
 def with_office(

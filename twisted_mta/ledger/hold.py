@@ -34,6 +34,12 @@ class Hold:
         self._door = door
         self._content = content
 
+    def prepare(self) -> None:
+        """Make the file, so that it is the server's own before somebody else, such
+        as root, wants to hold."""
+        with _opened(self._door, os.O_RDWR | os.O_CREAT):
+            pass
+
     @contextmanager
     def removing(self) -> Iterator[bool]:
         """Remove content within, if this gives true."""

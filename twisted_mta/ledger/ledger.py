@@ -35,7 +35,7 @@ from twisted_mta.interfaces import (
     ILedger,
     ITransaction,
 )
-from twisted_mta.ledger import collector, recovery
+from twisted_mta.ledger import collector, recovery, restoration
 from twisted_mta.ledger.audit.audit import Audit
 from twisted_mta.ledger.collector import Collector
 from twisted_mta.ledger.content import ContentWriter, StoredContent
@@ -89,6 +89,7 @@ class Ledger:
         self._path = directory / "ledger.sqlite3"
         self._lock_path = directory / "ledger.lock"
         self._files = Files(directory / "content")
+        self._hold = Hold(directory / "content.lock", directory / "content")
         self.room = Room(directory, reserve)
         self._watches: dict[str, list[_Watch]] = {}
         self._readers: SimpleQueue[apsw.Connection] = SimpleQueue()
@@ -125,7 +126,7 @@ class Ledger:
             self._reactor,
             self,
             self._files,
-            Hold(self._directory / "content.lock", self._directory / "content"),
+            self._hold,
             self.in_background,
         )
         self._collector.hint()
@@ -137,10 +138,12 @@ class Ledger:
             self._lock = WriteLock(self._lock_path)
             # SQLite gives the mode of this file to those beside it.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._hold.prepare()
             with self._lock:
                 # Several workers start at once; one makes the log.
                 self._lookups = connect(self._path, _LOOKUP_CACHE)
             migrate(self._lookups, self._lock)
+            renewed = restoration.restore(self._lookups, self._lock, self._directory)
             orphans = recovery.remove_orphans(self._lookups, self._files)
             self._lookups.execute("PRAGMA query_only = ON")
             self._checkpointer = connect(self._path, _READER_CACHE)
@@ -151,6 +154,11 @@ class Ledger:
             if not isinstance(reason, MailError):
                 raise
             raise type(reason)(f"{self._path} cannot be opened: {error}")
+        if renewed:
+            self.log.warn(
+                "ledger: this was a backup; {count} mailboxes have a new UIDVALIDITY",
+                count=renewed,
+            )
         if orphans:
             self.log.info("ledger: {count} orphaned files removed", count=orphans)
 

@@ -130,6 +130,15 @@ def snapshot(connection: apsw.Connection, query: Callable[[Transaction], T]) -> 
         raise translated(error, connection)
 
 
+def rows(
+    connection: apsw.Connection, sql: str, values: tuple[SqlValue, ...] = ()
+) -> list[tuple[Any, ...]]:
+    """The rows of a statement, all read before the first is looked at: what is
+    done with one does not change the others, and no snapshot is left open, which
+    would keep the log from starting anew."""
+    return connection.execute(sql, values).fetchall()
+
+
 def translated(
     error: Exception, connection: apsw.Connection | None = None
 ) -> Exception:

@@ -13,7 +13,7 @@ version made differently is told as wrong; a repair makes them anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,30 +33,38 @@ from twisted_mta.ledger.sqlite import connect
 
 _CACHE = 16 << 20
 
-_Stage = Callable[[apsw.Connection, Look], Iterator[Finding]]
+Stage = Callable[[apsw.Connection, Look], Iterator[Finding]]
 
 
 class Audit:
     """An audit of the ledger in a directory.
 
     @param look: told how far it has come.
+    @param more: stages for what is kept beside the ledger and made from it, such as
+        an index for searches.
     @raise LedgerUnavailable: there is no ledger, or it cannot be opened.
     """
 
-    def __init__(self, directory: Path, look: Look = lambda *_: None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        look: Look = lambda *_: None,
+        more: Sequence[Stage] = (),
+    ) -> None:
         path = directory / "ledger.sqlite3"
         if not path.is_file():
             raise LedgerUnavailable(f"{directory} holds no ledger")
         self._look = look
         files = Files(directory / "content")
         hold = Hold(directory / "content.lock", directory / "content")
-        self._stages: tuple[_Stage, ...] = (
+        self._stages: tuple[Stage, ...] = (
             structure,
             lambda connection, look: contents(connection, look, files),
             accounts,
             queue,
             unreferred,
             lambda connection, look: orphans(connection, look, files, hold),
+            *more,
         )
         self._lock = WriteLock(directory / "ledger.lock")
         try:

@@ -16,11 +16,12 @@ from typing import Any
 import apsw
 
 from twisted_mta.errors import MailError, NoSuchMessage
-from twisted_mta.ledger.audit.finding import Finding, Look, owners, places, rows, run
+from twisted_mta.ledger.audit.finding import Finding, Look, owners, places, run
 from twisted_mta.ledger.content import HASH
 from twisted_mta.ledger.files import Files
 from twisted_mta.ledger.hold import Hold
 from twisted_mta.ledger.recovery import is_orphan
+from twisted_mta.ledger.sqlite import rows
 from twisted_mta.mail import header, mime
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.summary import summarize
@@ -132,10 +133,11 @@ def _piece(
             yield Finding(f"{_name(id)}: {wrong}; it is of {whose}", _LOST)
     if hashes:
         yield Finding(
-            f"{len(hashes)} contents have no hash: they came before there was one",
-            "given one, of what they are now",
+            "content without a hash, which came before there was one",
+            "given one, of what it is now",
             partial(_give_hashes, hashes=hashes),
             problem=False,
+            count=len(hashes),
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import apsw
 
+from twisted_mta.ledger.sqlite import rows
 from twisted_mta.mail.ids import to_text
 
 # Places of one message that a line names, so that one line stays one.
@@ -25,6 +26,7 @@ class Finding:
         cannot be put right here.
     @ivar outside: run after that, without a transaction.
     @ivar problem: false if it is only worth doing.
+    @ivar count: how many there are of it.
     """
 
     what: str
@@ -32,6 +34,7 @@ class Finding:
     repair: Callable[[apsw.Connection], object] | None = None
     outside: Callable[[apsw.Connection], object] | None = None
     problem: bool = True
+    count: int = 1
 
     @property
     def repairable(self) -> bool:
@@ -99,15 +102,6 @@ def recipients(connection: apsw.Connection, queued: int) -> str:
         )
     ]
     return _listed(found) or "nobody that is known"
-
-
-def rows(
-    connection: apsw.Connection, sql: str, values: tuple[Any, ...] = ()
-) -> list[tuple[Any, ...]]:
-    """The rows of a statement, all read before the first is looked at: a repair
-    does not change what is still being read, and the log, which wants to start anew,
-    is kept from it by no reader."""
-    return connection.execute(sql, values).fetchall()
 
 
 def run(connection: apsw.Connection, sql: str, values: tuple[Any, ...]) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 
 import apsw
 
-from twisted_mta.ledger.audit.finding import Finding, Look, address, places, rows, run
+from twisted_mta.ledger.audit.finding import Finding, Look, address, places, run
+from twisted_mta.ledger.sqlite import rows
 from twisted_mta.mail.ids import to_text
 
 _NO_MAILBOX = (

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import apsw
 
-from twisted_mta.ledger.audit.finding import Finding, Look, rows
+from twisted_mta.ledger.audit.finding import Finding, Look
+from twisted_mta.ledger.sqlite import rows
 
 # After so many the file is as broken as it can be.
 _MOST = 1000

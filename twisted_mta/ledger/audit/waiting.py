@@ -10,7 +10,8 @@ from typing import Any
 
 import apsw
 
-from twisted_mta.ledger.audit.finding import Finding, Look, recipients, rows, run
+from twisted_mta.ledger.audit.finding import Finding, Look, recipients, run
+from twisted_mta.ledger.sqlite import rows
 from twisted_mta.mail.ids import to_text
 
 _NO_QUEUED = " NOT EXISTS (SELECT 1 FROM queued q WHERE q.id = queued_id)"
