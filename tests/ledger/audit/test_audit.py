@@ -4,6 +4,7 @@ can be."""
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -12,6 +13,7 @@ from tests.ledger.audit.case import LARGE, SMALL, AuditCase
 from tests.ledger.test_recovery import orphan
 from twisted_mta.errors import LedgerUnavailable
 from twisted_mta.ledger import collector
+from twisted_mta.ledger.audit import audit
 from twisted_mta.ledger.audit.audit import Audit
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.placement import FlagChange
@@ -54,19 +56,28 @@ class SoundTests(AuditCase):
     async def test_other_processes_are_not_kept_from_writing(self) -> None:
         """Between its steps, and while it looks at what it found, an audit has no
         lock: a write is done at once."""
-        audit = Audit(self.directory)
-        self.addCleanup(audit.close)
+        looking = Audit(self.directory)
+        self.addCleanup(looking.close)
         self.sql("UPDATE mailbox SET messages = 9 WHERE name = 'INBOX'")
         wrong = f"{A}: INBOX: messages says 9, should be 2"
-        self.assertEqual(next(audit.findings(False))[0].what, wrong)
+        self.assertEqual(next(looking.findings(False))[0].what, wrong)
         await self.append(SMALL)
+
+    async def test_rests(self) -> None:
+        """Now and then it reads nothing, so that the log can start anew: between
+        any two steps, if there was none for a while."""
+        rests = []
+        self.patch(audit, "_WORK_S", -1.0)
+        self.patch(time, "sleep", rests.append)
+        self.assert_found()
+        self.assertEqual(rests, [audit._REST_S] * 6)
 
     async def test_progress(self) -> None:
         """It says how far it has come."""
         seen = []
-        audit = Audit(self.directory, lambda *said: seen.append(said))
-        self.addCleanup(audit.close)
-        self.assertEqual(list(audit.findings(False)), [])
+        looking = Audit(self.directory, lambda *said: seen.append(said))
+        self.addCleanup(looking.close)
+        self.assertEqual(list(looking.findings(False)), [])
         self.assertEqual(
             seen,
             [

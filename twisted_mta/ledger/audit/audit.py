@@ -13,6 +13,7 @@ version made differently is told as wrong; a repair makes them anew.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,11 @@ from twisted_mta.ledger.migrate import migrate
 from twisted_mta.ledger.sqlite import connect
 
 _CACHE = 16 << 20
+
+# The log starts anew when a commit finds all of it copied and nobody reading: some
+# commits are made in such a rest.
+_WORK_S = 0.5
+_REST_S = 0.03
 
 Stage = Callable[[apsw.Connection, Look], Iterator[Finding]]
 
@@ -54,7 +60,8 @@ class Audit:
         path = directory / "ledger.sqlite3"
         if not path.is_file():
             raise LedgerUnavailable(f"{directory} holds no ledger")
-        self._look = look
+        self._tell = look
+        self._rested_at = time.monotonic()
         files = Files(directory / "content")
         hold = Hold(directory / "content.lock", directory / "content")
         self._stages: tuple[Stage, ...] = (
@@ -96,6 +103,14 @@ class Audit:
                         yield finding, False
             except (apsw.Error, MailError, OSError) as error:
                 yield _unread(error), False
+
+    def _look(self, what: str, done: int, of: int) -> None:
+        """Tell how far it has come, between two steps; and leave the log alone for
+        a moment now and then."""
+        self._tell(what, done, of)
+        if time.monotonic() - self._rested_at > _WORK_S:
+            time.sleep(_REST_S)
+            self._rested_at = time.monotonic()
 
     def _repaired(self, finding: Finding) -> tuple[Finding, bool]:
         try:
