@@ -406,6 +406,11 @@ class StructureTests(AuditCase):
         path.write_bytes(b"something else" * 1_000)
         with self.assertRaisesRegex(LedgerUnavailable, f"{path} cannot be opened"):
             Audit(self.directory)
+        lock = self.directory / "ledger.lock"
+        lock.unlink()
+        lock.mkdir()
+        with self.assertRaisesRegex(LedgerUnavailable, f"opened: .*{lock}"):
+            Audit(self.directory)
 
     async def test_no_ledger(self) -> None:
         """Says so, and makes none."""

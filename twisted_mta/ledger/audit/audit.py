@@ -7,8 +7,8 @@ is blocking, and has connections of its own. Stages come in the order in which t
 repairs must: what one drops, a later one counts.
 
 BUGS: SQLite's check of its own file, the first stage, is one step: what is written
-meanwhile stays in the log until it is done. A state of the summaries that an older
-version made differently is told as wrong; a repair makes them anew.
+meanwhile stays in the log until it is done. Summaries that an older version made
+differently are told as wrong; a repair makes them anew.
 """
 
 from __future__ import annotations
@@ -73,15 +73,17 @@ class Audit:
             lambda connection, look: orphans(connection, look, files, hold),
             *more,
         )
-        self._lock = WriteLock(directory / "ledger.lock")
+        try:
+            self._lock = WriteLock(directory / "ledger.lock")
+        except OSError as error:
+            raise LedgerUnavailable(f"{path} cannot be opened: {error}")
         try:
             self._connection = connect(path, _CACHE)
             migrate(self._connection, self._lock)
-        except apsw.Error as error:
+        except BaseException as error:
             self._lock.close()
-            raise LedgerUnavailable(f"{path} cannot be opened: {error}")
-        except MailError:
-            self._lock.close()
+            if isinstance(error, apsw.Error):
+                raise LedgerUnavailable(f"{path} cannot be opened: {error}")
             raise
 
     def close(self) -> None:
