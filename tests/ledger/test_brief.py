@@ -8,7 +8,6 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
-import apsw
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
@@ -17,6 +16,7 @@ from tests.ledger.case import LedgerCase, note, outcome
 from twisted_mta.errors import LedgerUnavailable, NoSuchMailbox
 from twisted_mta.interfaces import ITransaction
 from twisted_mta.ledger import writer
+from twisted_mta.ledger.group import Group, Waiting
 
 
 class BriefTests(LedgerCase):
@@ -26,8 +26,16 @@ class BriefTests(LedgerCase):
         await super().setUp()
         self.here = threading.current_thread()
         self.threads: list[threading.Thread] = []
-        self.watcher: apsw.Connection | None = None
+        self.groups: list[int] = []
+        groups = self.groups
+
+        class Counted(Group):
+            def __init__(self, units: Sequence[Waiting]) -> None:
+                super().__init__(units)
+                groups.append(len(units))
+
         await self.ledger.write(lambda transaction: None)  # it has a connection
+        self.patch(writer, "Group", Counted)
 
     def write(
         self, word: str, error: Exception | None = None, brief: bool = True
@@ -83,22 +91,28 @@ class BriefTests(LedgerCase):
             self.assertEqual(await gone_on, "answered")
             waiting += [self.write("b"), self.write("c")]
             self.assertEqual(self.threads, [])
-            commits = await self.commits()
         finally:
             os.close(lock)
         self.assertEqual(await gatherResults(waiting), ["a", "b", "c"])
         self.assertEqual(self.threads, [self.here] * 3)
-        self.assertEqual(await self.commits(), commits + 1)
+        self.assertEqual(self.groups, [3])
 
-    async def commits(self) -> int:
-        """How often the ledger has changed, as another connection sees it."""
-        if self.watcher is None:
-            self.watcher = apsw.Connection(str(self.directory / "ledger.sqlite3"))
-            self.addCleanup(self.watcher.close)
-            self.seen = [self.watcher.pragma("data_version")]
-        if (version := self.watcher.pragma("data_version")) != self.seen[-1]:
-            self.seen.append(version)
-        return len(self.seen)
+    async def test_a_smaller_group_waits_for_more(self) -> None:
+        """After a group of three, one unit waits for others, and three begin
+        at once; one that no other joins is committed as well."""
+        self.patch(writer, "_LINGER_S", 30.0)
+        await gatherResults([self.write(word) for word in "abc"])
+        first = gatherResults([self.write(word) for word in "def"])
+        await deferLater(reactor, 0)  # its commit is under way
+        late = [self.write("g")]
+        await first
+        late += [self.write("h"), self.write("i")]
+        self.assertEqual(await gatherResults(late), ["g", "h", "i"])
+        self.assertEqual(self.groups, [3, 3, 3])
+        self.patch(writer, "_LINGER_S", 0.001)
+        first = gatherResults([self.write(word) for word in "jkl"])
+        await deferLater(reactor, 0)
+        self.assertEqual(await self.write("m"), "m")
 
     async def test_patience(self) -> None:
         """A process that does not give back the lock makes units fail in the

@@ -68,6 +68,15 @@ _BRIEF_MOST = 64
 # 0.5 ms; in an ordinary load all are alike, and below 0.1 ms is dearer.
 _SWITCH_S = 0.0005
 
+# A group that has fewer units than the one before it waits a moment for more: each
+# group costs some 80 us however large it is, and who has just been answered may be
+# back within a millisecond (PostgreSQL: commit_delay, commit_siblings). So many
+# units are enough in any case. Measured with 20 connections: 330 us of processor
+# time for a message instead of 375, with two processes 410 instead of 465. Someone
+# who writes alone never waits.
+_ENOUGH = 8
+_LINGER_S = 0.001
+
 # How often the writer looks whether another process wrote.
 _LOOK_S = 1.0
 
@@ -102,6 +111,9 @@ class Writer:
         self._committed = committed
         self._waiting: deque[Waiting] = deque()
         self._scheduled: IDelayedCall | None = None
+        # What is scheduled need not be waited for, once so many wait.
+        self._enough = 1
+        self._lingers = False
         # Who has the connection: the thread from when it is given work until it
         # calls back, else the reactor's thread.
         self._busy = False
@@ -140,9 +152,14 @@ class Writer:
             waiting.deferred.errback(LedgerUnavailable("Mail storage is closed"))
             return waiting.deferred
         self._waiting.append(waiting)
-        if not self._busy and self._scheduled is None:
+        if self._busy:
+            return waiting.deferred
+        if self._scheduled is None:
             # Not at once: sessions that come next may have units for this group.
             self._scheduled = self._reactor.callLater(0, self._next)
+        elif self._lingers and len(self._waiting) >= self._enough:
+            self._lingers = False
+            self._scheduled.reset(0)
         return waiting.deferred
 
     async def close(self) -> None:
@@ -156,6 +173,7 @@ class Writer:
     def _next(self) -> None:
         """Begin the next group, if there is one."""
         self._scheduled = None
+        self._lingers = False
         if not self._waiting:
             if self._closing:
                 self._hand_over(None)
@@ -199,11 +217,17 @@ class Writer:
         self._work.put(work)
 
     def _settle(self, group: Group | None) -> None:
-        """The thread has done its work. The next group begins before the
-        callers of this one go on: the disk is slower than they are."""
+        """The thread has done its work. The next group, if it is large enough,
+        begins before the callers of this one go on: the disk is slower than they
+        are."""
         self._busy = False
-        if self._waiting or self._closing:
+        if group is not None:
+            self._enough = min(len(group), _ENOUGH)
+        if len(self._waiting) >= self._enough or self._closing:
             self._next()
+        elif self._waiting:
+            self._lingers = True
+            self._scheduled = self._reactor.callLater(_LINGER_S, self._next)
         if group is not None:
             group.tell()
             self._committed(group.topics, self._log_pages)
