@@ -1,11 +1,17 @@
 """C{python -m benchmarks NAME}: run one workload and print what came out."""
 
 import argparse
+import signal
 import sys
 
-from benchmarks import accept, commit, memory
+from benchmarks import accept, commit, memory, relay
 
-WORKLOADS = {"accept": accept, "commit": commit, "memory": memory}
+WORKLOADS = {
+    "accept": accept,
+    "commit": commit,
+    "memory": memory,
+    "relay": relay,
+}
 
 
 def main() -> int:
@@ -21,6 +27,7 @@ def main() -> int:
         workload.arguments(command)
         command.set_defaults(run=workload.run)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all is cleaned up
     options.run(options)
     return 0
 

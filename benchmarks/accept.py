@@ -1,100 +1,117 @@
-"""Messages of 2 KB over 20 connections, each durable before its 250.
+"""Mail over 20 connections into local mailboxes, each durable before its 250.
 
-Ours puts them into a local mailbox, in one process. The peer, a Postfix with its
-defaults, only queues them: all on hold. Both keep their mail on the same disk
-and sync it before they answer (SQLite with synchronous=FULL; Postfix syncs the
-queue file). The load is postfix's smtp-source, in the same run, in turns, first
-a warm-up, with a connection per message and with reused connections. Without
-Postfix, or without root, ours is measured alone.
+Messages of 2 KB and 100 KB, a connection for each and reused connections, into 1
+mailbox and into 100. Ours has them in the mailbox when it answers, with one
+process and with one for each core. The peers: a Postfix that only queues (all is
+put on hold), with its defaults and tuned; and a tuned Postfix that hands to a
+Dovecot by LMTP, until the last message is in its mailbox. The load is Postfix's
+smtp-source. Without Postfix's servers, or without root, ours is measured alone.
 """
 
 import argparse
-import json
 import os
-import shutil
-import statistics
-import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from benchmarks import servers
+from benchmarks import load, measure, servers
+from benchmarks.dovecot import available as has_dovecot
+from benchmarks.postfix import (
+    HOLD,
+    TUNED,
+    available,
+    discard,
+    postfix,
+    waits,
+    with_dovecot,
+)
+from benchmarks.servers import Server
 
-MODES = {"a connection per message": [], "reused connections": ["-d"]}
+_MODES = {"a connection each": False, "reused connections": True}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this workload."""
-    parser.add_argument("--messages", type=int, default=4000, help="per run")
-    parser.add_argument("--size", type=int, default=2048, help="octets")
+    measure.arguments(parser)
+    parser.add_argument("--messages", type=int, default=2000, help="of 2 KB, per turn")
+    parser.add_argument("--large", type=int, default=300, help="of 100 KB, per turn")
     parser.add_argument("--connections", type=int, default=20)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--json", help="a file to write the figures to")
+    parser.add_argument("--workers", default="", help="processes of ours, as 1,2")
 
 
 def run(options: argparse.Namespace) -> None:
     """Measure and print."""
-    if shutil.which("smtp-source") is None:
-        raise SystemExit("smtp-source is missing: apt install postfix")
-    figures = []
+    if load.missing():
+        raise SystemExit(f"not installed: {load.missing()}")
+    report = measure.Report("accept", options)
+    sizes = {"2 KB": (2048, options.messages), "100 KB": (102_400, options.large)}
+    mailboxes = (1, 100)
+    if options.quick:
+        sizes = {"2 KB": sizes["2 KB"]}
+        mailboxes = (1,)
     with ExitStack() as stack:
-        ours = stack.enter_context(servers.ours())
-        others = []
-        if os.geteuid() == 0:
-            others.append(stack.enter_context(servers.postfix()))
-        for mode, flags in MODES.items():
-            figures.append(_mode(mode, flags, [ours, *others], options))
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(figures, file, indent=1)
+        under_test = _servers(stack, report, options.workers, max(mailboxes))
+        for size, (octets, messages) in sizes.items():
+            for mode, reuse in _MODES.items():
+                source = stack.enter_context(
+                    load.source(octets, options.connections, reuse)
+                )
+                for count in mailboxes:
+
+                    def turn(
+                        server: Server,
+                        source: load.Source = source,
+                        count: int = count,
+                        messages: int = messages,
+                    ) -> tuple[float, float]:
+                        return messages, _send(server, source, count, messages)
+
+                    plural = "mailbox" if count == 1 else "mailboxes"
+                    what = f"{size}, {mode}, {count} {plural}"
+                    report.turns(what, "/s", under_test, turn, options.runs)
+    report.write()
 
 
-def _mode(
-    mode: str,
-    flags: Sequence[str],
-    under_test: Sequence[servers.Server],
-    options: argparse.Namespace,
-) -> dict[str, object]:
-    rates: dict[str, list[float]] = {server.name: [] for server in under_test}
-    cpu: dict[str, list[float]] = {server.name: [] for server in under_test}
-    for number in range(options.runs + 1):
-        for server in under_test:
-            before = server.cpu_s()
-            rate = _send(server, flags, options)
-            if number:  # the first is the warm-up
-                rates[server.name].append(rate)
-                used = server.cpu_s() - before
-                cpu[server.name].append(used / options.messages * 1000)
-    print(f"{mode}, {options.size} octets, {options.connections} at a time:")
-    for name, measured in rates.items():
-        print(
-            f"  {name:12} {statistics.median(measured):8.0f}/s"
-            f"  ({min(measured):.0f} to {max(measured):.0f})"
-            f"  {statistics.median(cpu[name]):.2f} s of CPU per 1,000"
-        )
-    first = under_test[0].name
-    for other in under_test[1:]:
-        pairs = zip(rates[first], rates[other.name], strict=True)
-        ratios = sorted(ours / theirs for ours, theirs in pairs)
-        print(
-            f"  {first} / {other.name}: {statistics.median(ratios):.2f}"
-            f"  ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        )
-    return {"mode": mode, "messages_per_s": rates, "cpu_s_per_1000": cpu}
+def worker_series(given: str) -> Sequence[int]:
+    """How many processes of ours to measure: by default one, and as many as
+    there are cores."""
+    if given:
+        return [int(word) for word in given.split(",")]
+    if not servers.HAS_WORKERS:
+        return [1]
+    return sorted({1, len(os.sched_getaffinity(0))})
 
 
-def _send(
-    server: servers.Server, flags: Sequence[str], options: argparse.Namespace
-) -> float:
-    recipient = "alice@example.test"
+def _servers(
+    stack: ExitStack, report: measure.Report, workers: str, users: int
+) -> Sequence[Server]:
+    under_test = [
+        stack.enter_context(servers.configured(users=users, workers=count))
+        for count in worker_series(workers)
+    ]
+    if why := available():
+        report.skipped("postfix", why)
+        return under_test
+    under_test.append(stack.enter_context(postfix("postfix, on hold", HOLD)))
+    tuned = postfix("postfix, on hold, tuned", HOLD, TUNED)
+    under_test.append(stack.enter_context(tuned))
+    if has_dovecot():
+        under_test.append(stack.enter_context(with_dovecot(users)))
+    else:
+        report.skipped("dovecot", "not installed (apt install dovecot-lmtpd)")
+    return under_test
+
+
+def _send(server: Server, source: load.Source, count: int, messages: int) -> float:
+    """@return: seconds, until the last is durable; into a mailbox, if the
+    server has any."""
+    recipients = [address for address, _ in servers.addresses(count)]
     started = time.monotonic()
-    subprocess.run(
-        [
-            *("smtp-source", *flags, "-s", str(options.connections)),
-            *("-m", str(options.messages), "-l", str(options.size)),
-            *("-f", "sender@source.example", "-t", recipient),
-            f"127.0.0.1:{server.ports['smtp']}",
-        ],
-        check=True,
-    )
-    return float(options.messages / (time.monotonic() - started))
+    source.send(server.ports["smtp"], recipients, messages)
+    if server.beside:
+        while waits(server):
+            time.sleep(0.01)
+    seconds = time.monotonic() - started
+    if "on hold" in server.name:
+        discard(server)
+    return seconds

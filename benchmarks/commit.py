@@ -15,6 +15,7 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 from twisted.internet.interfaces import IReactorCore
 
+from benchmarks import measure
 from twisted_mta.interfaces import ITransaction
 from twisted_mta.ledger.ledger import Ledger
 from twisted_mta.mail.summary import Email, summarize
@@ -29,7 +30,8 @@ MESSAGE = (
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What can be chosen."""
+    """The options of this workload."""
+    measure.arguments(parser)
     parser.add_argument("--callers", type=int, default=20)
     parser.add_argument("--accounts", type=int, default=100)
     parser.add_argument("--messages", type=int, default=20_000)
@@ -38,21 +40,32 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, and print one line."""
+    """Measure and print."""
     if options.switch_interval:
         sys.setswitchinterval(options.switch_interval)
-    with tempfile.TemporaryDirectory(dir=options.directory) as directory:
-        _react(Path(directory), options)
-
-
-def _react(directory: Path, options: argparse.Namespace) -> None:
+    report = measure.Report("commit", options)
     try:
-        task.react(
-            lambda reactor: ensureDeferred(_run(reactor, directory, options)), ()
-        )
+        task.react(lambda reactor: ensureDeferred(_turns(reactor, options, report)), ())
     except SystemExit as ended:
         if ended.code:
             raise
+    report.write()
+
+
+async def _turns(
+    reactor: IReactorCore, options: argparse.Namespace, report: measure.Report
+) -> None:
+    figure = measure.Figure()
+    for number in range(options.runs + 1):
+        with tempfile.TemporaryDirectory(
+            prefix="twisted-mta-bench-", dir=options.directory
+        ) as directory:
+            rate, cpu_s = await _run(reactor, Path(directory), options)
+        if number:
+            figure.rates.append(rate)
+            figure.server_s.append(cpu_s)
+    what = f"{options.callers} callers, {options.accounts} accounts"
+    report.figures(what, "/s", {"the ledger alone, one process": figure})
 
 
 def _add_account(transaction: ITransaction, store: NativeStore, id: int) -> None:
@@ -84,7 +97,8 @@ async def _accept(ledger: Ledger, store: NativeStore, account: int) -> float:
 
 async def _run(
     reactor: IReactorCore, directory: Path, options: argparse.Namespace
-) -> None:
+) -> tuple[float, float]:
+    """@return: messages a second, processor seconds for 1,000."""
     ledger = Ledger(reactor, directory)
     await ledger.open()
     store = NativeStore(ledger)
@@ -104,9 +118,8 @@ async def _run(
     took, cpu = time.perf_counter() - began, time.process_time() - cpu
     waits.sort()
     print(
-        f"{options.messages / took:.0f} messages/s with {options.callers} callers,"
-        f" {options.accounts} accounts; {cpu / options.messages * 1e6:.0f} us of CPU"
-        f" each; wait {statistics.median(waits) * 1e3:.1f} ms, 99%"
+        f"wait {statistics.median(waits) * 1e3:.1f} ms, 99%"
         f" {waits[len(waits) * 99 // 100] * 1e3:.1f} ms, worst {waits[-1] * 1e3:.0f} ms"
     )
     await ledger.close()
+    return options.messages / took, cpu / options.messages * 1000

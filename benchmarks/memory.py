@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from benchmarks import servers
+from benchmarks import measure, servers
 
 MIB = 1 << 20
 
@@ -30,31 +30,39 @@ connections: {most: 5000, most_per_address: 5000}
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this workload."""
+    measure.arguments(parser)
     parser.add_argument("--megabytes", type=int, default=200)
     parser.add_argument("--sessions", type=int, default=1000)
 
 
 def run(options: argparse.Namespace) -> None:
     """Measure and print."""
+    report = measure.Report("memory", options)
+    megabytes = 20 if options.quick else options.megabytes
+    sessions = 100 if options.quick else options.sessions
     with Sink() as sink, servers.configured(_MORE, f"127.0.0.1:{sink.port}") as server:
-        _large(server, sink, options.megabytes)
-    relay = "127.0.0.1:1"
-    with servers.configured(_MORE, relay) as server:
-        _idle(server, options.sessions)
+        _large(server, sink, megabytes, report)
+    with servers.configured(_MORE) as server:
+        _idle(server, sessions, report)
+    report.write()
 
 
-def _large(server: servers.Server, sink: "Sink", megabytes: int) -> None:
-    print(f"resident at the start: {server.resident() / MIB:.0f} MiB")
+def _large(
+    server: servers.Server, sink: "Sink", megabytes: int, report: measure.Report
+) -> None:
+    report.note("at the start", resident_MiB=server.resident() // MIB)
     size = megabytes * 1_000_000
+
+    def peak(what: str, octets: int = size) -> None:
+        report.note(f"{octets:,} octets {what}", peak_MiB=server.peak() // MIB)
+
     _send(server, "someone@elsewhere.example", size)
     sink.received.acquire()
-    print(f"peak after SMTP in and relay out: {server.peak() / MIB:.0f} MiB")
+    peak("in by SMTP and out by relay")
     _send(server, server.accounts[0][0], size)
-    print(f"peak after SMTP into a mailbox: {server.peak() / MIB:.0f} MiB")
-    read = _read_imap(server)
-    print(f"peak after IMAP of {read:,} octets: {server.peak() / MIB:.0f} MiB")
-    read = _read_pop3(server)
-    print(f"peak after POP3 of {read:,} octets: {server.peak() / MIB:.0f} MiB")
+    peak("by SMTP into a mailbox")
+    peak("out by IMAP", _read_imap(server))
+    peak("out by POP3", _read_pop3(server))
 
 
 def _pieces(size: int) -> Iterator[bytes]:
@@ -140,14 +148,16 @@ def _read_pop3(server: servers.Server) -> int:
     return count
 
 
-def _idle(server: servers.Server, sessions: int) -> None:
+def _idle(server: servers.Server, sessions: int, report: measure.Report) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (sessions + 500,) * 2)
     warm = [_idler(server) for _ in range(20)]  # caches and pools are filled
     before = server.resident()
     idlers = [_idler(server) for _ in range(sessions)]
     time.sleep(1)
     each = (server.resident() - before) / sessions
-    print(f"{sessions} sessions in IDLE: {each / 1024:.1f} KiB each, TLS included")
+    report.note(
+        f"{sessions} sessions in IDLE under TLS", KiB_each=round(each / 1024, 1)
+    )
     for connection in (*warm, *idlers):
         connection.close()
 

@@ -1,10 +1,9 @@
 """The servers that are measured, each in a directory of its own, on loopback.
 
-Each is a context manager with the port of its SMTP listener and a measure of
-the processor time that its processes have used.
+Each is a context manager with the ports of its listeners, its accounts, what was
+set, and a measure of what its processes use. All keep their mail on the same disk.
 """
 
-import json
 import os
 import shutil
 import signal
@@ -18,8 +17,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import attrs
+
+from benchmarks import processes
+from twisted_mta.config.schema import Config
+
 ROOT = Path(__file__).resolve().parent.parent
-TICK = os.sysconf("SC_CLK_TCK")
+
+#: A server that stops properly has done so by then.
+_STOP_S = 90
+
+#: The password of every account.
+PASSWORD = "benchmark"
+
+#: Whether the source tree's server can have several processes.
+HAS_WORKERS = "workers" in attrs.fields_dict(Config)
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,8 @@ class Server:
     @ivar ports: by listener name.
     @ivar pid: of the process that is the parent of all of them.
     @ivar accounts: address and password.
+    @ivar settings: what was set, and what it does to keep mail, for people.
+    @ivar beside: the same as C{pid}, of other programs that take part.
     """
 
     name: str
@@ -36,50 +50,35 @@ class Server:
     pid: int
     directory: Path
     accounts: tuple[tuple[str, str], ...] = ()
+    settings: str = ""
+    beside: tuple[int, ...] = ()
 
     def cpu_s(self) -> float:
         """Processor time of the process and all that descend from it, ended
         ones included."""
-        return sum(_cpu_s(pid) for pid in _family(self.pid))
+        return sum(map(processes.cpu_s, (self.pid, *self.beside)))
+
+    def proportional(self) -> int:
+        """Octets of memory of all its processes, of shared pages each one's
+        part (PSS)."""
+        return sum(map(processes.proportional, (self.pid, *self.beside)))
+
+    def descriptors(self) -> int:
+        """File descriptors that all its processes have open."""
+        return sum(map(processes.descriptors, (self.pid, *self.beside)))
 
     def resident(self) -> int:
         """Resident octets of the one process."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        (line,) = (each for each in status.splitlines() if each.startswith("VmRSS"))
-        return int(line.split()[1]) * 1024
+        return self._status("VmRSS")
 
     def peak(self) -> int:
         """The most resident octets that the process ever had."""
+        return self._status("VmHWM")
+
+    def _status(self, field: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        (line,) = (each for each in status.splitlines() if each.startswith("VmHWM"))
+        (line,) = (each for each in status.splitlines() if each.startswith(field))
         return int(line.split()[1]) * 1024
-
-
-def _fields(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def _cpu_s(pid: int) -> float:
-    try:
-        return sum(int(field) for field in _fields(pid)[11:15]) / TICK
-    except OSError:
-        return 0.0
-
-
-def _family(root: int) -> Iterator[int]:
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                parent = int(_fields(int(entry.name))[1])
-            except OSError:
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
-    waiting = [root]
-    while waiting:
-        pid = waiting.pop()
-        yield pid
-        waiting += children.get(pid, ())
 
 
 def free_port() -> int:
@@ -102,155 +101,162 @@ def wait_for(port: int) -> None:
             time.sleep(0.05)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """The environment in which the source tree's code runs."""
     return dict(os.environ, PYTHONPATH=f"{ROOT}:{ROOT / 'plugins'}")
 
 
-def _command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "twisted_mta.cli.main", *words]
+def addresses(count: int) -> tuple[tuple[str, str], ...]:
+    """The accounts that every server has: address and password."""
+    return tuple((f"user{n}@example.test", PASSWORD) for n in range(count))
 
 
 def _port_base() -> int:
-    """Where all seven ports are probably free."""
-    return 20000 + os.getpid() % 400 * 50
+    """Where all seven ports are free."""
+    for base in range(20000 + os.getpid() % 400 * 50, 60000, 7):
+        try:
+            for above in (25, 587, 465, 143, 993, 110, 995):
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", base + above))
+        except OSError:
+            continue
+        return base
+    raise RuntimeError("no free ports")
 
 
-@contextmanager
-def ours(*options: str) -> Iterator[Server]:
-    """C{twisted-mta try} with the source tree's code."""
-    with _directory() as directory:
-        command = _command(
-            *("try", "--json", "--directory", str(directory / "data")),
-            *("--port-base", str(_port_base()), *options),
-        )
-        with _process(command, directory, subprocess.PIPE) as process:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            if not line:
-                raise RuntimeError((directory / "log").read_text())
-            facts = json.loads(line)
-            yield Server(
-                "twisted-mta",
-                {each["name"]: each["port"] for each in facts["listeners"]},
-                facts["pid"],
-                directory,
-                tuple((one["address"], one["password"]) for one in facts["accounts"]),
+@dataclass(frozen=True)
+class Installation:
+    """Our server's directory with its config and accounts; L{running} starts it,
+    as often as one likes.
+
+    @ivar config: its file.
+    @ivar ports: by listener name.
+    """
+
+    directory: Path
+    config: Path
+    ports: dict[str, int]
+    accounts: tuple[tuple[str, str], ...]
+    workers: int
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start it as its systemd unit does, with its log in a file; wait
+        until it listens."""
+        script = "import sys; from twisted.scripts.twistd import run; run()"
+        words = ["--nodaemon", "--pidfile=", "mta", "--config", str(self.config)]
+        with (self.directory / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-c", script, *words],
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
+        try:
+            for port in self.ports.values():
+                wait_for(port)
+        except BaseException:
+            process.kill()
+            process.wait()
+            print((self.directory / "log").read_text()[-2000:], file=sys.stderr)
+            raise
+        return process
+
+    def server(self, pid: int) -> Server:
+        """What is measured."""
+        plural = "worker" if self.workers == 1 else "workers"
+        return Server(
+            f"twisted-mta, {self.workers} {plural}",
+            self.ports,
+            pid,
+            self.directory,
+            self.accounts,
+            "SQLite with synchronous=FULL, a commit before each 250; log in a file;"
+            " no limits on connections of one address",
+        )
 
 
 @contextmanager
-def configured(more: str, relay: str) -> Iterator[Server]:
-    """C{twistd mta} with the config of C{try} and more settings.
+def installation(
+    more: str = "",
+    relay: str = "127.0.0.1:1",
+    plaintext: bool = False,
+    users: int = 1,
+    workers: int = 1,
+) -> Iterator[Installation]:
+    """A directory with the config of C{try} and more settings, and accounts.
 
     @param more: YAML to append.
     @param relay: C{HOST:PORT} for mail for elsewhere.
+    @param plaintext: passwords may come without TLS.
     """
-    account = ("alice@example.test", "a benchmark's password")
-    with _directory() as directory:
-        base = _port_base()
-        made = subprocess.run(
-            _command(
-                *("try", "--print-config", "--directory", str(directory / "data")),
-                *("--port-base", str(base), "--relay", relay),
-            ),
-            env=_environment(),
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        config = directory / "mta.yaml"
-        config.write_text(made.stdout + more)
-        subprocess.run(
-            _command("account", "add", "--config", str(config), account[0]),
-            env=_environment(),
-            input=account[1],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        command = [
-            *(sys.executable, "-m", "twisted", "mta", "--config", str(config)),
-        ]
-        above = {"smtp": 25, "submission": 587, "imap": 143, "pop3": 110}
-        ports = {name: base + number for name, number in above.items()}
-        with _process(command, directory, subprocess.DEVNULL) as process:
-            wait_for(ports["pop3"])
-            yield Server("twisted-mta", ports, process.pid, directory, (account,))
-
-
-@contextmanager
-def _directory() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="twisted-mta-bench-"))
     try:
-        yield directory
+        base = _port_base()
+        where = ["--directory", str(directory / "data"), "--port-base", str(base)]
+        made = _run(
+            "twisted_mta.cli.main", "try", "--print-config", *where, "--relay", relay
+        )
+        lines = [line for line in made.splitlines() if not line.startswith("workers:")]
+        if HAS_WORKERS:
+            lines.append(f"workers: {workers}")
+        text = "\n".join(lines) + "\n" + more
+        if plaintext:
+            in_clear = "tls: starttls\n    plaintext_login: true"
+            text = text.replace("tls: starttls", in_clear)
+        config = directory / "mta.yaml"
+        config.write_text(text)
+        _run("benchmarks.accounts", str(config), str(users))
+        above = {"smtp": 25, "submission": 587, "imap": 143, "pop3": 110}
+        ports = {name: base + number for name, number in above.items()}
+        yield Installation(directory, config, ports, addresses(users), workers)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-@contextmanager
-def _process(
-    command: list[str], directory: Path, stdout: int
-) -> Iterator["subprocess.Popen[str]"]:
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env=_environment(), stdout=stdout, stderr=log, text=True
-        )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-
-
-_POSTFIX_MAIN = """
-compatibility_level = 3.6
-queue_directory = {directory}/queue
-data_directory = {directory}/data
-config_directory = {directory}
-mail_owner = postfix
-setgid_group = postdrop
-myhostname = postfix.example.test
-mydestination = example.test
-local_recipient_maps =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-mynetworks = 127.0.0.0/8
-maillog_file = {directory}/data/log
-maillog_file_prefixes = {directory}
-smtpd_client_restrictions = check_client_access static:HOLD
+#: For L{configured}: a load generator is one address.
+CONNECTIONS = """
+connections: {most: 5000, most_per_address: 5000}
 """
 
 
 @contextmanager
-def postfix() -> Iterator[Server]:
-    """A Postfix with its defaults that only queues: everything is on hold.
+def configured(
+    more: str = CONNECTIONS,
+    relay: str = "127.0.0.1:1",
+    plaintext: bool = False,
+    users: int = 1,
+    workers: int = 1,
+) -> Iterator[Server]:
+    """Our server with the config of C{try} and more settings, until the end; see
+    L{installation}."""
+    with installation(more, relay, plaintext, users, workers) as made:
+        process = made.start()
+        try:
+            yield made.server(process.pid)
+        finally:
+            stop(process)
 
-    Its queue is on the same disk as ours. It needs root, as Postfix does.
-    """
-    directory = Path(tempfile.mkdtemp(prefix="twisted-mta-bench-postfix-"))
-    directory.chmod(0o755)
-    port = free_port()
-    (directory / "queue").mkdir()
-    (directory / "data").mkdir()
-    shutil.chown(directory / "data", "postfix")
-    master = Path("/usr/share/postfix/master.cf.dist").read_text()
-    lines = []
-    for line in master.splitlines():
-        words = line.split()
-        if words[:2] == ["smtp", "inet"]:
-            words[0] = str(port)
-        if len(words) > 7 and words[4] in ("y", "-") and not line.startswith("#"):
-            words[4] = "n"  # no chroot, as upstream's default
-        lines.append(" ".join(words) if words and line[0] not in " \t#" else line)
-    (directory / "master.cf").write_text("\n".join(lines) + "\n")
-    (directory / "main.cf").write_text(_POSTFIX_MAIN.format(directory=directory))
-    subprocess.run(
-        ["postfix", "-c", str(directory), "start"], check=True, capture_output=True
-    )
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """End a process, and wait for it."""
+    process.send_signal(signal.SIGTERM)
     try:
-        wait_for(port)
-        pid = int((directory / "queue/pid/master.pid").read_text())
-        yield Server("postfix", {"smtp": port}, pid, directory)
-    finally:
-        subprocess.run(["postfix", "-c", str(directory), "stop"], capture_output=True)
-        shutil.rmtree(directory, ignore_errors=True)
+        process.wait(_STOP_S)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+
+
+def _run(module: str, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{module} {' '.join(words)}: {done.stderr}")
+    return done.stdout
