@@ -4,12 +4,14 @@ import argparse
 import signal
 import sys
 
-from benchmarks import accept, commit, memory, relay
+from benchmarks import accept, commit, large, memory, mixed, relay
 
 WORKLOADS = {
     "accept": accept,
     "commit": commit,
+    "large": large,
     "memory": memory,
+    "mixed": mixed,
     "relay": relay,
 }
 

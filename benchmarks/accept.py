@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
         raise SystemExit(f"not installed: {load.missing()}")
     report = measure.Report("accept", options)
     sizes = {"2 KB": (2048, options.messages), "100 KB": (102_400, options.large)}
-    mailboxes = (1, 100)
+    mailboxes: Sequence[int] = (1, 100)
     if options.quick:
         sizes = {"2 KB": sizes["2 KB"]}
         mailboxes = (1,)

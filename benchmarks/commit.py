@@ -9,11 +9,12 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
-from twisted.internet.interfaces import IReactorCore
 
 from benchmarks import measure
 from twisted_mta.interfaces import ITransaction
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 async def _turns(
-    reactor: IReactorCore, options: argparse.Namespace, report: measure.Report
+    reactor: Any, options: argparse.Namespace, report: measure.Report
 ) -> None:
     figure = measure.Figure()
     for number in range(options.runs + 1):
@@ -96,14 +97,14 @@ async def _accept(ledger: Ledger, store: NativeStore, account: int) -> float:
 
 
 async def _run(
-    reactor: IReactorCore, directory: Path, options: argparse.Namespace
+    reactor: Any, directory: Path, options: argparse.Namespace
 ) -> tuple[float, float]:
     """@return: messages a second, processor seconds for 1,000."""
     ledger = Ledger(reactor, directory)
     await ledger.open()
     store = NativeStore(ledger)
     for id in range(1, options.accounts + 1):
-        await ledger.write(lambda t, id=id: _add_account(t, store, id))
+        await ledger.write(partial(_add_account, store=store, id=id))
     waits: list[float] = []
     left = iter(range(options.messages))
 

@@ -79,6 +79,12 @@ service pop3 {{
   process_limit = {processes}
   {reuse}
 }}
+service auth {{
+  inet_listener {{
+    address = 127.0.0.1
+    port = {sasl}
+  }}
+}}
 service lmtp {{
   inet_listener lmtp {{
     address = 127.0.0.1
@@ -108,7 +114,7 @@ _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 def dovecot(
     format: str = "sdbox", tuned: bool = False, users: int = 1, processes: int = 2000
 ) -> Iterator[Server]:
-    """A Dovecot with ports C{imap}, C{pop3} and C{lmtp}, and accounts
+    """A Dovecot with ports C{imap}, C{pop3}, C{lmtp} and C{sasl}, and accounts
     C{user0@example.test}, C{user1@example.test}...
 
     @param format: of its mailboxes: C{sdbox} or C{maildir}.
@@ -116,7 +122,7 @@ def dovecot(
     @param processes: the most of a kind.
     """
     accounts = tuple((f"user{n}@example.test", "benchmark") for n in range(users))
-    ports = {name: free_port() for name in ("imap", "pop3", "lmtp")}
+    ports = {name: free_port() for name in ("imap", "pop3", "lmtp", "sasl")}
     directory = Path(tempfile.mkdtemp(prefix="twisted-mta-bench-dovecot-"))
     try:
         directory.chmod(0o755)

@@ -160,10 +160,8 @@ class Sink:
         """
         with self._changed:
             while self._count < count:
-                before = self._count
-                self._changed.wait(_PATIENCE_S)
-                if self._count == before:
-                    raise RuntimeError(f"{count - before} of {count} never came")
+                if not self._changed.wait(_PATIENCE_S):
+                    raise RuntimeError(f"{count - self._count} of {count} never came")
 
     def _read(self) -> None:
         """Its counters, C{sess=N quit=N mesg=N}, after each event."""
@@ -174,8 +172,9 @@ class Sink:
             found = rest.rpartition(b"mesg=")[2].split()
             if b"mesg=" in rest and rest.endswith((b"\r", b"\n")) and found:
                 with self._changed:
-                    self._count = int(found[0])
-                    self._changed.notify_all()
+                    if self._count != int(found[0]):
+                        self._count = int(found[0])
+                        self._changed.notify_all()
 
 
 @contextmanager

@@ -111,6 +111,9 @@ def with_dovecot(
             "mydestination": "",
             "virtual_mailbox_domains": "example.test",
             "virtual_transport": f"lmtp:inet:127.0.0.1:{store.ports['lmtp']}",
+            "smtpd_sasl_auth_enable": "yes",
+            "smtpd_sasl_type": "dovecot",
+            "smtpd_sasl_path": f"inet:127.0.0.1:{store.ports['sasl']}",
         }
         chosen = (to_store, TUNED if tuned else {}, more or {})
         with postfix("postfix", *chosen) as queue:
