@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 
-from benchmarks import accept, commit, large, memory, mixed, relay
+from benchmarks import accept, commit, large, memory, mixed, relay, soak
 
 WORKLOADS = {
     "accept": accept,
@@ -13,6 +13,7 @@ WORKLOADS = {
     "memory": memory,
     "mixed": mixed,
     "relay": relay,
+    "soak": soak,
 }
 
 

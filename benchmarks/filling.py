@@ -7,6 +7,7 @@ would. The server does not run meanwhile.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -27,18 +28,27 @@ class Filling:
         self._ledger = apsw.Connection(str(path))
         for pragma in ("synchronous = OFF", "cache_size = -500000", "temp_store = 2"):
             self._ledger.execute(f"PRAGMA {pragma}")
-        self._ledger.execute(
-            "CREATE TEMP TABLE box AS"
-            " SELECT row_number() OVER (ORDER BY account_id) - 1 AS k,"
-            " account_id, id FROM mailbox WHERE name = 'INBOX'"
-        )
-        self._ledger.execute("CREATE UNIQUE INDEX temp.box_k ON box (k)")
-        self._boxes = self._number("SELECT count(*) FROM box")
+        self._ledger.execute("CREATE TEMP TABLE box (k PRIMARY KEY, account_id, id)")
+        self._boxes = 0
+        self._find_boxes()
 
     def close(self) -> None:
         """Put everything into the database file."""
         self._ledger.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         self._ledger.close()
+
+    def accounts(self, count: int) -> None:
+        """Make as many accounts of one, C{user0@...}, with its password."""
+        address = "replace(one.address, 'user0@', 'user' || (1 + i) || '@')"
+        owner = {"id": "one.id + 1 + i", "account_id": "one.account_id + 1 + i"}
+        key = address.replace("one.address", "one.address_key")
+        with self._ledger:
+            changed = {**owner, "address": address, "address_key": key}
+            self._copy("account", "1", changed, 0, count - 1)
+            for table in ("mailbox", "subscription"):
+                for name in self._column(f"SELECT name FROM {table}"):
+                    self._copy(table, f"name = '{name}'", owner, 0, count - 1)
+        self._find_boxes()
 
     def mail(self, count: int) -> None:
         """Add messages; there must be one placement to copy."""
@@ -82,8 +92,19 @@ class Filling:
                 self._copy("hop", f"id = {hop}", changed, first, end)
                 self._copy("recipient", f"hop_id = {hop}", {"hop_id": id}, first, end)
 
+    def _find_boxes(self) -> None:
+        self._ledger.execute(
+            "DELETE FROM box; INSERT INTO box"
+            " SELECT row_number() OVER (ORDER BY account_id) - 1, account_id, id"
+            " FROM mailbox WHERE name = 'INBOX'"
+        )
+        self._boxes = self._number("SELECT count(*) FROM box")
+
     def _number(self, query: str) -> int:
-        return int(next(self._ledger.execute(query))[0])
+        return int(self._column(query)[0])
+
+    def _column(self, query: str) -> list[Any]:
+        return [row[0] for row in self._ledger.execute(query)]
 
     def _copy(
         self, table: str, which: str, changed: Mapping[str, str], first: int, end: int

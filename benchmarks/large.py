@@ -1,10 +1,10 @@
-"""A ledger of two million messages beside an empty one.
+"""A ledger of two million messages beside one of a hundred thousand.
 
-Two of our servers: one whose 200 mailboxes have 10,000 messages each, and whose
-queue has 100,000 on hold, and one that is new. Accepting mail, relaying it, and
-LOGIN, SELECT and the ENVELOPEs of the newest 50; and the last again when the
-system has forgotten what is in the file ("cold"). Messages are small (500 octets),
-so the file has 3 GB; it is in the temporary directory, and is removed.
+Two of our servers, whose mailboxes have 1,000 messages each: 2,000 accounts, with
+100,000 messages on hold in the queue, and 100 accounts, with none. Accepting mail,
+relaying it, and LOGIN, SELECT and the ENVELOPEs of the newest 50; and that again
+when the system has forgotten what is in the file ("cold"). Messages are small (500
+octets), so the file has 3 GB; it is in the temporary directory, and is removed.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from benchmarks import load, measure, servers
 from benchmarks.filling import Filling
 from benchmarks.servers import Server
 
-_USERS = 200
+_SMALL = 100
 _NEWEST = 50
 _MORE = f"""{servers.CONNECTIONS}
 smtp: {{relay_from: [127.0.0.0/8]}}
@@ -31,7 +31,8 @@ _HELD = '\nroutes: [{domain: "*", hold: true}]\n'
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this workload."""
     measure.arguments(parser)
-    parser.add_argument("--filled", type=int, default=2_000_000, help="messages")
+    parser.add_argument("--accounts", type=int, default=2000)
+    parser.add_argument("--each", type=int, default=1000, help="messages of one")
     parser.add_argument("--held", type=int, default=100_000, help="in the queue")
     parser.add_argument("--messages", type=int, default=2000, help="per turn")
     parser.add_argument("--sessions", type=int, default=200, help="of IMAP, per turn")
@@ -42,48 +43,43 @@ def run(options: argparse.Namespace) -> None:
     """Measure and print."""
     if load.missing():
         raise SystemExit(f"not installed: {load.missing()}")
-    filled = 20_000 if options.quick else options.filled
-    held = 1000 if options.quick else options.held
+    each = 100 if options.quick else options.each
     report = measure.Report("large", options)
     with ExitStack() as stack:
-        sinks = [stack.enter_context(load.sink()) for _ in range(2)]
-        ports = [f"127.0.0.1:{sink.port}" for sink in sinks]
-        large = stack.enter_context(_filled(filled, held, ports[0], options.workers))
-        new = stack.enter_context(
-            servers.configured(
-                _MORE, ports[1], True, users=_USERS, workers=options.workers
+        both = []
+        sinks = {}
+        for accounts, held in ((options.accounts, options.held), (_SMALL, 0)):
+            sink = stack.enter_context(load.sink())
+            server = stack.enter_context(
+                _filled(accounts, each, held, f"127.0.0.1:{sink.port}", options.workers)
             )
-        )
-        new = replace(new, name="a new ledger")
-        path = _database(large)
-        report.note(
-            f"{filled:,} messages, {held:,} held in the queue",
-            MB=path.stat().st_size // 1_000_000,
-        )
+            sinks[server.name] = sink
+            both.append(server)
+            size = _database(server).stat().st_size
+            report.note(server.name, MB=size // 1_000_000, accounts=accounts, held=held)
         source = stack.enter_context(load.source(2048, 20, True))
-        by_name = {large.name: sinks[0], new.name: sinks[1]}
-        recipients = [address for address, _ in servers.addresses(100)]
 
         def accept(server: Server) -> tuple[float, float]:
-            count = options.messages
-            return count, source.send(server.ports["smtp"], recipients, count)
+            step = len(server.accounts) // _SMALL
+            to = [address for address, _ in server.accounts[::step]]
+            port = server.ports["smtp"]
+            return options.messages, source.send(port, to, options.messages)
 
         def pass_on(server: Server) -> tuple[float, float]:
-            sink = by_name[server.name]
+            sink = sinks[server.name]
             seconds = _pass(server, sink, source, options.messages)
             return options.messages, seconds
 
         def look(server: Server) -> tuple[float, float]:
             started = time.monotonic()
             for number in range(options.sessions):
-                _look(server, number % _USERS)
+                _look(server, number * 7 % len(server.accounts))
             return options.sessions, time.monotonic() - started
 
         def look_cold(server: Server) -> tuple[float, float]:
             _forget(_database(server))
             return look(server)
 
-        both = [large, new]
         for what, turn in (
             ("2 KB into 100 mailboxes, reused connections", accept),
             ("2 KB relayed, reused connections", pass_on),
@@ -95,22 +91,29 @@ def run(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _filled(count: int, held: int, next_hop: str, workers: int) -> Iterator[Server]:
-    """A server with a large ledger."""
-    with servers.installation(_MORE, next_hop, True, _USERS, workers) as made:
+def _filled(
+    accounts: int, each: int, held: int, next_hop: str, workers: int
+) -> Iterator[Server]:
+    """A server with a ledger that was filled before it started."""
+    with servers.installation(_MORE, next_hop, True, 1, workers) as made:
         _seed(made)
         started = time.monotonic()
         filling = Filling(made.directory / "data/ledger.sqlite3")
         try:
-            filling.mail(count)
+            filling.accounts(accounts)
+            filling.mail(accounts * each)
             filling.queue(held)
         finally:
             filling.close()
         print(f"filled in {time.monotonic() - started:.0f} s", flush=True)
         process = made.start()
         try:
-            server = made.server(process.pid)
-            yield replace(server, name=f"twisted-mta, {count:,} messages")
+            name = f"{accounts * each:,} messages"
+            yield replace(
+                made.server(process.pid),
+                name=f"twisted-mta, {name}" if held else name,
+                accounts=servers.addresses(accounts),
+            )
         finally:
             servers.stop(process)
 
