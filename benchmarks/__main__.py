@@ -1,10 +1,12 @@
-"""C{python -m benchmarks NAME}: run one workload and print what came out."""
+"""C{python -m benchmarks NAME}: run one workload and print what came out; C{table}
+puts what was saved into the documentation."""
 
 import argparse
 import signal
 import sys
+from typing import NoReturn
 
-from benchmarks import accept, commit, large, memory, mixed, relay, soak
+from benchmarks import accept, commit, large, memory, mixed, relay, soak, table
 
 WORKLOADS = {
     "accept": accept,
@@ -23,16 +25,24 @@ def main() -> int:
     @return: the exit status.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    names = parser.add_subparsers(required=True, metavar="NAME")
-    for name, workload in WORKLOADS.items():
-        summary = (workload.__doc__ or "").partition("\n\n")[0]
-        command = names.add_parser(name, help=summary, description=workload.__doc__)
-        workload.arguments(command)
-        command.set_defaults(run=workload.run)
+    names = parser.add_subparsers(metavar="NAME", dest="name")
+    for name, module in {**WORKLOADS, "table": table}.items():
+        summary = " ".join((module.__doc__ or "").partition("\n\n")[0].split())
+        command = names.add_parser(name, help=summary, description=module.__doc__)
+        module.arguments(command)
+        command.set_defaults(run=module.run)
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all is cleaned up
+    if options.name is None:
+        parser.print_help()
+        return 2
+    signal.signal(signal.SIGTERM, _end)
     options.run(options)
     return 0
+
+
+def _end(*_: object) -> NoReturn:
+    """Whoever ends us wants servers and directories to go, too."""
+    raise SystemExit(1)
 
 
 if __name__ == "__main__":
