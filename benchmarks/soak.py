@@ -86,7 +86,13 @@ def run(options: argparse.Namespace) -> None:
         problems = _grown(middle, end)
         problems += _lost(made.server(victim.pid), traffic, elsewhere, report)
     report.note("killed", workers=victim.workers, supervisors=victim.supervisors)
-    report.note("done", broken=traffic.broken, **traffic.done)
+    report.note("done", **traffic.done)
+    report.note("broken off", **traffic.broken)
+    problems += [
+        f"{kind} broke off more often than it was done"
+        for kind, times in traffic.broken.items()
+        if times > traffic.done[kind]
+    ]
     report.note("wrong", problems=len(problems))
     report.write()
     if problems:

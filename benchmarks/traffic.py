@@ -41,7 +41,7 @@ class Traffic:
     @ivar local: acknowledged messages for mailboxes: id to recipients.
     @ivar outside: ids of those for elsewhere.
     @ivar done: how often each thing was done.
-    @ivar broken: how often something broke.
+    @ivar broken: how often each broke off.
     """
 
     def __init__(self, server: Server, seed: int) -> None:
@@ -55,7 +55,7 @@ class Traffic:
         self.local: dict[int, Sequence[str]] = {}
         self.outside: set[int] = set()
         self.done: Counter[str] = Counter()
-        self.broken = 0
+        self.broken: Counter[str] = Counter()
         kinds = [self._send] * 4 + [self._submit] * 2 + [self._read] * 2
         self._threads = [
             threading.Thread(target=self._run, args=(kind, seed + n), daemon=True)
@@ -95,7 +95,7 @@ class Traffic:
                     self.done[kind.__name__.strip("_")] += 1
             except _BROKEN:
                 with self._lock:
-                    self.broken += 1
+                    self.broken[kind.__name__.strip("_")] += 1
                 time.sleep(0.1)
             finally:
                 with self._lock:
@@ -160,13 +160,14 @@ class Traffic:
         """Look, read, flag, move and search."""
         client = self._login(chance)
         try:
-            client.fetch("1:20", "(UID FLAGS ENVELOPE)")
+            if client.select()[1] == [b"0"]:
+                return
+            client.fetch("1:*", "(UID FLAGS)")
             client.fetch("*", "(UID BODY.PEEK[])")
             client.store("*", "+FLAGS", r"(\Seen)")
             client.search(None, "UNSEEN", "SUBJECT", "7")
             if chance.random() < 0.3:
                 client._simple_command("MOVE", "1", "Trash")
-            client.logout()
         finally:
             client.shutdown()
 
