@@ -93,14 +93,16 @@ class Player:
         for _ in range(kept):
             for at in range(0, len(addresses), 100):
                 await _send(port, "", addresses[at : at + 100])
+        deadline = time.monotonic() + 3 * _PATIENCE_S
         for user in range(len(addresses)):
-            deadline = time.monotonic() + _PATIENCE_S
             desk = await _Imap.open(self._server, user)
             if not await desk.do('LIST "" Trash'):
                 await desk.do("CREATE Trash")
             while await desk.select() < kept:
                 if time.monotonic() > deadline:
-                    raise RuntimeError(f"mail for {addresses[user]} did not come")
+                    raise RuntimeError(
+                        f"{self._server.name}: mail for {addresses[user]} did not come"
+                    )
                 await asyncio.sleep(0.1)
             self._desks.append(desk)
             self._locks.append(asyncio.Lock())
@@ -123,7 +125,9 @@ class Player:
         deadline = time.monotonic() + _PATIENCE_S
         while any(watcher.waits for watcher in self._watchers):
             if time.monotonic() > deadline:
-                raise RuntimeError("a client in IDLE was not told of a message")
+                raise RuntimeError(
+                    f"{self._server.name}: a client in IDLE was not told of a message"
+                )
             await asyncio.sleep(0.05)
 
     async def close(self) -> None:
