@@ -179,8 +179,9 @@ class Traffic:
             client.readline()
             time.sleep(1)
             client.send(b"DONE\r\n")
-            while not client.readline().startswith(b"idle "):
-                pass
+            while not (line := client.readline()).startswith(b"idle "):
+                if not line:
+                    raise EOFError
         finally:
             client.shutdown()
 
