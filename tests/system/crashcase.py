@@ -1,11 +1,14 @@
 """A server to be killed and starved: SMTP and IMAP without TLS, for the five
-people of L{tests.system.load}; mail for elsewhere is held in its queue."""
+people of L{tests.system.load}; mail for elsewhere is held in its queue, unless a
+test has it otherwise."""
 
 import atexit
 import json
 import shutil
+import sqlite3
 import sys
 import unittest
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from tests.system.daemon import (
     mta,
     run,
     twistd,
+    wait_until,
 )
 
 _CONFIG = """\
@@ -33,12 +37,14 @@ listeners:
     plaintext_login: true
     endpoints: ['tcp:{imap}:interface=127.0.0.1']
 smtp: {{relay_from: [127.0.0.1/32]}}
-routes: [{{domain: "*", hold: true}}]
 """
 
+_HOLD = '{domain: "*", hold: true}'
 
-def _write_config(path: Path, home: Path, base: int) -> None:
-    path.write_text(_CONFIG.format(home=home, smtp=base + 25, imap=base + 143))
+
+def _write_config(path: Path, home: Path, base: int, more: str) -> None:
+    config = _CONFIG.format(home=home, smtp=base + 25, imap=base + 143)
+    path.write_text(config + more)
 
 
 @cache
@@ -47,7 +53,7 @@ def _with_accounts() -> Path:
     directory = Directory()
     atexit.register(directory.remove)
     config = directory.path / "mta.yaml"
-    _write_config(config, directory.path / "mail", 1000)
+    _write_config(config, directory.path / "mail", 1000, "")
     for address in (*load.READERS, *load.FILERS):
         words = mta("account", "add", address, "--config", str(config))
         run(words, load.PASSWORD)
@@ -63,8 +69,12 @@ class CrashCase(unittest.TestCase):
         self.home = directory.path / "mail"
         self.base = free_port_base()
         self.config = directory.path / "mta.yaml"
-        _write_config(self.config, self.home, self.base)
+        _write_config(self.config, self.home, self.base, self.more())
         shutil.copytree(_with_accounts(), self.home)
+
+    def more(self) -> str:
+        """The end of the config."""
+        return f"routes: [{_HOLD}]\n"
 
     def start(self) -> Server:
         """Start the server, and wait until it listens."""
@@ -81,7 +91,19 @@ class CrashCase(unittest.TestCase):
         words = mta("queue", "list", "--json", "--config", str(self.config))
         return json.loads(run(words).stdout)
 
+    def wait_collected(self, server: Server) -> None:
+        """Wait until nothing is left of what was released."""
+
+        def collected() -> bool:
+            with closing(sqlite3.connect(self.home / "ledger.sqlite3")) as database:
+                ((count,),) = database.execute("SELECT COUNT(*) FROM released")
+                return count == 0
+
+        wait_until(collected, "what was released is collected", server)
+
     def assert_sound(self) -> None:
-        """The ledger finds nothing wrong with itself."""
+        """A ledger that no process has open finds nothing wrong with itself, and
+        has no log."""
         words = [sys.executable, "-m", "tests.system.problems", str(self.home)]
         self.assertEqual(run(words).stdout, "")
+        self.assertFalse((self.home / "ledger.sqlite3-wal").exists())

@@ -268,10 +268,13 @@ class Server(Program):
 
 
 class Directory:
-    """A temporary directory, for a test class."""
+    """A temporary directory, for a test class.
 
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="twisted-mta-test-"))
+    @param parent: where, unless it is where all are.
+    """
+
+    def __init__(self, parent: Path | None = None) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="twisted-mta-test-", dir=parent))
 
     def remove(self) -> None:
         """Remove it."""

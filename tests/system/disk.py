@@ -1,30 +1,70 @@
 """What would be on the disk if the power failed now: a model of a file system
-that keeps nothing but what was synchronised.
+that promises nothing but what was synchronised.
 
-It reads the trace of a server's system calls and takes the harshest view: of
-each file only what it had when it was last synchronised, and no new file whose
-directory was not.
+The contents of a file are durable when fsync or fdatasync of that file has
+returned, its name when fsync of its directory has. All else may be there or not,
+each name and each sector for itself and in any order: so do disks with a cache,
+and file systems between two commits of their journals.
 """
 
 from __future__ import annotations
 
-import re
-import shutil
-from collections.abc import Iterator
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-# How strace is to write what is read here.
-OPTIONS = (
-    *("-y", "-xx", "-s", "1000000"),
-    *("-e", "trace=write,pwrite64,ftruncate,fsync,fdatasync,sendto"),
-)
+from tests.system.calls import Call
 
-_LINE = re.compile(r"(?P<thread>\d+) +(?P<rest>.*)")
-_RESUMED = re.compile(r"<\.\.\. \w+ resumed>(?P<rest>.*)")
-_CALL = re.compile(
-    r"(?P<name>\w+)\(\d+<(?P<path>.*?)>(?:, (?:\"(?P<octets>[^\"]*)\"(?:, )?)?"
-    r"(?P<numbers>[\d, ]*).*?)? *\) += (?P<result>-?\d+)(?P<more>.*)"
-)
+# What a disk writes whole or not at all.
+_SECTOR_OCTETS = 512
+
+# A file in shared memory, which never is on a disk but may be found there: what
+# it holds is then from another time.
+_SHARED = "-shm"
+_SHARED_OCTETS = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """Octets at an offset, or else the new end of the file."""
+
+    ended: int
+    offset: int
+    octets: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Naming:
+    """A name is given to a file, or else taken away."""
+
+    ended: int
+    path: Path
+    file: _File | None
+
+
+@dataclass(slots=True, eq=False)
+class _File:
+    """A file, whatever its name is.
+
+    @ivar octets: those that are durable.
+    @ivar pending: what was done to it since, in order.
+    """
+
+    octets: bytearray = field(default_factory=bytearray)
+    pending: list[_Write] = field(default_factory=list)
+
+    def synchronise(self, begun: int) -> None:
+        """What had been done when this began is durable."""
+        for write in self.pending:
+            if write.ended < begun:
+                _apply(self.octets, write)
+        self.pending = [write for write in self.pending if write.ended >= begun]
+
+
+# Of a file's octets and what is pending, those that are found.
+_Fate = Callable[[_File], bytes]
 
 
 class Disk:
@@ -35,76 +75,176 @@ class Disk:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._written = {
-            path: bytearray(path.read_bytes())
-            for path in directory.rglob("*")
-            if path.is_file() and not path.name.endswith("-shm")
+        self._names = {
+            path: _File(bytearray(path.read_bytes()))
+            for path in _files(directory)
+            if not path.name.endswith(_SHARED)
         }
-        self._durable = {path: bytes(data) for path, data in self._written.items()}
-        self._named = set(self._written)
+        self._durable_names = dict(self._names)
+        self._pending: list[_Naming] = []
 
-    def replay(self, trace: str) -> Iterator[bytes]:
-        """Make the system calls of a trace.
+    def replay(self, calls: list[Call]) -> Iterator[Call]:
+        """Make the calls of a trace.
 
-        @return: what the server sends, when it sends it; the disk is then as it
-            was at that moment.
+        @return: each fsync, when it has been made but for its effect; and what
+            is sent and received, when it may have been.
+        @raise AssertionError: a call that is not known here.
         """
-        unfinished: dict[str, str] = {}
-        for line in trace.splitlines():
-            match = _LINE.fullmatch(line)
-            if match is None:
-                continue
-            thread, rest = match["thread"], match["rest"]
-            if rest.endswith("<unfinished ...>"):
-                unfinished[thread] = rest.removesuffix("<unfinished ...>")
-                continue
-            if resumed := _RESUMED.match(rest):
-                rest = unfinished.pop(thread, "") + resumed["rest"]
-            call = _CALL.match(rest)
-            # What was made up did not reach the disk.
-            if call is None or int(call["result"]) < 0 or "INJECTED" in call["more"]:
-                continue
-            octets = _octets(call["octets"] or "")
-            if call["name"] == "sendto":
-                yield octets
+        # A write may be on the disk from its beginning; a reply may be with the
+        # client then. A name can be used, and what was said was heard, at the
+        # end.
+        for call in sorted(
+            calls, key=lambda one: one.ended if one.name in _AT_END else one.begun
+        ):
+            if call.name in ("sendto", "recvfrom"):
+                yield call
+            elif self._is_ours(call.path):
+                if call.name in ("fsync", "fdatasync"):
+                    yield call
+                self._make(call)
+
+    def _is_ours(self, path: Path) -> bool:
+        within = self._directory in (path, *path.parents)
+        return within and not path.name.endswith(_SHARED)
+
+    def _make(self, call: Call) -> None:
+        match call.name:
+            case "fsync" | "fdatasync":
+                self._synchronise(call)
+            case "write":
+                file = self._names[call.path]
+                self._write(call, _length(file), call.octets)
+            case "pwrite64":
+                self._write(call, int(call.words[-1]), call.octets)
+            case "ftruncate":
+                self._write(call, int(call.words[-1]), None)
+            case "open" | "openat":
+                if call.path not in self._names and "O_CREAT" in "".join(call.words):
+                    self._name(call, _File())
+            case "unlink":
+                self._name(call, None)
+            case _:
+                raise AssertionError(f"the model does not know {call.name}")
+
+    def _write(self, call: Call, offset: int, octets: bytes | None) -> None:
+        self._names[call.path].pending.append(_Write(call.ended, offset, octets))
+
+    def _name(self, call: Call, file: _File | None) -> None:
+        self._pending.append(_Naming(call.ended, call.path, file))
+        _rename(self._names, self._pending[-1])
+
+    def _synchronise(self, call: Call) -> None:
+        if call.path in self._names:
+            self._names[call.path].synchronise(call.begun)
+            return
+        later = []
+        for naming in self._pending:
+            if naming.path.parent == call.path and naming.ended < call.begun:
+                _rename(self._durable_names, naming)
             else:
-                path = Path(_octets(call["path"]).decode())
-                numbers = [
-                    int(word) for word in re.findall(r"\d+", call["numbers"] or "")
-                ]
-                self._call(call["name"], path, octets, numbers)
+                later.append(naming)
+        self._pending = later
 
-    def _call(self, name: str, path: Path, octets: bytes, numbers: list[int]) -> None:
-        if self._directory not in path.parents:
-            return
-        if name in ("fsync", "fdatasync"):
-            if path.is_dir():
-                self._named |= {one for one in self._written if one.parent == path}
+    # --- what is found when the power is back ---
+
+    def save_lost(self, directory: Path) -> None:
+        """All that was not synchronised is lost."""
+        self._save(directory, self._durable_names, lambda file: file.octets)
+
+    def save_kept(self, directory: Path) -> None:
+        """It has all come to the disk."""
+        self._save(directory, self._names, _kept)
+
+    def save_torn(self, directory: Path, chance: random.Random) -> None:
+        """Some of it has."""
+        names = dict(self._durable_names)
+        lost = set()
+        for naming in self._pending:
+            # What was done to one name is done in order.
+            if naming.path not in lost and chance.random() < 0.5:
+                _rename(names, naming)
             else:
-                self._durable[path] = bytes(self._written.get(path, b""))
-            return
-        data = self._written.setdefault(path, bytearray())
-        if name == "ftruncate":
-            del data[numbers[0] :]
-            return
-        start = numbers[1] if name == "pwrite64" else len(data)
-        data.extend(bytes(max(0, start - len(data))))
-        data[start : start + len(octets)] = octets
+                lost.add(naming.path)
+        self._save(directory, names, lambda file: _torn(file, chance))
+        shared = directory / f"ledger.sqlite3{_SHARED}"
+        shared.write_bytes(chance.randbytes(_SHARED_OCTETS))
 
-    def save(self, directory: Path) -> None:
-        """Write what is durable into a new directory."""
-        if directory.exists():
-            shutil.rmtree(directory)
-        for path in self._named:
-            copy = directory / path.relative_to(self._directory)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(self._durable.get(path, b""))
+    def _save(self, directory: Path, names: dict[Path, _File], fate: _Fate) -> None:
+        wanted = {
+            directory / path.relative_to(self._directory): fate(file)
+            for path, file in names.items()
+        }
+        # Most is as the last time.
+        for there in _files(directory):
+            if there not in wanted:
+                there.unlink()
+        for path, octets in wanted.items():
+            if not path.exists() or path.read_bytes() != octets:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(octets)
 
 
-def _octets(text: str) -> bytes:
-    """A string as strace writes it with C{-xx}; what is not escaped is itself."""
-    return re.sub(
-        rb"\\x([0-9a-f]{2})",
-        lambda match: bytes([int(match[1], 16)]),
-        text.encode(),
-    )
+def _files(directory: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(directory):
+        yield from (Path(parent, name) for name in names)
+
+
+_AT_END = frozenset(("fsync", "fdatasync", "open", "openat", "recvfrom"))
+
+
+def _rename(names: dict[Path, _File], naming: _Naming) -> None:
+    if naming.file is None:
+        names.pop(naming.path, None)
+    else:
+        names[naming.path] = naming.file
+
+
+def _apply(octets: bytearray, write: _Write) -> None:
+    end = write.offset + len(write.octets or b"")
+    # Between the old end and what is written there are zeros.
+    octets.extend(bytes(max(0, end - len(octets))))
+    if write.octets is None:
+        del octets[write.offset :]
+    else:
+        octets[write.offset : end] = write.octets
+
+
+def _length(file: _File) -> int:
+    """Octets, with all that is pending."""
+    length = len(file.octets)
+    for write in file.pending:
+        end = write.offset + len(write.octets or b"")
+        length = end if write.octets is None else max(length, end)
+    return length
+
+
+def _kept(file: _File) -> bytes:
+    octets = bytearray(file.octets)
+    for write in file.pending:
+        _apply(octets, write)
+    return octets
+
+
+def _torn(file: _File, chance: random.Random) -> bytes:
+    """Each sector is as it was after some of the writes, or none, or all."""
+    octets = bytearray(file.octets)
+    count = len(file.pending)
+    kept: dict[int, int] = {}
+    new_end = chance.randint(0, count)
+    for number, write in enumerate(file.pending):
+        if write.octets is None:
+            if number < new_end:
+                _apply(octets, write)
+            continue
+        at = write.offset
+        end = at + len(write.octets)
+        while at < end:
+            sector = at // _SECTOR_OCTETS
+            until = min(end, (sector + 1) * _SECTOR_OCTETS)
+            if sector not in kept:
+                kept[sector] = chance.choice((0, count, chance.randint(0, count)))
+            if number < kept[sector]:
+                piece = write.octets[at - write.offset : until - write.offset]
+                _apply(octets, _Write(write.ended, at, piece))
+            at = until
+    return octets

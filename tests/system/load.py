@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import imaplib
+import itertools
 import random
 import re
 import smtplib
@@ -33,6 +34,8 @@ ELSEWHERE = ("eve@elsewhere.test", "fred@nowhere.test")
 # Above this the server keeps content in a file.
 LARGE_OCTETS = 64 * 1024
 
+_CONNECTIONS = itertools.count(1)
+
 # The server died, in the words of each library; and what is an OSError too.
 _DIED = (OSError, EOFError, imaplib.IMAP4.abort)
 _SAID = smtplib.SMTPResponseException
@@ -53,16 +56,23 @@ class Load:
     _ending: bool = False
     _threads: list[threading.Thread] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        """Five who keep their connections, three who make one for each message,
+        two who file mail, one who looks what is new."""
+        self._turns = (
+            *(_Sender(self, f"kept{number}", fresh=False).turn for number in range(5)),
+            *(_Sender(self, f"fresh{number}", fresh=True).turn for number in range(3)),
+            *(
+                _Filer(self, f"filed{number}", address).turn
+                for number, address in enumerate(FILERS)
+            ),
+            _Reader(self).turn,
+        )
+
     def start(self) -> None:
-        """Let all begin: five who keep their connections, three who make one for
-        each message, two who file mail, one who looks what is new."""
-        for number in range(5):
-            self._begin(_Sender(self, f"kept{number}", fresh=False).turn)
-        for number in range(3):
-            self._begin(_Sender(self, f"fresh{number}", fresh=True).turn)
-        for number, address in enumerate(FILERS):
-            self._begin(_Filer(self, f"filed{number}", address).turn)
-        self._begin(_Reader(self).turn)
+        """Let all begin; or go on, after an end."""
+        self._ending = False
+        self._threads = [self._begin(turn) for turn in self._turns]
 
     def end(self) -> None:
         """Let all end, after what they are doing."""
@@ -73,7 +83,7 @@ class Load:
             if thread.is_alive():
                 self.failures.append(f"{thread.name}: hangs")
 
-    def _begin(self, turn: Callable[[], None]) -> None:
+    def _begin(self, turn: Callable[[], None]) -> threading.Thread:
         def run() -> None:
             while not self._ending:
                 if not self.up.wait(PATIENCE_S):
@@ -88,8 +98,8 @@ class Load:
                     return
 
         thread = threading.Thread(target=run, daemon=True)
-        self._threads.append(thread)
         thread.start()
+        return thread
 
 
 def message(token: str, chance: random.Random, large: bool | None = None) -> bytes:
@@ -121,14 +131,24 @@ def smtp(port: int) -> Iterator[smtplib.SMTP]:
 
 @contextlib.contextmanager
 def imap(port: int, address: str) -> Iterator[imaplib.IMAP4]:
-    """The same, logged in."""
+    """The same, logged in. No two of them use the same tags."""
     client = imaplib.IMAP4("127.0.0.1", port, PATIENCE_S)
+    # imaplib begins with four letters by chance, which are not many.
+    letters = b"T%dx" % next(_CONNECTIONS)
+    client.tagre = re.compile(client.tagre.pattern.replace(client.tagpre, letters))  # type: ignore[attr-defined]
+    client.tagpre = letters  # type: ignore[attr-defined]
     try:
         client.login(address, PASSWORD)
         yield client
     finally:
         with contextlib.suppress(*_DIED):
             client.shutdown()
+
+
+def done(client: imaplib.IMAP4) -> bytes:
+    """How the server's answer to the last command begins."""
+    last: int = client.tagnum - 1  # type: ignore[attr-defined]
+    return b"%b%d OK " % (client.tagpre, last)  # type: ignore[attr-defined]
 
 
 class _Client:
@@ -182,8 +202,7 @@ class _Sender(_Client):
         places = _places(recipients)
         promise.allowed = (), places
         way = self._data if self.chance.random() < 0.6 else self._bdat
-        _expect(way(client, octets))
-        promise.allowed = (places,)
+        promise.keep(places, _expect(way(client, octets)))
         self.evidence.acknowledge("sent")
 
     def _data(self, client: smtplib.SMTP, octets: bytes) -> tuple[int, bytes]:
@@ -198,10 +217,14 @@ class _Sender(_Client):
         return client.getreply()
 
 
-def _expect(reply: tuple[int, bytes]) -> None:
-    """Nothing is refused here for any reason but that the server ends."""
+def _expect(reply: tuple[int, bytes]) -> bytes:
+    """Nothing is refused here for any reason but that the server ends.
+
+    @return: the server's words.
+    """
     if reply[0] != 250:
         raise AssertionError(f"the server said {reply}")
+    return reply[1]
 
 
 def _places(recipients: Sequence[str]) -> Places:
@@ -227,17 +250,27 @@ class _Filer(_Client):
 
     def _file(self, client: imaplib.IMAP4) -> None:
         token, octets, promise = self.compose()
-        self._do(promise, ("INBOX",), client.append, "INBOX", None, None, octets)
+        self._do(
+            client, promise, ("INBOX",), client.append, "INBOX", None, None, octets
+        )
         uid = self._given(client, "APPENDUID", "INBOX", token)
         if self.chance.random() < 0.5:
-            self._do(promise, ("Archive", "INBOX"), client.uid, "COPY", uid, "Archive")
+            self._do(
+                client,
+                promise,
+                ("Archive", "INBOX"),
+                client.uid,
+                "COPY",
+                uid,
+                "Archive",
+            )
             self._given(client, "COPYUID", "Archive", token)
             # Another EXPUNGE, of a later session, may be what removes it.
             self._may_be(promise, ("Archive",))
             _ok(client.uid("STORE", uid, "+FLAGS.SILENT", r"(\Deleted)"))
-            self._do(promise, ("Archive",), client.expunge)
+            self._do(client, promise, ("Archive",), client.expunge)
         else:
-            self._do(promise, ("Trash",), client.uid, "MOVE", uid, "Trash")
+            self._do(client, promise, ("Trash",), client.uid, "MOVE", uid, "Trash")
             self._given(client, "COPYUID", "Trash", token)
 
     def _may_be(self, promise: Promise, mailboxes: Sequence[str]) -> Places:
@@ -249,6 +282,7 @@ class _Filer(_Client):
 
     def _do(
         self,
+        client: imaplib.IMAP4,
         promise: Promise,
         mailboxes: Sequence[str],
         command: Callable[..., tuple[str, list[bytes]]],
@@ -258,7 +292,7 @@ class _Filer(_Client):
         then in these or where it was."""
         places = self._may_be(promise, mailboxes)
         _ok(command(*arguments))
-        promise.allowed = (places,)
+        promise.keep(places, done(client))
         self.evidence.acknowledge("filed")
 
     def _given(self, client: imaplib.IMAP4, code: str, mailbox: str, token: str) -> str:
@@ -267,7 +301,8 @@ class _Filer(_Client):
         assert data and data[-1], f"no {code}"
         numbers = data[-1].split()
         place = f"{self._address}/{mailbox}"
-        self.evidence.see(Uid(place, int(numbers[0]), int(numbers[-1]), token))
+        uid = Uid(place, int(numbers[0]), int(numbers[-1]), token, done(client))
+        self.evidence.see(uid)
         return numbers[-1].decode()
 
 
@@ -309,6 +344,7 @@ class _Reader(_Client):
             if isinstance(item, tuple):
                 uid = int(_SEEN.search(item[0])[1])  # type: ignore[index]
                 token = item[1].strip().removeprefix(b"X-Token: ").decode()
-                self.evidence.see(Uid(inbox(address), validity, uid, token))
-                self.evidence.found(inbox(address), token)
+                seen = Uid(inbox(address), validity, uid, token, done(client))
+                self.evidence.see(seen)
+                self.evidence.found(seen)
                 self._next[address] = uid + 1

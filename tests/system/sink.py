@@ -84,6 +84,11 @@ class Sink(Program):
         return (self.directory / event["file"]).read_bytes()
 
 
+def taken(event: dict[str, Any]) -> str:
+    """The answer to a message that was accepted, whose event this is."""
+    return f"250 2.0.0 Ok: taken {event['sha256']}"
+
+
 class _Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
@@ -164,6 +169,7 @@ class _Connection(socketserver.StreamRequestHandler):
         self.say("354 Go on")
         if not self.content():
             return False
+        event = self.event
         self.told()
         if word == Answer.DROP.value:
             return False
@@ -171,7 +177,7 @@ class _Connection(socketserver.StreamRequestHandler):
             Answer.FULL.value: "452 4.3.1 Full",
             Answer.SPAM.value: "554 5.7.1 Spam",
         }
-        return self.say(replies.get(word, "250 2.0.0 Ok: taken"))
+        return self.say(replies.get(word, taken(event)))
 
     def content(self) -> bool:
         """Read content to its end; C{False} if the client left before it."""
