@@ -1,5 +1,6 @@
 """What a start cleans up, and what is refused."""
 
+import errno
 import fcntl
 import os
 from functools import partial
@@ -144,6 +145,29 @@ class CollectorTests(LedgerCase):
             await self.forget(await self.taken(SMALL, "a"), "a")
         await self.ledger.collect()
         self.assertEqual(await self.rows(), 0)
+
+    async def test_files_that_cannot_be_removed(self) -> None:
+        """They are left to the next start, and are in nobody's way."""
+
+        def unlink(path: Path) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+        original = os.unlink
+        self.patch(os, "unlink", unlink)
+        arriving = await self.finished(LARGE)
+        arriving.abort()
+        for _ in range(2):
+            await self.forget(await self.taken(LARGE, "a"), "a")
+        await self.ledger.collect()
+        self.assertEqual(await self.rows(), 0)
+        self.assertEqual(len(self.files()), 3)
+        await self.ledger.close()
+        self.ledger = await self.another()
+        self.assertEqual(len(self.files()), 3)
+        await self.ledger.close()
+        self.patch(os, "unlink", original)
+        self.ledger = await self.another()
+        self.assertEqual(self.files(), [])
 
     async def test_two_processes_collect(self) -> None:
         """At once, and nobody fails."""

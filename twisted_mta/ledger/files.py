@@ -14,9 +14,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from twisted.logger import Logger
+
 from twisted_mta.errors import NoSuchMessage
 from twisted_mta.ledger.sqlite import translated
 from twisted_mta.mail.ids import from_text, to_text
+
+_log = Logger()
 
 # Octets that gather before they are written.
 _GATHER = 256 * 1024
@@ -82,10 +86,9 @@ class Files:
         return None
 
     def remove(self, id: int) -> None:
-        """Remove a file, if it is there. What a crash leaves of it is an orphan,
-        so nothing is synchronised."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._path(id))
+        """Remove a file, if it is there and the disk lets us. What is left of
+        it is an orphan, so nothing is synchronised."""
+        _unlink(self._path(id))
 
     def ids(self) -> Iterator[int]:
         """The ids of all files, arriving ones included."""
@@ -161,10 +164,9 @@ class ArrivingFile:
             os.close(fd)
 
     def discard(self) -> None:
-        """Remove it; no row names it."""
+        """Remove it, if the disk lets us; no row names it."""
         if self._fd >= 0:
-            with suppress(FileNotFoundError):
-                os.unlink(self._path)
+            _unlink(self._path)
             self.close()
 
     def _flush(self) -> None:
@@ -176,6 +178,16 @@ class ArrivingFile:
                 octets = octets[os.write(self._fd, octets) :]
         except OSError as error:
             raise translated(error)
+
+
+def _unlink(path: Path) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        # The next start tries again.
+        _log.warn("ledger: a file is left alone: {error}", error=error)
 
 
 def _read(fd: int, offset: int, most: int) -> bytes:
