@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -65,11 +66,24 @@ class Trace(Program):
 class Fault(Trace):
     """A failure of a server's system calls, from here until it is ended.
 
-    @param inject: as C{strace -e inject=} takes it.
+    @param inject: as C{strace -e inject=} takes it. What it counts it counts in
+        each thread.
+    @param path: only of calls that have to do with this file.
     """
 
-    def __init__(self, server: Server, inject: str) -> None:
-        super().__init__(server, "-o", os.devnull, "-e", f"inject={inject}")
+    def __init__(self, server: Server, inject: str, path: Path | None = None) -> None:
+        self._record = tempfile.NamedTemporaryFile("r")  # noqa: SIM115  lives as long as we
+        only = ("-P", str(path)) if path is not None else ()
+        super().__init__(
+            server,
+            *("-o", self._record.name, *only, "-e", f"inject={inject}"),
+        )
+
+    @property
+    def count(self) -> int:
+        """Calls that were made to fail so far."""
+        text = Path(self._record.name).read_text(errors="replace")
+        return text.count("(INJECTED)")
 
 
 class DiskCase(CrashCase):
@@ -92,14 +106,17 @@ class DiskCase(CrashCase):
         """Send a message to two mailboxes here and one elsewhere, and note what
         became of it.
 
-        @return: the answer to the whole message.
+        @return: the answer to the whole message, or the one that refused it
+            before.
         @raise SMTPServerDisconnected: none came.
         """
         token, octets, promise = self.compose(large)
         with smtp(self.server.ports["smtp"]) as client:
             client.mail(f"{token}@load.test")
             for recipient in (ALICE, BOB, EVE):
-                client.rcpt(recipient)
+                reply = client.rcpt(recipient)
+                if reply[0] != 250:
+                    return reply
             promise.allowed = (), PLACES
             if bdat:
                 client.send(b"BDAT %d LAST\r\n%b" % (len(octets), octets))
