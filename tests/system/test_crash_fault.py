@@ -6,13 +6,15 @@ import contextlib
 import imaplib
 import itertools
 import resource
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.system.daemon import wait_until
-from tests.system.diskcase import ALICE, ARCHIVE, DORA, TRASH, DiskCase, Fault
+from tests.system.diskcase import ALICE, ARCHIVE, DORA, EVE, TRASH, DiskCase, Fault
 from tests.system.evidence import Places, Promise, inbox
 from tests.system.load import imap, smtp
+from tests.system.sink import Answer, Sink
 
 INBOX = inbox(DORA)
 
@@ -278,6 +280,68 @@ class FaultTests(DiskCase):
             return act()
         finally:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+
+
+class RelayFaultTests(DiskCase):
+    """The same while mail is sent on."""
+
+    def more(self) -> str:
+        """Mail for elsewhere goes to a sink."""
+        self.sink = Sink(self.home.with_name("sink"))
+        self.addCleanup(self.sink.kill)
+        return f'routes: [{{domain: "*", next_hop: "127.0.0.1:{self.sink.port}"}}]\n'
+
+    def test_h52_each_write_while_relayed(self) -> None:
+        """Mail comes for others and their server takes it at once, and each write
+        to the log fails, and its fsync: what was accepted goes there once, and
+        leaves the queue."""
+        accepted = []
+        for call in _with_errors("pwrite64", "fdatasync"):
+            for when in itertools.count(1):
+                fault = Fault(self.server, f"{call}:when={when}")
+                sender, reply = self.relayed()
+                accepted += [sender] * reply
+                wait_until(
+                    lambda fault=fault, sender=sender: (
+                        fault.count or self.settled(sender)
+                    ),
+                    "a call fails, or it is settled",
+                    self.server,
+                )
+                fault.stop()
+                if not fault.count:
+                    break
+            # One is its acceptance, another the settlement.
+            self.assertGreater(when, 2)
+        wait_until(lambda: self.settled("%"), "all is settled", self.server)
+        taken = [one["sender"] for one in self.sink.events(Answer.ACCEPT)]
+        self.assertEqual(sorted(taken), sorted(accepted))
+        self.server.kill()
+        self.server = self.start()
+        self.wait_collected(self.server)
+        self.assert_kept()
+        self.assertEqual(len(self.sink.events()), len(accepted))
+
+    def relayed(self) -> tuple[str, bool]:
+        """Send a message.
+
+        @return: its sender, and whether it was accepted.
+        """
+        token, octets, _ = self.compose(large=False)
+        sender = f"{token}@load.test"
+        with smtp(self.server.ports["smtp"]) as client:
+            client.mail(sender)
+            client.rcpt(EVE)
+            return sender, _accepted(client.data(octets))
+
+    def settled(self, sender: str) -> bool:
+        """Whether nothing of a sender (a pattern) is in the queue."""
+        ledger = self.home / "ledger.sqlite3"
+        with contextlib.closing(sqlite3.connect(ledger)) as database:
+            ((count,),) = database.execute(
+                "SELECT COUNT(*) FROM queued WHERE sender LIKE ?", (sender,)
+            )
+            return count == 0
 
 
 # Of a page in the log, with its header.
