@@ -2,6 +2,7 @@
 load, again and again, and what it told its clients is compared with what is
 there afterwards."""
 
+import os
 import random
 import shutil
 import signal
@@ -9,69 +10,104 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from tests.system.crashcase import CrashCase
-from tests.system.evidence import Evidence, Ledger, faults
+from tests.system.daemon import Server
+from tests.system.evidence import (
+    Counters,
+    Evidence,
+    Ledger,
+    counters,
+    faults,
+    reused,
+)
 from tests.system.load import FILERS, READERS, Load, imap
 from twisted_mta.mail.ids import to_text
 
-KILLS = 50
+# Of a server that is one process.
+KILLS = int(os.environ.get("TWISTED_MTA_CRASH_KILLS", "50"))
+
+Strike = Callable[[Server, Load, random.Random], Server]
+"""Kills something. Returns the server that runs then."""
 
 
 class KilledTests(CrashCase):
     """kill -9."""
 
-    def run_load(self, kills: int, most: int) -> Load:
-        """Kill the server so often under load, each time after up to so many
+    def run_load(self, kills: int, most: int, strike: Strike) -> Load:
+        """Kill so often under load, each time after up to so many
         acknowledgements of SMTP, or less than that of IMAP; then end the load
-        and the server in peace."""
+        and the server in peace. No number is given twice meanwhile."""
         chance = random.Random(52)
         server = self.start()
         load = Load(server.ports)
         self.addCleanup(load.end)
         load.start()
+        load.up.set()
+        seen = self.counters()
         for _ in range(kills):
-            load.up.set()
             what, up_to = chance.choice((("sent", most), ("filed", most // 4)))
             load.evidence.wait_for(what, chance.randrange(1, up_to), server)
             # Anywhere between two acknowledgements.
             time.sleep(chance.random() * 0.02)
-            load.up.clear()
-            server.kill()
-            if chance.random() < 0.2:
-                # While it starts: it is about 0.7 s until it listens.
-                starting = self.spawn()
-                time.sleep(chance.random() * 0.8)
-                starting.kill()
-            server = self.start()
-        load.up.set()
+            server = strike(server, load, chance)
+            now = self.counters()
+            self.assertEqual(reused(seen, now), [])
+            seen = now
         load.evidence.wait_for("filed", most // 4, server)
         load.end()
         self.assertEqual(load.failures, [])
+        self.wait_collected(server)
         self.assertEqual(server.stop(), -signal.SIGINT)  # as twistd ends
         return load
+
+    def counters(self) -> dict[str, Counters]:
+        """The numbers that were given so far. Read-only: the last of all who have
+        the ledger open would tidy up."""
+        name = f"file:{self.home}/ledger.sqlite3?mode=ro"
+        with closing(sqlite3.connect(name, uri=True)) as database:
+            return counters(database)
+
+    def kill_server(self, server: Server, load: Load, chance: random.Random) -> Server:
+        """Kill the whole server, now and then a second time while it starts."""
+        load.up.clear()
+        server.kill()
+        if chance.random() < 0.2:
+            # It is about 0.7 s until it listens.
+            starting = self.spawn()
+            time.sleep(chance.random() * 0.8)
+            starting.kill()
+        server = self.start()
+        load.up.set()
+        return server
 
     def test_h52_killed_under_load(self) -> None:
         """After 50 kills: each message that got its 250 is in the mailbox of
         each recipient, or in the queue, exactly once; one that got none is
         there once for each or not at all; each is whole. APPEND, COPY, MOVE and
-        EXPUNGE are done, or not, never half. UIDs grow and mean what they
-        meant, UIDVALIDITY stays. Clients and commands read what the ledger
-        holds, which is sound, without a file too many."""
-        load = self.run_load(KILLS, 60)
+        EXPUNGE are done, or not, never half. UIDs and modseqs grow, UIDs mean
+        what they meant, UIDVALIDITY stays. Clients and commands read what the
+        ledger holds, which is sound, without a file too many."""
+        self.check_kills(KILLS, self.kill_server)
+
+    def check_kills(self, kills: int, strike: Strike) -> None:
+        """See L{test_h52_killed_under_load}."""
+        load = self.run_load(kills, 60, strike)
         evidence = load.evidence
         # There was something to lose.
-        self.assertGreater(evidence.acknowledged["sent"], KILLS * 20)
-        self.assertGreater(evidence.acknowledged["filed"], KILLS * 2)
+        self.assertGreater(evidence.acknowledged["sent"], kills * 20)
+        self.assertGreater(evidence.acknowledged["filed"], kills * 2)
         unsure = [p for p in evidence.promises.values() if len(p.allowed) > 1]
-        self.assertGreater(len(unsure), KILLS)
+        self.assertGreater(len(unsure), kills // 2)
         server = self.start()
         read = self.read_by_imap(server.ports["imap"], evidence)
         queued = Counter((one["sender"], one["recipient"]) for one in self.queue())
         self.assertEqual(server.stop(), -signal.SIGINT)  # as twistd ends
         ledger = Ledger(self.home, evidence)
         self.assertEqual(faults(evidence, ledger), [])
+        self.assertEqual(ledger.released, 0)
         self.assertEqual(read, ledger.uids)
         self.assertEqual(
             queued,
@@ -82,7 +118,7 @@ class KilledTests(CrashCase):
                 if place.startswith("queue/")
             ),
         )
-        self.assertGreater(len(queued), KILLS)
+        self.assertGreater(len(queued), kills)
         self.assert_sound()
 
     def read_by_imap(self, port: int, evidence: Evidence) -> dict[tuple[str, int], str]:
@@ -102,8 +138,9 @@ class KilledTests(CrashCase):
     def test_the_judge(self) -> None:
         """Whoever tampers with what was promised is found out, so that the test
         above can fail."""
-        load = self.run_load(2, 100)
-        self.assertEqual(faults(load.evidence, Ledger(self.home, load.evidence)), [])
+        load = self.run_load(2, 100, self.kill_server)
+        whole = Ledger(self.home, load.evidence)
+        self.assertEqual(faults(load.evidence, whole), [])
         for tamper in _TAMPERINGS:
             copy = self.home.with_name("copy")
             shutil.copytree(self.home, copy)
@@ -111,7 +148,9 @@ class KilledTests(CrashCase):
             tamper(database, copy / "content")
             database.commit()
             database.close()
-            found = faults(load.evidence, Ledger(copy, load.evidence))
+            ledger = Ledger(copy, load.evidence)
+            found = faults(load.evidence, ledger)
+            found += reused(whole.counters, ledger.counters)
             self.assertNotEqual(found, [], tamper)
             shutil.rmtree(copy)
 
@@ -146,13 +185,14 @@ _ONE = (
     "(SELECT account_id, mailbox_id, {uid}(uid) FROM placement GROUP BY 1, 2 LIMIT 1)"
 )
 _KEY = "(account_id, mailbox_id, uid)"
+_LAST = _ONE.format(uid="MAX")
 
 _TAMPERINGS = (
     _cut,
     _lose,
     _orphan,
     # A message is lost, there twice, in another mailbox, not whole.
-    _sql(f"DELETE FROM placement WHERE {_KEY} = {_ONE.format(uid='MAX')}"),
+    _sql(f"DELETE FROM placement WHERE {_KEY} = {_LAST}"),
     _sql(
         "INSERT INTO placement SELECT account_id, mailbox_id, uid + 1000000, email_id,"
         " modseq, flags, keywords, size, saved_at FROM placement LIMIT 1"
@@ -175,6 +215,11 @@ _TAMPERINGS = (
         " UNION SELECT mailbox_id, MIN(email_id) FROM placement GROUP BY 1)"
     ),
     _sql("UPDATE mailbox SET uidvalidity = uidvalidity + 1 WHERE name = 'INBOX'"),
+    # Numbers will be given again, or have been.
+    _sql("UPDATE mailbox SET uidnext = uidnext - 1 WHERE name = 'INBOX'"),
+    _sql("UPDATE mailbox SET modseq = modseq - 1 WHERE name = 'INBOX'"),
+    _sql("UPDATE account SET modseq = modseq - 1"),
+    _sql(f"UPDATE placement SET modseq = modseq - 1 WHERE {_KEY} = {_LAST}"),
     # A recipient is lost from the queue, or in it twice.
     _sql("DELETE FROM recipient WHERE hop_id = (SELECT MAX(hop_id) FROM recipient)"),
     _sql(
