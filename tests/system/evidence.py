@@ -17,14 +17,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.system.daemon import Program, wait_until
 from twisted_mta.mail.ids import from_text, to_text
 
 Places = tuple[str, ...]
 """Sorted: C{alice@example.test/INBOX}, C{queue/eve@elsewhere.test}."""
-
-# How often it is seen whether the server lives.
-_LOOK_S = 0.5
 
 # How all messages of the load begin.
 _FIRST = b"From: Load <"
@@ -125,18 +121,6 @@ class Evidence:
         with self.changed:
             self.acknowledged[what] += 1
             self.changed.notify_all()
-
-    def wait_for(self, what: str, number: int, server: Program) -> None:
-        """Wait until so much more was acknowledged by a server that lives."""
-        with self.changed:
-            end = self.acknowledged[what] + number
-
-            def there() -> bool:
-                return self.changed.wait_for(
-                    lambda: self.acknowledged[what] >= end, _LOOK_S
-                )
-
-            wait_until(there, f"{number} more {what}", server)
 
     def see(self, uid: Uid) -> None:
         """A UID was given, or found by a client that looks for new ones."""

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tests.system.daemon import PATIENCE_S
+from tests.system.daemon import PATIENCE_S, Program, wait_until
 from tests.system.evidence import Evidence, Places, Promise, Uid, inbox
 
 PASSWORD = "correct horse"
@@ -34,11 +34,13 @@ ELSEWHERE = ("eve@elsewhere.test", "fred@nowhere.test")
 # Above this the server keeps content in a file.
 LARGE_OCTETS = 64 * 1024
 
+# How often it is seen whether the server lives.
+_LOOK_S = 0.5
+
 _CONNECTIONS = itertools.count(1)
 
 # The server died, in the words of each library; and what is an OSError too.
 _DIED = (OSError, EOFError, imaplib.IMAP4.abort)
-_SAID = smtplib.SMTPResponseException
 
 
 @dataclass
@@ -83,6 +85,21 @@ class Load:
             if thread.is_alive():
                 self.failures.append(f"{thread.name}: hangs")
 
+    def wait_for(self, what: str, number: int, server: Program) -> None:
+        """Wait until so much more was acknowledged by a server that lives."""
+        evidence = self.evidence
+        with evidence.changed:
+            end = evidence.acknowledged[what] + number
+
+            def there() -> bool:
+                if self.failures:
+                    raise AssertionError(self.failures)
+                return evidence.changed.wait_for(
+                    lambda: evidence.acknowledged[what] >= end, _LOOK_S
+                )
+
+            wait_until(there, f"{number} more {what}", server)
+
     def _begin(self, turn: Callable[[], None]) -> threading.Thread:
         def run() -> None:
             while not self._ending:
@@ -92,7 +109,7 @@ class Load:
                 try:
                     turn()
                 except Exception as error:
-                    if isinstance(error, _DIED) and not isinstance(error, _SAID):
+                    if _has_died(error):
                         continue
                     self.failures.append(f"{turn.__self__}: {error!r}")  # type: ignore[attr-defined]
                     return
@@ -100,6 +117,14 @@ class Load:
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
         return thread
+
+
+def _has_died(error: Exception) -> bool:
+    """Whether an error means that the server has gone, or, as a worker that sees
+    that its supervisor is dead, goes."""
+    if isinstance(error, smtplib.SMTPResponseException):
+        return error.smtp_code == 421
+    return isinstance(error, _DIED)
 
 
 def message(token: str, chance: random.Random, large: bool | None = None) -> bytes:
@@ -222,6 +247,8 @@ def _expect(reply: tuple[int, bytes]) -> bytes:
 
     @return: the server's words.
     """
+    if reply[0] == 421:
+        raise EOFError("the server stops")
     if reply[0] != 250:
         raise AssertionError(f"the server said {reply}")
     return reply[1]

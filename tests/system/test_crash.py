@@ -49,14 +49,14 @@ class KilledTests(CrashCase):
         seen = self.counters()
         for _ in range(kills):
             what, up_to = chance.choice((("sent", most), ("filed", most // 4)))
-            load.evidence.wait_for(what, chance.randrange(1, up_to), server)
+            load.wait_for(what, chance.randrange(1, up_to), server)
             # Anywhere between two acknowledgements.
             time.sleep(chance.random() * 0.02)
             server = strike(server, load, chance)
             now = self.counters()
             self.assertEqual(reused(seen, now), [])
             seen = now
-        load.evidence.wait_for("filed", most // 4, server)
+        load.wait_for("filed", most // 4, server)
         load.end()
         self.assertEqual(load.failures, [])
         self.wait_collected(server)

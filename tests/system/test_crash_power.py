@@ -129,8 +129,8 @@ class _Recorder(DiskCase):
         """Let so much come."""
         load.start()
         load.up.set()
-        load.evidence.wait_for("sent", sent, self.server)
-        load.evidence.wait_for("filed", sent // 4, self.server)
+        load.wait_for("sent", sent, self.server)
+        load.wait_for("filed", sent // 4, self.server)
         load.end()
         self.assertEqual(load.failures, [])
 
