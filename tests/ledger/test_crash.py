@@ -145,24 +145,8 @@ class ManyProcessesTests(CrashCase):
 
 
 class FailingDiskTests(CrashCase):
-    """System calls fail, then work again."""
-
-    async def check(self, inject: str, work: str, outcome: str) -> None:
-        """Whoever was told that nothing is kept was told the truth, and later
-        ones succeeded."""
-        said = lines(under_strace(inject, self.directory, work))
-        self.assertEqual(said[-1], "done")
-        failed, stored = told(said, outcome), told(said, "stored")
-        self.assertTrue(failed)
-        self.assertEqual(len(said), len(failed) + len(stored) + 2)
-        self.assertIn("stored", said[-2])
-        self.assertEqual(await self.left(), Counter(stored))
-
-    async def test_h52_commit_not_synchronised(self) -> None:
-        """EIO where the log is synchronised: LedgerUnavailable."""
-        await self.check(
-            "fdatasync:error=EIO:when=30..32", "forty", "LedgerUnavailable"
-        )
+    """What reaches the disk, and when; C{tests.system.test_crash_fault} has all
+    that fails."""
 
     async def test_h52_what_was_refused_does_not_come_back(self) -> None:
         """The log is written but not synchronised, the caller is told, and a
@@ -197,31 +181,6 @@ class FailingDiskTests(CrashCase):
                 elif '"open' in line:
                     since = []
             self.assertGreaterEqual(acknowledged, 20)
-
-    async def test_h52_log_not_written(self) -> None:
-        """EIO where the log is written: LedgerUnavailable."""
-        await self.check(
-            "pwrite64:error=EIO:when=300..303", "forty", "LedgerUnavailable"
-        )
-
-    async def test_h52_no_space_for_the_log(self) -> None:
-        """ENOSPC where the log is written: LedgerFull."""
-        await self.check("pwrite64:error=ENOSPC:when=300..303", "forty", "LedgerFull")
-
-    async def test_h52_no_space_when_the_log_is_synchronised(self) -> None:
-        """ENOSPC that only fsync reports (delayed allocation): LedgerFull."""
-        await self.check("fdatasync:error=ENOSPC:when=30..31", "forty", "LedgerFull")
-
-    async def test_h52_file_not_synchronised(self) -> None:
-        """EIO where a file or its directory is synchronised:
-        LedgerUnavailable."""
-        await self.check(
-            "fsync:error=EIO:when=10..12", "twenty_large", "LedgerUnavailable"
-        )
-
-    async def test_h52_no_space_for_a_file(self) -> None:
-        """ENOSPC that only the file's fsync reports: LedgerFull."""
-        await self.check("fsync:error=ENOSPC:when=9..9", "twenty_large", "LedgerFull")
 
 
 class MemoryTests(CrashCase):

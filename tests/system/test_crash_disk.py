@@ -14,10 +14,26 @@ from tests.system.load import imap
 class FailingTests(DiskCase):
     """The disk fails for a while."""
 
-    def check(self, inject: str, code: int, large: bool = False) -> None:
-        """While it fails clients are told so, and nothing is kept; what was
-        there can be read. As soon as it works again, so does the server. A
+    def test_h52_nothing_can_be_kept(self) -> None:
+        """While it fails clients are told so, and why, and nothing is kept; what
+        was there can be read. As soon as it works again, so does the server. A
         crash brings nothing back that was refused."""
+        for call, large in (
+            ("pwrite64", False),
+            ("fsync,fdatasync", False),
+            ("fsync,fdatasync", True),
+        ):
+            for error, code in (("EIO", 451), ("ENOSPC", 452)):
+                self.check(f"{call}:error={error}", code, large)
+        self.assertNotIn("Traceback", self.server.log)
+        self.server.kill()
+        self.server = self.start()
+        self.assertEqual(self.send()[0], 250)
+        self.assert_kept()
+
+    def check(self, inject: str, code: int, large: bool) -> None:
+        """See L{test_h52_nothing_can_be_kept}."""
+        before = self.count(ALICE)
         with imap(self.server.ports["imap"], DORA) as client:
             client.select("INBOX")
             self.assertEqual(self.send(large)[0], 250)
@@ -26,17 +42,12 @@ class FailingTests(DiskCase):
                 for bdat in (False, True):
                     self.assertEqual(self.send(large, bdat)[0], code)
                 self.assertEqual(self.append(client, large), "NO")
-                self.assertEqual(self.count(ALICE), 1)
+                self.assertEqual(self.count(ALICE), before + 1)
             finally:
                 fault.stop()
             self.assertEqual(self.send(large)[0], 250)
             self.assertEqual(self.append(client, large), "OK")
-        self.assertEqual(self.count(ALICE), 2)
-        self.assertNotIn("Traceback", self.server.log)
-        self.server.kill()
-        self.server = self.start()
-        self.assertEqual(self.send(large)[0], 250)
-        self.assert_kept()
+        self.assertEqual(self.count(ALICE), before + 2)
 
     def test_h52_killed_while_it_fails(self) -> None:
         """What was refused because it could not be synchronised does not come
@@ -54,43 +65,22 @@ class FailingTests(DiskCase):
         with imap(self.server.ports["imap"], address) as client:
             return int(client.select("INBOX", readonly=True)[1][0] or 0)
 
-    def test_h52_commit_not_synchronised(self) -> None:
-        """EIO when the commit is synchronised: 451."""
-        self.check("fsync,fdatasync:error=EIO", 451)
-
-    def test_h52_no_space_when_synchronised(self) -> None:
-        """ENOSPC when the commit is synchronised: 452."""
-        self.check("fsync,fdatasync:error=ENOSPC", 452)
-
-    def test_h52_no_space_for_the_log(self) -> None:
-        """ENOSPC when the commit is written: 452."""
-        self.check("pwrite64:error=ENOSPC", 452)
-
-    def test_h52_log_not_written(self) -> None:
-        """EIO when the commit is written: 451."""
-        self.check("pwrite64:error=EIO", 451)
-
-    def test_h52_large_not_synchronised(self) -> None:
-        """EIO when a file of content is synchronised: 451."""
-        self.check("fsync,fdatasync:error=EIO", 451, large=True)
-
-    def test_h52_no_space_for_large(self) -> None:
-        """ENOSPC when a file of content is synchronised: 452."""
-        self.check("fsync,fdatasync:error=ENOSPC", 452, large=True)
-
 
 class KilledAtTests(DiskCase):
     """The server is killed at one system call."""
 
-    def check(self, call: str, prepare: Callable[[], Callable[[], None]]) -> None:
+    def check(
+        self, call: str, prepare: Callable[[], Callable[[], None]], step: int = 1
+    ) -> None:
         """Killed at the first of these calls, the second, and so on until it
         needs no more of them: what was acknowledged is there, and what was not
         is done everywhere or nowhere.
 
         @param prepare: returns what to do when the server may be killed.
+        @param step: from one to the next.
         """
         killed = 0
-        for when in itertools.count(1):
+        for when in itertools.count(1, step):
             act = prepare()
             fault = Fault(self.server, f"{call}:signal=KILL:when={when}")
             try:
@@ -131,9 +121,9 @@ class KilledAtTests(DiskCase):
 
         return act
 
-    def test_h52_at_each_write_of_the_log(self) -> None:
-        """Before each write to the ledger's log."""
-        self.check("pwrite64", self.small)
+    def test_h52_at_writes_of_the_log(self) -> None:
+        """Before a header and a page in turn are written to the ledger's log."""
+        self.check("pwrite64", self.small, 3)
 
     def test_h52_at_each_fsync(self) -> None:
         """Before each fsync."""
@@ -147,6 +137,6 @@ class KilledAtTests(DiskCase):
         """Before each write to a file."""
         self.check("write", self.large)
 
-    def test_h52_at_each_write_of_a_move(self) -> None:
-        """MOVE, before each write to the ledger's log."""
-        self.check("pwrite64", self.move)
+    def test_h52_at_writes_of_a_move(self) -> None:
+        """The same of a MOVE."""
+        self.check("pwrite64", self.move, 3)
