@@ -96,6 +96,12 @@ async def twenty_large(account: NativeAccount) -> None:
         await append(account, f"large-{turn}", LARGE)
 
 
+async def twelve(account: NativeAccount) -> None:
+    """Twelve messages, every other of which has a file."""
+    for turn in range(12):
+        await append(account, f"mixed-{turn}", LARGE if turn % 2 else 1_000)
+
+
 async def huge(account: NativeAccount) -> None:
     """200 MB in and out, and how much memory that took, in KB."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -117,7 +123,8 @@ async def huge(account: NativeAccount) -> None:
 
 
 WORK: dict[str, Callable[[NativeAccount], Awaitable[None]]] = {
-    work.__name__: work for work in (for_ever, forty, until_told_no, twenty_large, huge)
+    work.__name__: work
+    for work in (for_ever, forty, until_told_no, twenty_large, twelve, huge)
 }
 
 

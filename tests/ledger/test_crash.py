@@ -14,6 +14,9 @@ from twisted.internet import reactor
 from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.ledger import child
+from tests.system.calls import OPTIONS, calls
+from tests.system.daemon import Directory
+from tests.system.disk import Disk
 from twisted_mta.ledger.ledger import Ledger
 from twisted_mta.mail.placement import Part
 from twisted_mta.store.native import NativeStore
@@ -66,7 +69,13 @@ class CrashCase(TestCase):
         """
         ledger = Ledger(reactor, self.directory)
         await ledger.open()
-        self.addCleanup(ledger.close)
+        try:
+            return await self.messages(ledger)
+        finally:
+            await ledger.close()
+
+    async def messages(self, ledger: Ledger) -> Counter[str]:
+        """See L{left}."""
         await ledger.write(child.ensure_account)
         await ledger.collect()
         self.assertEqual(await ledger.problems(), [])
@@ -108,22 +117,42 @@ class KilledTests(CrashCase):
         self.assertEqual(set(acknowledged) - set(found), set())
         self.assertEqual(set(found.values()), {1})
 
-    async def test_h52_killed_at_each_fsync(self) -> None:
-        """Before any step of a message with a file becomes durable: the same."""
+
+class PowerTests(CrashCase):
+    """The power fails; L{tests.system.test_crash_power} has it under load."""
+
+    async def test_h52_power_cut_since_the_first_start(self) -> None:
+        """While the ledger is made, and before any step of a message becomes
+        durable: what was acknowledged is there."""
+        home = Path(self.mktemp()).absolute()
+        home.mkdir(parents=True)
+        disk = Disk(home)
+        trace = home.with_name("trace")
+        lines(traced(home / "new" / "mail", "twelve", "-o", str(trace), *OPTIONS))
         acknowledged: list[str] = []
-        # The first ones, while the ledger is made; then file, directory, commit.
-        for when in (1, 2, 4, 6, 8, 10, 14, 15, 16, 17, 18, 25, 26, 27):
-            said = lines(
-                under_strace(
-                    f"fsync,fdatasync:signal=KILL:when={when}",
-                    self.directory,
-                    "twenty_large",
-                )
-            )
-            self.assertNotIn("done", said)
-            acknowledged += told(said, "stored")
-        found = await self.left()
-        self.assertLessEqual(Counter(acknowledged), found)
+        cuts = 0
+        chance = random.Random(52)
+        image = Directory(in_memory=True)
+        self.addCleanup(image.remove)
+        self.directory = image.path / "new" / "mail"
+        with trace.open() as file:
+            made = list(calls(file))
+        for call in disk.replay(made):
+            if call.name == "write":
+                acknowledged += told(call.octets.decode().splitlines(), "stored")
+            elif call.name in ("fsync", "fdatasync"):
+                cuts += 1
+                for save in (
+                    disk.save_lost,
+                    disk.save_kept,
+                    lambda path: disk.save_torn(path, chance),
+                ):
+                    save(image.path)
+                    found = await self.left()
+                    self.assertLessEqual(Counter(acknowledged), found)
+                    self.assertLessEqual(found, Counter(set(found)))
+        self.assertEqual(len(acknowledged), 12)
+        self.assertGreater(cuts, 30)
 
 
 class ManyProcessesTests(CrashCase):

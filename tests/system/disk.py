@@ -37,11 +37,12 @@ class _Write:
 
 @dataclass(frozen=True, slots=True)
 class _Naming:
-    """A name is given to a file, or else taken away."""
+    """A name is given to a file or a directory, or taken away."""
 
     ended: int
     path: Path
     file: _File | None
+    gone: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +64,9 @@ class _File:
         self.pending = [write for write in self.pending if write.ended >= begun]
 
 
+# Directories are names of nothing.
+_Names = dict[Path, _File | None]
+
 # Of a file's octets and what is pending, those that are found.
 _Fate = Callable[[_File], bytes]
 
@@ -75,9 +79,9 @@ class Disk:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._names = {
-            path: _File(bytearray(path.read_bytes()))
-            for path in _files(directory)
+        self._names: _Names = {
+            path: None if path.is_dir() else _File(bytearray(path.read_bytes()))
+            for path in _below(directory)
             if not path.name.endswith(_SHARED)
         }
         self._durable_names = dict(self._names)
@@ -87,7 +91,7 @@ class Disk:
         """Make the calls of a trace.
 
         @return: each fsync, when it has been made but for its effect; and what
-            is sent and received, when it may have been.
+            is said elsewhere, when it may have been.
         @raise AssertionError: a call that is not known here.
         """
         # A write may be on the disk from its beginning; a reply may be with the
@@ -96,11 +100,10 @@ class Disk:
         for call in sorted(
             calls, key=lambda one: one.ended if one.name in _AT_END else one.begun
         ):
-            if call.name in ("sendto", "recvfrom"):
+            ours = self._is_ours(call.path)
+            if call.name in ("fsync", "fdatasync") or not ours:
                 yield call
-            elif self._is_ours(call.path):
-                if call.name in ("fsync", "fdatasync"):
-                    yield call
+            if ours:
                 self._make(call)
 
     def _is_ours(self, path: Path) -> bool:
@@ -112,30 +115,38 @@ class Disk:
             case "fsync" | "fdatasync":
                 self._synchronise(call)
             case "write":
-                file = self._names[call.path]
-                self._write(call, _length(file), call.octets)
+                self._write(call, _length(self._file(call.path)), call.octets)
             case "pwrite64":
                 self._write(call, int(call.words[-1]), call.octets)
             case "ftruncate":
                 self._write(call, int(call.words[-1]), None)
             case "open" | "openat":
                 if call.path not in self._names and "O_CREAT" in "".join(call.words):
-                    self._name(call, _File())
+                    self._name(_Naming(call.ended, call.path, _File()))
+            case "mkdir":
+                self._name(_Naming(call.ended, call.path, None))
             case "unlink":
-                self._name(call, None)
+                self._name(_Naming(call.ended, call.path, None, gone=True))
             case _:
                 raise AssertionError(f"the model does not know {call.name}")
 
     def _write(self, call: Call, offset: int, octets: bytes | None) -> None:
-        self._names[call.path].pending.append(_Write(call.ended, offset, octets))
+        file = self._file(call.path)
+        file.pending.append(_Write(call.ended, offset, octets))
 
-    def _name(self, call: Call, file: _File | None) -> None:
-        self._pending.append(_Naming(call.ended, call.path, file))
-        _rename(self._names, self._pending[-1])
+    def _file(self, path: Path) -> _File:
+        file = self._names[path]
+        assert file is not None
+        return file
+
+    def _name(self, naming: _Naming) -> None:
+        self._pending.append(naming)
+        _rename(self._names, naming)
 
     def _synchronise(self, call: Call) -> None:
-        if call.path in self._names:
-            self._names[call.path].synchronise(call.begun)
+        file = self._names.get(call.path)
+        if file is not None:
+            file.synchronise(call.begun)
             return
         later = []
         for naming in self._pending:
@@ -166,34 +177,44 @@ class Disk:
             else:
                 lost.add(naming.path)
         self._save(directory, names, lambda file: _torn(file, chance))
-        shared = directory / f"ledger.sqlite3{_SHARED}"
-        shared.write_bytes(chance.randbytes(_SHARED_OCTETS))
+        for ledger in _below(directory):
+            if ledger.name == "ledger.sqlite3":
+                shared = ledger.with_name(ledger.name + _SHARED)
+                shared.write_bytes(chance.randbytes(_SHARED_OCTETS))
 
-    def _save(self, directory: Path, names: dict[Path, _File], fate: _Fate) -> None:
+    def _save(self, directory: Path, names: _Names, fate: _Fate) -> None:
         wanted = {
             directory / path.relative_to(self._directory): fate(file)
             for path, file in names.items()
+            if file is not None and self._is_reached(path, names)
         }
         # Most is as the last time.
-        for there in _files(directory):
-            if there not in wanted:
+        for there in _below(directory):
+            if there not in wanted and not there.is_dir():
                 there.unlink()
         for path, octets in wanted.items():
             if not path.exists() or path.read_bytes() != octets:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(octets)
 
+    def _is_reached(self, path: Path, names: _Names) -> bool:
+        """Whether the directories above it have names."""
+        parent = path.parent
+        return parent == self._directory or (
+            parent in names and self._is_reached(parent, names)
+        )
 
-def _files(directory: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(directory):
-        yield from (Path(parent, name) for name in names)
+
+def _below(directory: Path) -> Iterator[Path]:
+    for parent, directories, files in os.walk(directory):
+        yield from (Path(parent, name) for name in (*directories, *files))
 
 
 _AT_END = frozenset(("fsync", "fdatasync", "open", "openat", "recvfrom"))
 
 
-def _rename(names: dict[Path, _File], naming: _Naming) -> None:
-    if naming.file is None:
+def _rename(names: _Names, naming: _Naming) -> None:
+    if naming.gone:
         names.pop(naming.path, None)
     else:
         names[naming.path] = naming.file

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
@@ -235,8 +234,7 @@ class PowerTests(TestCase):
 
     def setUp(self) -> None:
         self.recording = recording()
-        shared = Path("/dev/shm")
-        directory = Directory(shared if shared.is_dir() else None)
+        directory = Directory(in_memory=True)
         self.addCleanup(directory.remove)
         self.image = directory.path / "mail"
 

@@ -201,6 +201,23 @@ def _read(fd: int, offset: int, most: int) -> bytes:
     return octets
 
 
+def make_directory(directory: Path) -> None:
+    """Make a directory, its owner's alone, and those above it, if they are not
+    there; and make their names durable. Blocks.
+
+    @raise OSError: it cannot be made.
+    @raise MailError: its name is not durable.
+    """
+    new = []
+    for one in (directory, *directory.parents):
+        if one.exists():
+            break
+        new.append(one)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for one in new:
+        synchronise(one.parent)
+
+
 def synchronise(directory: Path) -> None:
     """Make the names in a directory durable. Blocks.
 

@@ -39,7 +39,7 @@ from twisted_mta.ledger import collector, recovery, restoration
 from twisted_mta.ledger.audit.audit import Audit
 from twisted_mta.ledger.collector import Collector
 from twisted_mta.ledger.content import ContentWriter, StoredContent
-from twisted_mta.ledger.files import ArrivingFile, Files
+from twisted_mta.ledger.files import ArrivingFile, Files, make_directory
 from twisted_mta.ledger.hold import Hold
 from twisted_mta.ledger.lock import WriteLock
 from twisted_mta.ledger.migrate import migrate
@@ -133,7 +133,7 @@ class Ledger:
 
     def _prepare(self) -> None:
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self._directory)
             self._files.prepare()
             self._lock = WriteLock(self._lock_path)
             # SQLite gives the mode of this file to those beside it.
