@@ -188,6 +188,29 @@ class FailingDiskTests(CrashCase):
         self.assertEqual(found, Counter(told(said, "stored")))
         self.assertNotIn(refused, found)
 
+    async def test_h52_no_start(self) -> None:
+        """What SQLite shares between processes cannot be made: there is no start,
+        which says why, and the next one finds all that was there."""
+        before = told(lines(command(self.directory, "twelve")), "stored")
+        self.assertEqual(len(before), 12)
+        shared = self.directory / "ledger.sqlite3-shm"
+        for inject in (
+            "openat:error=ENOSPC",
+            "ftruncate:error=EIO",
+            "pwrite64:error=ENOSPC",
+            "mmap:error=ENOMEM",
+        ):
+            only = ("-P", str(shared), "-o", os.devnull, "-e", f"inject={inject}")
+            done = subprocess.run(
+                traced(self.directory, "forty", *only),
+                cwd=ROOT,
+                capture_output=True,
+                check=False,
+            )
+            self.assertEqual(done.stdout, b"", inject)
+            self.assertIn(b"cannot be opened", done.stderr, inject)
+            self.assertEqual(await self.left(), Counter(before), inject)
+
     async def test_h52_synchronised_before_it_is_said(self) -> None:
         """Between two acknowledgements the log is synchronised; for a message
         with a file, file and directory before it."""
