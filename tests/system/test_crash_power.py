@@ -275,7 +275,8 @@ class PowerTests(TestCase):
                 self.assertEqual(await self.wrong(evidence), [], call)
         for kind in _KINDS:
             self.assertGreater(kinds[kind], 0, kind)
-        self.assertGreater(kinds.total(), 100)
+        # A commit is shared by few.
+        self.assertGreater(kinds["log"], _SENT)
 
     async def test_what_is_needed(self) -> None:
         """If the system only seems to synchronise one kind of file, something is
