@@ -16,6 +16,7 @@ from zope.interface import Attribute, Interface
 
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.criterion import Criterion, Found
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.job import Job, Waiting
 from twisted_mta.mail.mime import Structure
@@ -381,6 +382,20 @@ class IMailbox(Interface):
     def watch(callback: Callable[[], None]) -> Cancel:
         """Call back, in the reactor's thread, when L{changes} may have news. A
         hint that may come late, in vain, or once for many changes."""
+
+
+class ISearchable(Interface):
+    """Add-on of a mailbox that has an index of what its messages say."""
+
+    def find(criteria: Sequence[Criterion]) -> Awaitable[Sequence[Found | None]]:
+        """Which messages match, each of some criteria by itself. The index may
+        lag, and may not know: then it says which messages have to be looked at.
+        It never leaves out one that matches, nor calls sure what does not.
+
+        @param criteria: the caller keeps them few (tens).
+        @return: for each of them, of the messages that are there now; C{None}:
+            all have to be looked at.
+        """
 
 
 # --- transport --------------------------------------------------------------
