@@ -6,6 +6,7 @@ C{datetime}.
 """
 
 import re
+import time
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
@@ -117,6 +118,13 @@ def parse(value: bytes) -> Stamp | None:
         return Stamp(local - _offset(zone), local.date())
     except (ValueError, OverflowError):
         return None  # the 31st of February, or a year that no calendar has
+
+
+def day_of(moment_s: float) -> date:
+    """The day of a moment in seconds since the epoch, in UTC: that of an
+    INTERNALDATE as it is shown."""
+    moment = time.gmtime(moment_s)
+    return date(moment.tm_year, moment.tm_mon, moment.tm_mday)
 
 
 def _zone(moment: datetime) -> str:

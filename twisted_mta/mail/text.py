@@ -10,6 +10,10 @@ from collections.abc import Generator, Iterator
 from twisted_mta.mail import charset, content, header, parameter, rfc2047, transfer
 from twisted_mta.mail.structure import Kind, Part, Structure
 
+VERSION = 1
+"""To be raised whenever a function here, or one that it calls, reads another text
+from a message than before: a search index holds what they gave."""
+
 TEXT_MAX = 16 * 1024 * 1024
 """Octets of all bodies of a message that are searched."""
 
