@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from benchmarks import accept, commit, large, memory, mixed, relay, soak, table
+from benchmarks import accept, commit, large, memory, mixed, relay, search, soak, table
 
 WORKLOADS = {
     "accept": accept,
@@ -15,6 +15,7 @@ WORKLOADS = {
     "memory": memory,
     "mixed": mixed,
     "relay": relay,
+    "search": search,
     "soak": soak,
 }
 

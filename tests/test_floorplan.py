@@ -34,7 +34,7 @@ ARROWS: dict[str, set[str]] = {
     "parts": {*_BELOW, "builtin", "plugin"},
     "office": {*_BELOW, "store", "auth", "delivery"},
     "desk": {*_BELOW, "office", "auth", "delivery", "policy", "servers"},
-    "app": {*_BELOW, "delivery", "office", "desk", "parts"},
+    "app": {*_BELOW, "store", "delivery", "office", "desk", "parts"},
     "tap": {"app", "cli", "config", "errors"},
     "cli": {"app", "office", "config", *_VALUES, "net", "ledger"},
 }

@@ -33,8 +33,9 @@ from twisted_mta.net.listener import Listener
 from twisted_mta.net.poller import polled
 from twisted_mta.net.resolver import Resolver, system_hosts, system_servers
 from twisted_mta.net.tls import CertificateError, Pair, ServerTls
-from twisted_mta.office import Office, open_office
+from twisted_mta.office import Office, open_office, search_directory
 from twisted_mta.parts import Parts
+from twisted_mta.store.search_indexer import Indexer
 
 # How long sessions and attempts may take to end when the server stops; systemd
 # waits 90 s by default, a person at Ctrl-C does not.
@@ -115,6 +116,7 @@ class Mta(Service):
         self._tls = _server_tls(document, config)
         self._listeners: list[Listener] = []
         self._runner: Runner | None = None
+        self._indexer: Indexer | None = None
         self._opened = False
 
     def listening(self) -> Sequence[tuple[str, str, int]]:
@@ -148,6 +150,8 @@ class Mta(Service):
         config, reactor = self._config, self._reactor
         self.office = office = await open_office(reactor, config)
         self._opened = True
+        self._indexer = Indexer(reactor, office.ledger, search_directory(config))
+        self._indexer.start()
         self.intake = Intake(office.ledger, office.store, office.queue, office.own)
         environment = {
             "reactor": reactor,
@@ -201,7 +205,10 @@ class Mta(Service):
             try:
                 await self._stop_runner()
             finally:
-                await self._close_office()
+                try:
+                    await self._stop_indexer()
+                finally:
+                    await self._close_office()
 
     async def _stop_listeners(self) -> None:
         listeners, self._listeners = self._listeners, []
@@ -216,6 +223,11 @@ class Mta(Service):
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.stop()
+
+    async def _stop_indexer(self) -> None:
+        indexer, self._indexer = self._indexer, None
+        if indexer is not None:
+            await indexer.stop()
 
     async def _close_office(self) -> None:
         if self._opened:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
@@ -24,6 +25,7 @@ from twisted_mta.ledger.ledger import Ledger
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address, split
 from twisted_mta.store.native import NativeStore
+from twisted_mta.store.search_index import SearchIndex
 
 
 @frozen
@@ -36,6 +38,7 @@ class Office:
     directory: LedgerDirectory
     passwords: Passwords
     store: NativeStore
+    index: SearchIndex
     router: Router
     own: OwnMail
     queue: Queue
@@ -58,7 +61,13 @@ class Office:
     async def close(self) -> None:
         """Close the ledger."""
         self.passwords.close()
+        await self.index.close()
         await self.ledger.close()
+
+
+def search_directory(config: Config) -> Path:
+    """Where the search index is. All in it is made from the ledger."""
+    return config.directory / "search"
 
 
 async def open_office(reactor: Any, config: Config) -> Office:
@@ -71,7 +80,8 @@ async def open_office(reactor: Any, config: Config) -> Office:
     passwords = Passwords(reactor)
     separators = {name: domain.subaddress for name, domain in config.domains.items()}
     directory = LedgerDirectory(ledger, passwords, separators)
-    store = NativeStore(ledger)
+    index = SearchIndex(reactor, search_directory(config))
+    store = NativeStore(ledger, index)
     postmaster = split(config.postmaster)
     router = Router(directory, config.domains, config.routes, postmaster)
     own = OwnMail(ledger, store, router)
@@ -83,4 +93,6 @@ async def open_office(reactor: Any, config: Config) -> Office:
         own,
         config.hostname,
     )
-    return Office(config, ledger, directory, passwords, store, router, own, queue)
+    return Office(
+        config, ledger, directory, passwords, store, index, router, own, queue
+    )

@@ -25,6 +25,7 @@ from twisted_mta.mail.summary import Email
 from twisted_mta.store import name as names
 from twisted_mta.store import native_rows as rows
 from twisted_mta.store.native_account import NativeAccount
+from twisted_mta.store.search_index import SearchIndex
 
 #: What a new account has besides its INBOX (RFC 6154), subscribed to, since
 #: many clients show nothing else.
@@ -41,8 +42,10 @@ SPECIAL = (
 class NativeStore:
     """See L{IMailStore} and L{ITransactionalDelivery}."""
 
-    def __init__(self, ledger: ILedger) -> None:
+    def __init__(self, ledger: ILedger, index: SearchIndex | None = None) -> None:
+        """@param index: what searches ask first, if there is one."""
         self._ledger = ledger
+        self._index = index
 
     async def account(self, account: Account) -> NativeAccount:
         """See L{IMailStore.account}.
@@ -50,7 +53,7 @@ class NativeStore:
         @raise NoSuchAccount: it was removed.
         """
 
-        found = NativeAccount(self._ledger, account.id)
+        found = NativeAccount(self._ledger, account.id, self._index)
         try:
             await found.open(names.INBOX)
         except NoSuchMailbox:
@@ -93,6 +96,7 @@ class NativeStore:
             self._ledger.release(transaction, content)
         for id in rows.names(transaction, account).values():
             transaction.changed(rows.topic(id))
+        transaction.changed(rows.EMAILS)
         for table in ("placement", "vanished", "keyword", "subscription", "mailbox"):
             transaction.execute(f"DELETE FROM {table} WHERE account_id = ?", (account,))
 

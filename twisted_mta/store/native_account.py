@@ -23,6 +23,8 @@ from twisted_mta.store import name as names
 from twisted_mta.store import native_rows as rows
 from twisted_mta.store.native_mailbox import NativeMailbox, transfer
 from twisted_mta.store.native_rows import Box, Placed, packed
+from twisted_mta.store.native_search import SearchableMailbox
+from twisted_mta.store.search_index import SearchIndex
 
 #: Mailboxes of an account, and names that it subscribes to.
 MAX_MAILBOXES = 10_000
@@ -32,9 +34,12 @@ MAX_MAILBOXES = 10_000
 class NativeAccount:
     """See L{IAccount}."""
 
-    def __init__(self, ledger: ILedger, account: int) -> None:
+    def __init__(
+        self, ledger: ILedger, account: int, index: SearchIndex | None = None
+    ) -> None:
         self._ledger = ledger
         self._account = account
+        self._index = index
 
     # --- reading ---
 
@@ -98,7 +103,9 @@ class NativeAccount:
         box = await self._ledger.lookup(
             lambda transaction: self._find(transaction, name)
         )
-        return NativeMailbox(self._ledger, self._account, box)
+        if self._index is None:
+            return NativeMailbox(self._ledger, self._account, box)
+        return SearchableMailbox(self._ledger, self._account, box, self._index)
 
     # --- changing ---
 

@@ -133,8 +133,7 @@ class NativeMailbox:
     async def _with_header(self, message: Message, content: int) -> Message:
         """Read the header of a message that is kept in a file."""
         stored = self._ledger.stored(content, message.size - message.prefix)
-        end = Structure.unpack(message.sections or b"").root.body_start
-        octets = await stored.read(0, min(end, header.BLOCK_MAX))
+        octets = await header_of(stored, message.sections or b"")
         return replace(message, header=(message.header or b"") + octets)
 
     async def content(self, uid: int) -> tuple[bytes, IContent]:
@@ -265,6 +264,12 @@ def transfer(
     if not keep:
         rows.unplace(transaction, account, mailbox, found, modseq)
     return rows.place(transaction, account, target, found, modseq)
+
+
+async def header_of(content: IContent, sections: bytes) -> bytes:
+    """The header block of content in a file, as much of it as is understood."""
+    end = Structure.unpack(sections).root.body_start
+    return await content.read(0, min(end, header.BLOCK_MAX))
 
 
 def _target(name: str) -> str:

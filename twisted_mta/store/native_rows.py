@@ -56,6 +56,9 @@ class Placed(NamedTuple):
     size: int
 
 
+#: What a ledger tells watchers by when an email came or went, whosever.
+EMAILS = "emails"
+
 _BOX = (
     "SELECT id, name, uidvalidity, uidnext, recent_uid, modseq, messages, unseen,"
     " size FROM mailbox WHERE account_id = ?"
@@ -290,6 +293,7 @@ def keep(
             for id, (account, email) in zip(ids, emails, strict=True)
         ],
     )
+    transaction.changed(EMAILS)
     return ids
 
 
@@ -384,3 +388,4 @@ def forget(
         )
         for (content,) in list(gone):
             ledger.release(transaction, content)
+            transaction.changed(EMAILS)

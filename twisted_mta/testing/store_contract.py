@@ -16,6 +16,7 @@ limits than another, but it must have some.
 from twisted_mta.testing.account_contract import AccountContract
 from twisted_mta.testing.mailbox_contract import MailboxContract
 from twisted_mta.testing.message_contract import MessageContract
+from twisted_mta.testing.search_contract import SearchContract
 from twisted_mta.testing.store_case import (
     PLAIN,
     appended,
@@ -27,5 +28,5 @@ from twisted_mta.testing.store_case import (
 __all__ = ["PLAIN", "StoreContract", "appended", "message", "read_all", "uids_of"]
 
 
-class StoreContract(AccountContract, MessageContract, MailboxContract):
+class StoreContract(AccountContract, MessageContract, MailboxContract, SearchContract):
     """All of it."""
