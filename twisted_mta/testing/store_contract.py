@@ -10,13 +10,13 @@ C{twisted.trial.unittest.TestCase} second, and gives it C{build}::
             return store, alice, bob
 
 It knows nothing of the backend but the interfaces. A backend may have lower
-limits than another, but it must have some.
+limits than another, but it must have some. One whose mailboxes are L{ISearchable}
+has L{twisted_mta.testing.search_contract} besides.
 """
 
 from twisted_mta.testing.account_contract import AccountContract
 from twisted_mta.testing.mailbox_contract import MailboxContract
 from twisted_mta.testing.message_contract import MessageContract
-from twisted_mta.testing.search_contract import SearchContract
 from twisted_mta.testing.store_case import (
     PLAIN,
     appended,
@@ -28,5 +28,5 @@ from twisted_mta.testing.store_case import (
 __all__ = ["PLAIN", "StoreContract", "appended", "message", "read_all", "uids_of"]
 
 
-class StoreContract(AccountContract, MessageContract, MailboxContract, SearchContract):
+class StoreContract(AccountContract, MessageContract, MailboxContract):
     """All of it."""
