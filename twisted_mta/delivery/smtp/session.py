@@ -330,6 +330,10 @@ class Session:
         # What may have been delivered is not sent to another host at once.
         retry = stage is not Stage.FINAL
         self._connection.limit(_seconds(self._settings, stage))
+        if self._ahead:
+            # A server that sends each answer in a packet of its own waits for
+            # our kernel's word on the last: 40 ms for each message.
+            self._connection.acknowledge()
         try:
             event = await self._connection.next_event()
         except RemoteProtocolError as error:
