@@ -1,6 +1,7 @@
 """Requirements of L{twisted_mta.mail.header}."""
 
 import email
+import random
 import unittest
 
 from hypothesis import given, settings
@@ -155,6 +156,30 @@ class SelectTests(unittest.TestCase):
         """No field leaves the blank line."""
         self.assertEqual(header.select(BLOCK, [b"cc"]), b"\r\n")
         self.assertEqual(header.select(b"", [b"cc"], invert=True), b"\r\n")
+
+    def test_few_names_and_many(self) -> None:
+        """A few names are found another way than many; both find the same."""
+        pieces = (b"From", b"to", b"X-To", b":", b" :", b"\t:", b"\r\n", b"\n", b"\n\t")
+        pieces += (
+            b"\r\n ",
+            b" ",
+            b"x",
+            b"\r",
+            b"\r\n\r\n",
+            b"Cc: c\r\n",
+            b"\0",
+            b"\xe9",
+        )
+        chance = random.Random(1)
+        others = [b"other-%d" % number for number in range(100)]
+        for _ in range(5000):
+            block = b"".join(chance.choices(pieces, k=chance.randint(0, 14)))
+            names = chance.sample([b"FROM", b"to", b"cc", b"x", b"", b"a b"], k=3)
+            few, many = (
+                header.select(block, names),
+                header.select(block, names + others),
+            )
+            self.assertEqual(few, many, (block, names))
 
     def test_cut(self) -> None:
         """A last field without a line end gets one."""
