@@ -268,6 +268,47 @@ class AccountTests(NativeCase):
         self.assertEqual((await appended(there)).uid, put.uid + 1)
 
 
+class ManyTests(NativeCase):
+    """Many messages at once, where statements are for ranges of them and changes
+    are read in a thread."""
+
+    async def test_many_changes(self) -> None:
+        """Few changes and many are told alike: what is new, what has become of
+        flags, what is gone; and the counts stay right."""
+        account = await (await self.store()).account(ALICE)
+        await gatherResults(
+            [Deferred.fromCoroutine(appended(account)) for _ in range(450)]
+        )
+        inbox = await account.open("INBOX")
+        everything = await inbox.changes(0)
+        uids = [row.uid for row in everything.rows]
+        self.assertEqual(uids, list(range(1, 451)))
+        seen, odd = frozenset({flag.SEEN}), frozenset({"odd"})
+        for some in (uids[::2], uids[:3], uids):
+            before = (await inbox.changes(0)).modseq
+            await inbox.store(some, FlagChange.ADD, odd)
+            await inbox.store(some, FlagChange.ADD, seen)
+            changed = await inbox.changes(before)
+            known = await inbox.changes(0)
+            self.assertTrue({row.uid for row in changed.rows} <= set(some))
+            after = {row.uid: row.flags for row in known.rows}
+            self.assertTrue(all(after[uid] == seen | odd for uid in some))
+            for row in changed.rows:
+                self.assertEqual(row.flags, after[row.uid])
+        self.assertEqual((await account.status("INBOX")).unseen, 0)
+        before = (await inbox.changes(0)).modseq
+        # Nothing has changed: no message gets a modseq.
+        await inbox.store(uids, FlagChange.ADD, seen)
+        self.assertEqual((await inbox.changes(before)).rows, ())
+        for gone in (uids[5:8], uids[100:400]):
+            before = (await inbox.changes(0)).modseq
+            self.assertEqual(list(await inbox.expunge(gone)), gone)
+            self.assertEqual(list((await inbox.changes(before)).vanished), gone)
+        left = [uid for uid in uids if not 5 < uid <= 8 and not 100 < uid <= 400]
+        self.assertEqual([row.uid for row in (await inbox.changes(0)).rows], left)
+        self.assertEqual((await account.status("INBOX")).messages, len(left))
+
+
 class KeywordTests(NativeCase):
     """Keywords are few, but make room again."""
 

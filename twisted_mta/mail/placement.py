@@ -73,11 +73,11 @@ class Part(Enum):
     OCTETS = "octets"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message of a mailbox: its placement and what was asked of its email.
 
-    Fields not asked for are C{None}.
+    Fields not asked for are C{None}. (A tuple, since a FETCH makes hundreds of
+    thousands a second: 0.2 us each, a frozen dataclass 3.)
 
     @ivar received_at: INTERNALDATE, seconds since the epoch, UTC.
     @ivar size: RFC822.SIZE: the prefix and the content.

@@ -8,8 +8,7 @@ trusts L{twisted_mta.store.native_rows} to keep counts and modseqs right.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from zope.interface import implementer
@@ -34,10 +33,16 @@ from twisted_mta.store.native_rows import Box, Placed, packed, unpacked
 # one message after the other. Each row is 10 to 30 us, a thread 100.
 _FEW = 4
 
+# Up to here changes are a lookup, too: 0.5 us each. Most sessions that are told
+# of a new message hear of that one alone.
+_FEW_NEWS = 200
+_ALL = 1 << 62
+
 _ROWS = (
     "SELECT uid, modseq, flags, keywords, size FROM placement"
     " WHERE account_id = ? AND mailbox_id = ?"
 )
+_VANISHED = "SELECT uid FROM vanished WHERE account_id = ? AND mailbox_id = ?"
 
 
 @implementer(IMailbox)
@@ -55,36 +60,51 @@ class NativeMailbox:
 
     async def changes(self, since: int = 0) -> Changes:
         """See L{IMailbox.changes}."""
-        if since:
-            box = await self._ledger.lookup(self._box)
-            if box.modseq <= since:
-                return Changes((), (), box.modseq, box.uidnext)
+        found = await self._ledger.lookup(
+            lambda transaction: self._few_news(transaction, since)
+        )
+        if found is not None:
+            return found
         return await self._ledger.read(
-            lambda transaction: self._news(transaction, since)
+            lambda transaction: self._news(transaction, since, _ALL)
         )
 
-    def _news(self, transaction: ITransaction, since: int) -> Changes:
+    def _few_news(self, transaction: ITransaction, since: int) -> Changes | None:
+        """L{changes} if they are few: a mailbox that is small, or a session that
+        was told all but the last."""
+        box = self._box(transaction)
+        if since and box.modseq <= since:
+            return Changes((), (), box.modseq, box.uidnext)
+        if not since and box.messages > _FEW_NEWS:
+            return None
+        news = self._news(transaction, since, _FEW_NEWS + 1)
+        few = max(len(news.rows), len(news.vanished)) <= _FEW_NEWS
+        return news if few else None
+
+    def _news(self, transaction: ITransaction, since: int, most: int) -> Changes:
+        """L{changes}; of each kind no more than so many, and those of a higher
+        modseq are missing."""
+        # Its modseq first: what a lookup sees of a later one is seen again.
         box = self._box(transaction)
         owner = self._account, self.id
+        by_modseq = " AND modseq > ? ORDER BY modseq LIMIT ?"
+        gone: list[int] = []
         if since:
-            found = transaction.execute(
-                _ROWS + " AND modseq > ? ORDER BY uid", (*owner, since)
-            )
+            asked = *owner, since, most
+            found = list(transaction.execute(_ROWS + by_modseq, asked))
+            vanished = transaction.execute(_VANISHED + by_modseq, asked)
+            gone = sorted([uid for (uid,) in vanished])
+            found.sort()
         else:
-            found = transaction.execute(_ROWS + " ORDER BY uid", owner)
+            in_order = _ROWS + " ORDER BY uid LIMIT ?"
+            found = list(transaction.execute(in_order, (*owner, most)))
+        make = Row._make
         news = [
-            Row(uid, modseq, unpacked(bits, keywords), size)
+            make((uid, modseq, unpacked(bits, keywords), size))
             for uid, modseq, bits, keywords, size in found
         ]
-        gone = []
-        if since:
-            vanished = transaction.execute(
-                "SELECT uid FROM vanished"
-                " WHERE account_id = ? AND mailbox_id = ? AND modseq > ? ORDER BY uid",
-                (*owner, since),
-            )
-            gone = [uid for (uid,) in vanished]
-        return Changes(news, gone, box.modseq, box.uidnext)
+        last = news[-1].uid if news else 0
+        return Changes(news, gone, box.modseq, max(box.uidnext, last + 1))
 
     async def recent(self) -> int:
         """See L{IMailbox.recent}."""
@@ -95,7 +115,7 @@ class NativeMailbox:
         box = await self._ledger.lookup(self._box)
         if box.recent_uid == box.uidnext:
             return box.recent_uid
-        return await self._ledger.write(self._claim)
+        return await self._ledger.write(self._claim, brief=True)
 
     def _claim(self, transaction: ITransaction) -> int:
         box = self._box(transaction)
@@ -110,31 +130,26 @@ class NativeMailbox:
     ) -> Sequence[Message]:
         """See L{IMailbox.fetch}."""
 
-        def query(transaction: ITransaction) -> list[tuple[Message, int | None]]:
+        sql, arrange = _selection(parts)
+
+        def query(transaction: ITransaction) -> tuple[list[Message], _InFiles]:
             self._box(transaction)
-            wanted = set(uids)
-            sql, arrange = _selection(parts)
-            return [
-                arrange(row)
-                for first, last in rows.spans(sorted(wanted), gap=1)
-                for row in transaction.execute(
-                    sql, (self._account, self.id, first, last)
-                )
-                if row[0] in wanted
-            ]
+            found: list[tuple[Any, ...]] = []
+            for first, last in rows.spans(sorted(set(uids)), gap=1):
+                found += transaction.execute(sql, (self._account, self.id, first, last))
+            return arrange(found)
 
         ask = self._ledger.lookup if len(uids) <= _FEW else self._ledger.read
-        found = await ask(query)
-        return [
-            message if content is None else await self._with_header(message, content)
-            for message, content in found
-        ]
+        messages, in_files = await ask(query)
+        for at, content in in_files:
+            messages[at] = await self._with_header(messages[at], content)
+        return messages
 
     async def _with_header(self, message: Message, content: int) -> Message:
         """Read the header of a message that is kept in a file."""
         stored = self._ledger.stored(content, message.size - message.prefix)
         octets = await header_of(stored, message.sections or b"")
-        return replace(message, header=(message.header or b"") + octets)
+        return message._replace(header=(message.header or b"") + octets)
 
     async def content(self, uid: int) -> tuple[bytes, IContent]:
         """See L{IMailbox.content}."""
@@ -171,22 +186,30 @@ class NativeMailbox:
         flags: frozenset[str],
     ) -> None:
         self._box(transaction)
-        changed = []
+        # Messages with the same flags have the same ones afterwards, and lie side
+        # by side more often than not: one statement for many.
+        become: dict[tuple[int, str], tuple[int, str]] = {}
+        changed: dict[tuple[int, str], list[int]] = {}
         unseen = 0
         for row in rows.placed(transaction, self._account, self.id, uids):
-            after = packed(_CHANGE[change](unpacked(row.bits, row.keywords), flags))
-            if after != (row.bits, row.keywords):
-                changed.append((*after, row.uid))
+            before = row.bits, row.keywords
+            after = become.get(before)
+            if after is None:
+                after = packed(_CHANGE[change](unpacked(*before), flags))
+                become[before] = after
+            if after != before:
+                changed.setdefault(after, []).append(row.uid)
                 unseen += (row.bits & rows.SEEN_BIT) - (after[0] & rows.SEEN_BIT)
         if not changed:
             return
         modseq = rows.bump(transaction, self._account)
         transaction.executemany(
             "UPDATE placement SET flags = ?, keywords = ?, modseq = ?"
-            " WHERE account_id = ? AND mailbox_id = ? AND uid = ?",
+            " WHERE account_id = ? AND mailbox_id = ? AND uid BETWEEN ? AND ?",
             [
-                (bits, keywords, modseq, self._account, self.id, uid)
-                for bits, keywords, uid in changed
+                (*after, modseq, self._account, self.id, first, last)
+                for after, same in changed.items()
+                for first, last in rows.spans(same, gap=1)
             ],
         )
         rows.touch(transaction, self._account, self.id, modseq, unseen=unseen)
@@ -293,66 +316,71 @@ _COLUMNS = (
     (Part.STRUCTURE, "e.bodystructure"),
     (Part.STRUCTURE, "e.body"),
 )
-_PREFIXED = frozenset({Part.SECTIONS, Part.HEADER, Part.OCTETS})
 _IN_CONTENT = frozenset({Part.HEADER, Part.OCTETS})
 
-_Arrange = Callable[[tuple[Any, ...]], tuple[Message, int | None]]
+# Messages whose header is still to be read from a file: where they are in the
+# list, and the ids of their contents.
+_InFiles = list[tuple[int, int]]
+_Rows = list[tuple[Any, ...]]
 
 
 @lru_cache(maxsize=64)
-def _selection(parts: frozenset[Part]) -> tuple[str, _Arrange]:
+def _selection(
+    parts: frozenset[Part],
+) -> tuple[str, Callable[[_Rows], tuple[list[Message], _InFiles]]]:
     """The statement that brings these parts of messages, and what makes its
-    rows a message; with the id of the content where the header is still to be
-    read from a file."""
+    rows messages. Of the 2 to 5 us of a message most is SQLite's."""
     columns = ["p.uid", "p.modseq", "p.flags", "p.keywords", "p.size"]
     columns += ["e.received_at", "e.id", "e.thread_id"]
     columns += [column if part in parts else "NULL" for part, column in _COLUMNS]
     # Where the header ends in a file is known by the sections.
     sectioned = Part.SECTIONS in parts or Part.HEADER in parts
     columns.append("e.sections" if sectioned else "NULL")
-    columns.append("e.prefix" if parts & _PREFIXED else "NULL")
     joined = ""
     if parts & _IN_CONTENT:
-        columns += ["e.content_id", "c.octets"]
+        columns += ["e.prefix", "e.content_id", "c.octets"]
         joined = " JOIN content c ON c.id = e.content_id"
+    elif Part.SECTIONS in parts:
+        columns.append("LENGTH(e.prefix)")
     else:
-        columns += ["NULL", "NULL"]
+        columns.append("0")
     sql = (
         f"SELECT {', '.join(columns)} FROM placement p JOIN email e"
         f" ON e.account_id = p.account_id AND e.id = p.email_id{joined}"
         " WHERE p.account_id = ? AND p.mailbox_id = ? AND p.uid BETWEEN ? AND ?"
         " ORDER BY p.uid"
     )
-    with_header, with_octets = Part.HEADER in parts, Part.OCTETS in parts
+    if not parts & _IN_CONTENT:
+        return sql, _without_content
+    return sql, partial(_with_content, Part.HEADER in parts, Part.OCTETS in parts)
 
-    def arrange(row: tuple[Any, ...]) -> tuple[Message, int | None]:
-        *placed, envelope, bodystructure, body, sections, prefix, content, octets = row
-        uid, modseq, bits, keywords, size, received_at, email, thread = placed
+
+def _without_content(found: _Rows) -> tuple[list[Message], _InFiles]:
+    make = Message._make
+    messages = [
+        make((uid, modseq, unpacked(bits, keywords), *rest, None, None))
+        for uid, modseq, bits, keywords, *rest in found
+    ]
+    return messages, []
+
+
+def _with_content(
+    with_header: bool, with_octets: bool, found: _Rows
+) -> tuple[list[Message], _InFiles]:
+    make = Message._make
+    messages: list[Message] = []
+    in_files: _InFiles = []
+    for uid, modseq, bits, keywords, *rest, prefix, content, octets in found:
         start: bytes | None = None
         if with_header:
-            # Of a file's message this is the prefix alone, for the time being.
             start = prefix
-            if octets is not None:
+            if octets is None:
+                # The prefix alone, for the time being.
+                in_files.append((len(messages), content))
+            else:
                 end = min(header.body_start(octets), header.BLOCK_MAX)
                 start = prefix + octets[:end]
         whole = prefix + octets if with_octets and octets is not None else None
-        in_file = with_header and octets is None
-        message = Message(
-            uid=uid,
-            modseq=modseq,
-            flags=unpacked(bits, keywords),
-            size=size,
-            received_at=received_at,
-            email=email,
-            thread=thread,
-            envelope=envelope,
-            bodystructure=bodystructure,
-            body=body,
-            sections=sections,
-            prefix=len(prefix or b""),
-            header=start,
-            octets=whole,
-        )
-        return message, content if in_file else None
-
-    return sql, arrange
+        flags = unpacked(bits, keywords)
+        messages.append(make((uid, modseq, flags, *rest, len(prefix), start, whole)))
+    return messages, in_files

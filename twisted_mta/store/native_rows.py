@@ -355,8 +355,12 @@ def unplace(
 ) -> None:
     """Take messages out of a mailbox. Their emails stay; see L{forget}."""
     transaction.executemany(
-        "DELETE FROM placement WHERE account_id = ? AND mailbox_id = ? AND uid = ?",
-        [(account, mailbox, row.uid) for row in rows],
+        "DELETE FROM placement"
+        " WHERE account_id = ? AND mailbox_id = ? AND uid BETWEEN ? AND ?",
+        [
+            (account, mailbox, first, last)
+            for first, last in spans([row.uid for row in rows], gap=1)
+        ],
     )
     transaction.executemany(
         "INSERT INTO vanished (account_id, mailbox_id, modseq, uid)"
