@@ -17,7 +17,7 @@ from twisted_mta.mail.placement import FlagChange, Part
 
 # Small messages are fetched ahead: a trip to the ledger's thread for many
 # instead of for each.
-_AHEAD_MESSAGES = 32
+_AHEAD_MESSAGES = 100
 _AHEAD_OCTETS = 256 * 1024
 
 

@@ -114,9 +114,7 @@ class Transaction:
             if top is not None:
                 octets = top.feed(octets)
             self.octets += len(octets)
-            self._stream.write(first + text.feed(octets) + text.finish())
-            await self._stream.drain()
-            return b""
+            return first + text.feed(octets) + text.finish()
         prefix, content = await self.maildrop.content(number)
         self.sending = True
         self._stream.write(first)
