@@ -6,14 +6,28 @@ import signal
 import sys
 from typing import NoReturn
 
-from benchmarks import accept, commit, large, memory, mixed, relay, search, soak, table
+from benchmarks import (
+    accept,
+    commit,
+    imap,
+    large,
+    memory,
+    mixed,
+    pop3,
+    relay,
+    search,
+    soak,
+    table,
+)
 
 WORKLOADS = {
     "accept": accept,
     "commit": commit,
+    "imap": imap,
     "large": large,
     "memory": memory,
     "mixed": mixed,
+    "pop3": pop3,
     "relay": relay,
     "search": search,
     "soak": soak,

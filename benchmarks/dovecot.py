@@ -147,7 +147,10 @@ def dovecot(
         with _running(config) as pid:
             for port in ports.values():
                 wait_for(port)
-            yield Server(name, ports, pid, directory, accounts)
+            settings = "its defaults: mail_fsync = optimized; no TLS"
+            if tuned:
+                settings += "; service_count = 0 (login), 1000, process_min_avail"
+            yield Server(name, ports, pid, directory, accounts, settings)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
