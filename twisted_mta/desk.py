@@ -22,6 +22,7 @@ from twisted_mta.net.tls import ServerTls
 from twisted_mta.office import Office
 from twisted_mta.policy.chain import Chain
 from twisted_mta.servers.imap.client import ImapSettings
+from twisted_mta.servers.imap.memo import Memo
 from twisted_mta.servers.imap.session import ImapSession
 from twisted_mta.servers.pop3 import Pop3Session, Pop3Settings
 from twisted_mta.servers.smtp.session import SmtpSession
@@ -50,6 +51,7 @@ class Desk:
         self._intake = intake
         self._policy = Chain(policies) if policies else None
         self._tls = tls
+        self._memo = Memo()
         self._authenticator = PasswordAuthenticator(
             reactor, office.directory, office.passwords, Throttle(reactor)
         )
@@ -132,6 +134,7 @@ class Desk:
                 self._authenticator,
                 self._office.store,
                 tls,
+                self._memo,
             ).run()
 
         return Spoken(

@@ -400,6 +400,79 @@ class LargeTests(Fetching):
         busy.settle()
         self.assertIn(b"a OK Fetch completed", busy.wire.value())
 
+    def test_others_expunge_meanwhile(self) -> None:
+        """Of a FETCH under way, messages of later groups that another session
+        expunges are missing and the answer is NO; so it is if all was fetched
+        before and is remembered."""
+        for before in ("", "1:*"):
+            server = Server()
+            server.put(*[PLAIN] * 1200)
+            busy, other = server.select(), server.select()
+            if before:
+                self.fetched(busy, "(UID ENVELOPE)", before)
+            busy.received()
+            busy.stream.dataReceived(b"a FETCH 1:* (UID ENVELOPE)\r\n")
+            other.send(b"b STORE 1100:1110 +FLAGS.SILENT (\\Deleted)\r\nc EXPUNGE\r\n")
+            self.assertIn(b"c OK", other.received())
+            busy.settle()
+            answer = busy.received()
+            found = [int(n) for n in re.findall(rb"FETCH \(UID (\d+)", answer)]
+            gone = range(1100, 1111)
+            expected = [n for n in range(1, 1201) if n not in gone]
+            self.assertEqual(found, expected)
+            self.assertIn(b"a NO [EXPUNGEISSUED]", answer)
+            self.assertNotIn(b" EXPUNGE\r\n", answer)  # numbers stay (7.4.1)
+
+    def test_others_append_and_flag_meanwhile(self) -> None:
+        """What comes during a FETCH is told behind it; flags are told as they
+        have become."""
+        server = Server()
+        server.put(*[PLAIN] * 1200)
+        busy, other = server.select(), server.select()
+        busy.received()
+        busy.stream.dataReceived(b"a FETCH 1:* (UID FLAGS ENVELOPE)\r\n")
+        server.put(PLAIN)
+        other.send(b"b STORE 1100 +FLAGS.SILENT (\\Flagged)\r\n")
+        busy.settle()
+        answer = busy.received()
+        self.assertEqual(len(re.findall(rb"FETCH \(UID \d+", answer)), 1200)
+        self.assertIn(b"* 1100 FETCH (UID 1100 FLAGS (\\Flagged", answer)
+        self.assertEqual(answer.count(b"* 1201 EXISTS"), 1)
+        self.assertGreater(answer.find(b"* 1201 EXISTS"), answer.find(b"* 1200 FETCH"))
+
+    def test_remembered(self) -> None:
+        """What never changes is brought from the store once, and reads the same
+        the second time; flags are those of now; content is brought each time."""
+        server = Server()
+        server.put(*[PLAIN] * 3)
+        client = server.select()
+        asked = []
+        fetch_rows = memory.MemoryMailbox.fetch
+
+        def counting(mailbox, uids, parts):
+            asked.append(list(uids))
+            return fetch_rows(mailbox, uids, parts)
+
+        self.patch(memory.MemoryMailbox, "fetch", counting)
+        once = (
+            "(UID ENVELOPE FLAGS INTERNALDATE)",
+            "BODYSTRUCTURE",
+            "BODY.PEEK[HEADER.FIELDS (Subject)]",
+        )
+        for items in once:
+            first = self.fetched(client, items, "1:3")
+            self.assertEqual(self.fetched(client, items, "1:3"), first)
+        self.assertEqual(asked, [[1, 2, 3]] * len(once))
+        client.send(b"s STORE 2 +FLAGS.SILENT (\\Seen)\r\n")
+        client.received()
+        self.assertIn(rb"FLAGS (\Seen \Recent)", self.fetched(client, once[0], "2"))
+        self.assertEqual(len(asked), len(once))
+        for items in ("BODY.PEEK[]", "BODY.PEEK[HEADER]<0.5>"):
+            asked.clear()
+            first = self.fetched(client, items, "1:3")
+            self.assertEqual(self.fetched(client, items, "1:3"), first)
+            self.assertEqual(asked, [[1, 2, 3]] * 2)
+
     def test_stdlib_reads_what_we_send(self) -> None:
         """A message goes through APPEND and FETCH to the octet."""
         server = Server()

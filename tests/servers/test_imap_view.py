@@ -34,7 +34,7 @@ class ViewTests(unittest.TestCase):
         view.apply(changes(vanished=[5]))
         self.assertEqual(view.tell(False, False, True), [])
         self.assertTrue(view.has_news())
-        self.assertEqual(view.positions(UidSet.parse(b"3"), False), [2])
+        self.assertEqual(list(view.positions(UidSet.parse(b"3"), False)), [2])
         self.assertEqual(view.gone([0, 1, 2]), [1])
         self.assertEqual(view.tell(True, False, True), [b"* 2 EXPUNGE\r\n"])
         self.assertEqual(list(view.uids), [3, 7])

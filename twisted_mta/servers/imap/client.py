@@ -8,6 +8,7 @@ comes costs freshness until the next NOOP and nothing else.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +20,7 @@ from twisted_mta.mail.account import Account
 from twisted_mta.mail.uidset import UidSet
 from twisted_mta.net.stream import SHUTTING_DOWN, TIMED_OUT, Closed, Stream
 from twisted_mta.servers.imap.errors import Leave, Refused
+from twisted_mta.servers.imap.memo import Memo
 from twisted_mta.servers.imap.view import OutOfRange, View
 from twisted_mta.wire.imap import replies
 from twisted_mta.wire.imap.commands import State
@@ -137,6 +139,7 @@ class Client:
     @ivar sending: a literal is under way; words would be taken for a part of it.
     @ivar commands: how many it gave.
     @ivar octets: how many it was sent.
+    @ivar memo: what was rendered for all clients lately.
     """
 
     __slots__ = (
@@ -151,6 +154,7 @@ class Client:
         "idling",
         "leaving",
         "login",
+        "memo",
         "octets",
         "selected",
         "sending",
@@ -169,6 +173,7 @@ class Client:
         authenticator: IAuthenticator,
         store: IMailStore,
         tls: object | None,
+        memo: Memo,
     ) -> None:
         self.stream = stream
         self.engine = engine
@@ -176,6 +181,7 @@ class Client:
         self.authenticator = authenticator
         self.store = store
         self.tls = tls
+        self.memo = memo
         self.login: Account | None = None
         self.account: IAccount | None = None
         self.selected: Selected | None = None
@@ -296,6 +302,17 @@ class Client:
         if self.idling and not self._hinted:
             self._hinted = True
             self.stream.post(CHANGED)
+
+    async def look(self) -> None:
+        """Between two pieces of work: see what has happened in the selected
+        mailbox. Nothing is told yet.
+
+        @raise NoSuchMailbox: it was deleted.
+        """
+        selected = self.opened()
+        if selected.stale:
+            with suppress(errors.Temporary):  # still stale then
+                await selected.refresh()
 
     async def sync(self, expunges: bool, with_uid: bool = False) -> None:
         """Tell what is new in the selected mailbox.

@@ -1,125 +1,84 @@
 """FETCH (RFC 3501 6.4.5): ready octets are joined, content is cut or streamed.
 
-UID, FLAGS and RFC822.SIZE come from the view, ENVELOPE and BODYSTRUCTURE from
-rows as they were stored, sections from the octets. Messages are fetched in
-groups bounded by count and by octets, and between groups others have their
-turn and the client has read; content that the store keeps in files passes
+What is asked is made a plan (L{plan <twisted_mta.servers.imap.plan>}), and the
+messages are fetched in groups bounded by count and by octets. Between groups
+others have their turn, the client has read, and what happened in the mailbox
+meanwhile is brought into the view. Content that the store keeps in files passes
 through in runs. So memory stays flat whatever is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from twisted_mta import errors
 from twisted_mta.mail.flag import SEEN
-from twisted_mta.mail.placement import FlagChange, Message, Part
+from twisted_mta.mail.placement import FlagChange, Message
 from twisted_mta.servers.imap.client import Answer, Client, Selected
-from twisted_mta.servers.imap.section import RUN_OCTETS, Source, Span, parts_of
+from twisted_mta.servers.imap.plan import Plan, planned, sendable
+from twisted_mta.servers.imap.section import RUN_OCTETS, Source, Span
 from twisted_mta.servers.imap.view import View
 from twisted_mta.wire.imap import replies
 
 if TYPE_CHECKING:
     from twisted_mta.wire.imap.model import Fetch, FetchItem
 
-# Messages of a group: a few milliseconds of work.
-_GROUP = 200
+# Messages of a group: a millisecond or two of work, if the view knows what is
+# asked, if rows do, and at most if content is wanted.
+_GROUP_VIEW = 2000
+_GROUP_ROWS = 500
 
 # Octets of a group when content is wanted, whatever its last message has.
 _GROUP_OCTETS = 512 * 1024
 
-# The same when headers are: most of a message is not its header.
-_GROUP_HEADERS = 8 * 1024 * 1024
-
 _SEEN = frozenset({SEEN})
-
-_FromView: TypeAlias = Callable[[View, int], bytes]
-_FromRow: TypeAlias = Callable[[Message], bytes]
-
-_FROM_VIEW: dict[str, _FromView] = {
-    "UID": lambda view, at: replies.uid_item(view.uids[at]),
-    "FLAGS": lambda view, at: replies.flags_item(view.flags_of(at)),
-    "RFC822.SIZE": lambda view, at: replies.size_item(view.sizes[at]),
-}
-_FROM_ROW: dict[str, _FromRow] = {
-    "INTERNALDATE": lambda row: replies.internaldate_item(row.received_at),
-    "ENVELOPE": lambda row: b"ENVELOPE " + (row.envelope or b"NIL"),
-    "BODYSTRUCTURE": lambda row: b"BODYSTRUCTURE " + (row.bodystructure or b"NIL"),
-    "BODY": lambda row: b"BODY " + (row.body or b"NIL"),
-}
-_PARTS = {
-    "ENVELOPE": Part.ENVELOPE,
-    "BODYSTRUCTURE": Part.STRUCTURE,
-    "BODY": Part.STRUCTURE,
-}
-
-
-class _Plan:
-    """What a FETCH needs, found out once for all its messages.
-
-    @ivar rows: the store must be asked.
-    @ivar parts: what for.
-    @ivar sees: reading sets \\Seen.
-    """
-
-    __slots__ = ("flags", "group_octets", "items", "parts", "rows", "sees")
-
-    def __init__(self, items: Sequence[FetchItem]) -> None:
-        self.items = items
-        self.rows = any(item.name not in _FROM_VIEW for item in items)
-        self.flags = any(item.name == "FLAGS" for item in items)
-        self.sees = any(item.section and not item.section.peek for item in items)
-        parts: set[Part] = set()
-        for item in items:
-            if item.name in _PARTS:
-                parts.add(_PARTS[item.name])
-            elif item.section is not None:
-                parts |= parts_of(item.section)
-        self.parts = frozenset(parts)
-        self.group_octets = _GROUP_OCTETS if Part.OCTETS in parts else _GROUP_HEADERS
 
 
 def groups(
     view: View, positions: Sequence[int], most_octets: int
 ) -> Iterator[Sequence[int]]:
-    """Positions in groups of at most L{_GROUP}, and of so many octets unless
-    one message alone has more."""
-    group: list[int] = []
-    octets = 0
-    for at in positions:
-        if group and (len(group) == _GROUP or octets + view.sizes[at] > most_octets):
-            yield group
-            group, octets = [], 0
-        group.append(at)
-        octets += view.sizes[at]
-    if group:
-        yield group
+    """Positions in groups bounded by count, and by octets unless one message
+    alone has more."""
+    start = octets = 0
+    for place, size in enumerate(view.sizes_at(positions)):
+        octets += size
+        if place > start and (octets > most_octets or place - start == _GROUP_ROWS):
+            yield positions[start:place]
+            start, octets = place, size
+    if start < len(positions):
+        yield positions[start:]
+
+
+def _planned_groups(
+    view: View, positions: Sequence[int], plan: Plan
+) -> Iterator[Sequence[int]]:
+    if plan.octets:
+        yield from groups(view, positions, _GROUP_OCTETS)
+        return
+    most = _GROUP_VIEW if plan.parts is None else _GROUP_ROWS
+    for start in range(0, len(positions), most):
+        yield positions[start : start + most]
 
 
 async def do_fetch(client: Client, command: Fetch) -> Answer:
     selected = client.opened()
-    view = selected.view
     positions = client.positions(command.numbers, command.uid)
-    plan = _Plan(command.items)
+    plan = planned(command.items)
     missing = False
-    for number, group in enumerate(groups(view, positions, plan.group_octets)):
+    for number, group in enumerate(_planned_groups(selected.view, positions, plan)):
         if number:
             await client.breathe()
-        seen = await _set_seen(selected, group) if plan.sees else frozenset()
-        rows: dict[int, Message] = {}
-        if plan.rows:
-            uids = [view.uids[at] for at in group]
-            fetched = await selected.mailbox.fetch(uids, plan.parts)
-            rows = {row.uid: row for row in fetched}
-        for at in group:
-            row = rows.get(view.uids[at])
-            if plan.rows and row is None:
-                missing = True
-                continue
-            with_flags = at in seen and not plan.flags
-            if not await _answer(client, selected, plan, at, row, with_flags):
-                missing = True
+            await client.look()
+        seen: Collection[int] = ()
+        if plan.sees:
+            seen = await _set_seen(selected, group)
+            if plan.tells_flags:
+                seen = ()  # they are told in any case
+        if plan.parts is None:
+            _write(client, plan, group, (), seen)
+        elif not await _group(client, selected, plan, group, seen):
+            missing = True
     if missing and not command.uid:
         return Answer("Some of the messages no longer exist", b"EXPUNGEISSUED", b"NO")
     return Answer("Fetch completed")
@@ -140,87 +99,125 @@ async def _set_seen(selected: Selected, positions: Sequence[int]) -> frozenset[i
     return frozenset(at for at in unseen if SEEN in view.flags[at])
 
 
-async def _answer(
+async def _group(
     client: Client,
     selected: Selected,
-    plan: _Plan,
-    at: int,
-    row: Message | None,
-    with_flags: bool,
+    plan: Plan,
+    positions: Sequence[int],
+    seen: Collection[int],
 ) -> bool:
-    """Send one message's FETCH response.
+    """Answer with a group of messages.
 
-    @param row: C{None} if the plan needs none.
-    @return: whether the message was still there.
+    @return: whether all of them were still there.
     """
-    view = selected.view
-    source = None if row is None else Source(selected.mailbox, row)
-    items: list[bytes | tuple[FetchItem, Span]] = []
-    try:
-        for item in plan.items:
-            items.append(await _item(view, at, row, source, item))
-        if source is not None and not all(isinstance(item, bytes) for item in items):
-            await source.prepare()
-    except errors.NoSuchMessage:
-        return False
-    if with_flags:
-        items.append(_FROM_VIEW["FLAGS"](view, at))
-    if with_flags or plan.flags:
-        view.mentioned(at)
-    ready = [item for item in items if isinstance(item, bytes)]
-    if len(ready) == len(items):
-        client.write(replies.fetch(at + 1, ready))
-    elif source is not None:
-        await _stream(client, source, at + 1, items)
-    return True
+    view, mailbox, what = selected.view, selected.mailbox, plan.what
+    uids = view.uids_at(positions)
+    pieces: Sequence[bytes | None] = (None,) * len(uids)
+    if what:
+        pieces = client.memo.recall(mailbox.id, what, uids)
+    gone = {view.uids[at] for at in view.gone(positions)}
+    rows: dict[int, Message] = {}
+    lacking = [uid for uid, piece in zip(uids, pieces, strict=True) if piece is None]
+    if lacking and plan.parts is not None:
+        rows = {row.uid: row for row in await mailbox.fetch(lacking, plan.parts)}
+    whole = True
+    rendered: list[tuple[int, bytes]] = []
+    there: list[int] = []
+    ready: list[bytes] = []
+    for at, uid, piece in zip(positions, uids, pieces, strict=True):
+        if piece is None and uid in rows:
+            piece = plan.render(rows[uid])
+            if piece is None:
+                _write(client, plan, there, ready, seen)
+                there, ready = [], []
+                if not await _stream(client, selected, plan, at, rows[uid], seen):
+                    whole = False
+                continue
+            rendered.append((uid, piece))
+        if piece is None or uid in gone:
+            whole = False
+        else:
+            there.append(at)
+            ready.append(piece)
+    if what:
+        client.memo.remember(mailbox.id, what, rendered)
+    _write(client, plan, positions if whole and ready else there, ready, seen)
+    return whole
 
 
-async def _item(
-    view: View, at: int, row: Message | None, source: Source | None, item: FetchItem
-) -> bytes | tuple[FetchItem, Span]:
-    """An item ready for the wire, or where its many octets are."""
-    if row is None or source is None or item.name in _FROM_VIEW:
-        return _FROM_VIEW[item.name](view, at)
-    if item.section is None:
-        return _FROM_ROW[item.name](row)
-    found = await source.find(item.section)
-    if isinstance(found, Span):
-        if found.end - found.start > RUN_OCTETS and row.octets is None:
-            return item, found
-        found = await source.read(*found)
-    return replies.item(item.label, None if found is None else _sendable(found))
+def _write(
+    client: Client,
+    plan: Plan,
+    positions: Sequence[int],
+    pieces: Sequence[bytes],
+    seen: Collection[int],
+) -> None:
+    """Answer with messages that are ready."""
+    view = client.opened().view
+    if positions:
+        client.write(b"".join(plan.responses(view, positions, pieces, seen)))
+    if plan.tells_flags:
+        view.mentioned(positions)
+    elif seen:
+        view.mentioned([at for at in positions if at in seen])
 
 
 async def _stream(
     client: Client,
-    source: Source,
-    number: int,
-    items: Sequence[bytes | tuple[FetchItem, Span]],
-) -> None:
-    """Send a FETCH response whose content is not in memory. If that fails in
-    between, the session cuts the connection."""
+    selected: Selected,
+    plan: Plan,
+    at: int,
+    row: Message,
+    seen: Collection[int],
+) -> bool:
+    """Answer with a message whose octets are not in memory. If that fails in
+    between, the session cuts the connection.
+
+    @return: whether the message was still there.
+    """
+    view = selected.view
+    source = Source(selected.mailbox, row)
+    items: list[bytes | tuple[bytes, Span]] = []
+    try:
+        for item, octets in plan.items_of(view, at, row):
+            items.append(await _section(source, item) if octets is None else octets)
+        await source.prepare()
+    except errors.NoSuchMessage:
+        return False
+    if at in seen and not plan.tells_flags:
+        items.append(replies.flags_item(view.flags_of(at)))
+    if at in seen or plan.tells_flags:
+        view.mentioned([at])
     client.sending = True
-    client.write(replies.fetch_start(number))
-    for place, item in enumerate(items):
+    client.write(replies.fetch_start(at + 1))
+    for place, ready in enumerate(items):
         if place:
             client.write(b" ")
-        if isinstance(item, bytes):
-            client.write(item)
+        if isinstance(ready, bytes):
+            client.write(ready)
             continue
-        fetched, (start, end) = item
-        client.write(replies.literal_start(fetched.label, end - start))
+        label, (start, end) = ready
+        client.write(replies.literal_start(label, end - start))
         while start < end:
             octets = await source.read(start, min(end, start + RUN_OCTETS))
-            client.write(_sendable(octets))
+            client.write(sendable(octets))
             start += len(octets)
             await client.breathe()
     client.write(replies.FETCH_END)
     client.sending = False
+    return True
 
 
-def _sendable(octets: bytes) -> bytes:
-    """NUL cannot be in a literal (RFC 3501 9, CHAR8): 0x80 as Dovecot has it."""
-    return octets.replace(b"\0", b"\x80") if b"\0" in octets else octets
+async def _section(source: Source, item: FetchItem) -> bytes | tuple[bytes, Span]:
+    """A section ready for the wire, or its label and where its many octets are."""
+    if item.section is None:
+        return replies.item(item.label, None)
+    found = await source.find(item.section)
+    if isinstance(found, Span):
+        if found.end - found.start > RUN_OCTETS:
+            return item.label, found
+        found = await source.read(*found)
+    return replies.item(item.label, None if found is None else sendable(found))
 
 
 COMMANDS: dict[str, Callable[..., Awaitable[Answer | None]]] = {

@@ -8,6 +8,7 @@ for. It knows no connection.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from twisted_mta import errors
@@ -27,6 +28,9 @@ _HEADERS = frozenset({"HEADER", "HEADER.FIELDS", "HEADER.FIELDS.NOT"})
 _WHOLE_TEXT = {"HEADER.FIELDS": "HEADER", "HEADER.FIELDS.NOT": "HEADER"}
 
 
+_HEADER_ALONE = frozenset({Part.HEADER})
+
+
 class Span(NamedTuple):
     """Octets of a message, from one offset to another."""
 
@@ -37,16 +41,62 @@ class Span(NamedTuple):
 def parts_of(section: BodySection) -> frozenset[Part]:
     """What must be fetched for a section."""
     if not section.path and section.text in _HEADERS:
-        return frozenset({Part.HEADER})
+        return _HEADER_ALONE
     if not section.path and not section.text:
         return frozenset({Part.OCTETS})
     return frozenset({Part.SECTIONS, Part.OCTETS})
 
 
+# Structures that were unpacked lately: a client may ask for many sections of one
+# message.
+_unpacked = lru_cache(maxsize=16)(Structure.unpack)
+
+
+def cut(message: Message, section: BodySection) -> bytes | None:
+    """A section of a message that is in memory.
+
+    @param message: with the L{parts_of} the section, its octets among them if
+        they are one.
+    @return: C{None} if the message has no such section.
+    """
+    found: bytes | None
+    if not section.path and section.text in _HEADERS:
+        found = message.header or b""
+    else:
+        span = _span(message, section)
+        if span is None:
+            return None
+        octets = message.octets or b""
+        found = octets if span == (0, len(octets)) else octets[span.start : span.end]
+    if section.fields:
+        found = _selected(found, section)
+    if section.partial is None:
+        return found
+    offset, most = section.partial
+    return found[offset : offset + most]
+
+
+def _selected(block: bytes, section: BodySection) -> bytes:
+    """HEADER.FIELDS or HEADER.FIELDS.NOT of a header block, as much of it as is
+    understood."""
+    invert = section.text == "HEADER.FIELDS.NOT"
+    return header.select(block[: header.BLOCK_MAX], section.fields, invert)
+
+
+def _span(message: Message, section: BodySection) -> Span | None:
+    if not section.path and not section.text:
+        return Span(0, message.size)
+    text = _WHOLE_TEXT.get(section.text, section.text).encode("ascii")
+    found = _unpacked(message.sections or b"").span(section.path, text)
+    if found is None:
+        return None
+    return Span(found[0] + message.prefix, found[1] + message.prefix)
+
+
 class Source:
     """The octets of one message, prefix included; offsets count from there."""
 
-    __slots__ = ("_content", "_mailbox", "_message", "_prefix", "_structure")
+    __slots__ = ("_content", "_mailbox", "_message", "_prefix")
 
     def __init__(self, mailbox: IMailbox, message: Message) -> None:
         """@param message: with the L{parts_of} the sections asked for."""
@@ -54,7 +104,6 @@ class Source:
         self._message = message
         self._prefix = b""
         self._content: IContent | None = None
-        self._structure: Structure | None = None
 
     async def read(self, start: int, end: int) -> bytes:
         """Octets from one offset to another; both within the message.
@@ -81,20 +130,25 @@ class Source:
 
         @return: C{None} if the message has no such section.
         """
-        found: bytes | Span | None
-        if not section.path and section.text in _HEADERS:
-            found = self._message.header or b""
-        else:
-            found = self._span(section)
-        if section.fields and found is not None:
-            block = found if isinstance(found, bytes) else await self._block(*found)
-            invert = section.text == "HEADER.FIELDS.NOT"
-            found = header.select(block, section.fields, invert)
-        return found if found is None else _partial(found, section.partial)
-
-    async def _block(self, start: int, end: int) -> bytes:
-        """A header block, as much of it as is understood."""
-        return await self.read(start, min(end, start + header.BLOCK_MAX))
+        message = self._message
+        if message.octets is not None or parts_of(section) == _HEADER_ALONE:
+            return cut(message, section)
+        span = _span(message, section)
+        if span is None:
+            return None
+        if section.fields:
+            start, end = span
+            block = await self.read(start, min(end, start + header.BLOCK_MAX))
+            found = _selected(block, section)
+            if section.partial is None:
+                return found
+            offset, most = section.partial
+            return found[offset : offset + most]
+        if section.partial is None:
+            return span
+        offset, most = section.partial
+        start = min(span.end, span.start + offset)
+        return Span(start, min(span.end, start + most))
 
     async def prepare(self) -> None:
         """Open what will be read, so that a message that is gone is noticed
@@ -107,26 +161,3 @@ class Source:
             uid = self._message.uid
             self._prefix, self._content = await self._mailbox.content(uid)
         return self._content
-
-    def _span(self, section: BodySection) -> Span | None:
-        message = self._message
-        if not section.path and not section.text:
-            return Span(0, message.size)
-        if self._structure is None:
-            self._structure = Structure.unpack(message.sections or b"")
-        text = _WHOLE_TEXT.get(section.text, section.text).encode("ascii")
-        found = self._structure.span(section.path, text)
-        if found is None:
-            return None
-        return Span(found[0] + message.prefix, found[1] + message.prefix)
-
-
-def _partial(found: bytes | Span, partial: tuple[int, int] | None) -> bytes | Span:
-    """C{<offset.most>}; what is behind the end is empty."""
-    if partial is None:
-        return found
-    offset, most = partial
-    if isinstance(found, Span):
-        start = min(found.end, found.start + offset)
-        return Span(start, min(found.end, start + most))
-    return found[offset : offset + most]

@@ -26,6 +26,7 @@ from twisted_mta.servers.imap import (
 )
 from twisted_mta.servers.imap.client import Answer, Client, ImapSettings
 from twisted_mta.servers.imap.errors import Leave, Refused
+from twisted_mta.servers.imap.memo import Memo
 from twisted_mta.wire.engine import RemoteProtocolError
 from twisted_mta.wire.imap import replies
 from twisted_mta.wire.imap.commands import COMMANDS, Trait
@@ -64,14 +65,17 @@ class ImapSession:
         authenticator: IAuthenticator,
         store: IMailStore,
         tls: object | None = None,
+        memo: Memo | None = None,
     ) -> None:
         """
         @param stream: with an L{ImapServerEngine}.
         @param tls: the context for STARTTLS, C{None} if it is not offered.
+        @param memo: shared with the other sessions of this store; one of its
+            own if C{None}.
         """
         engine = cast(ImapServerEngine, stream.engine)
         self._client = Client(
-            reactor, stream, engine, settings, authenticator, store, tls
+            reactor, stream, engine, settings, authenticator, store, tls, memo or Memo()
         )
         self._began = reactor.seconds()
 

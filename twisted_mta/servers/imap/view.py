@@ -77,18 +77,22 @@ class View:
         """
         self.modseq = changes.modseq
         self.uidnext = changes.uidnext
-        last = self.uids[-1] if self.uids else 0
-        before = len(self.uids)
+        uids, all_flags = self.uids, self.flags
+        last = uids[-1] if uids else 0
+        before = count = len(uids)
+        at = 0
         shared: dict[frozenset[str], frozenset[str]] = {}
+        share = shared.setdefault
         for uid, _, flags, size in changes.rows:
             if uid > last:
-                self.uids.append(uid)
+                uids.append(uid)
                 self.sizes.append(min(size, LARGEST))
-                self.flags.append(shared.setdefault(flags, flags))
-            elif (at := self.position(uid)) is not None and self.flags[at] != flags:
-                self.flags[at] = flags
+                all_flags.append(share(flags, flags))
+                continue
+            at = bisect_left(uids, uid, at, count)  # both ascend
+            if at < count and uids[at] == uid and all_flags[at] != flags:
+                all_flags[at] = share(flags, flags)
                 self._untold.add(uid)
-                shared[flags] = flags
         for uid in changes.vanished:
             if self.position(uid) is not None:
                 self._gone.add(uid)
@@ -112,9 +116,10 @@ class View:
         self._untold.update(self.uids[at] for at in positions)
         self._untold -= self._gone
 
-    def mentioned(self, at: int) -> None:
-        """The client is being told this message's flags."""
-        self._untold.discard(self.uids[at])
+    def mentioned(self, positions: Sequence[int]) -> None:
+        """The client is being told these messages' flags."""
+        if self._untold:
+            self._untold.difference_update(self.uids_at(positions))
 
     # --- what the client learns ---
 
@@ -162,8 +167,7 @@ class View:
             lines.append(replies.flags(self._all_flags()))
             lines.append(self._permanent(keywords))
         if self._untold:
-            for uid in sorted(self._untold):
-                lines.append(self._told_flags(uid, with_uid))
+            lines += self._told_flags(sorted(self._untold), with_uid)
             self._untold.clear()
         return lines
 
@@ -196,11 +200,10 @@ class View:
         count = len(self.uids)
         if numbers.largest > count or (numbers.has_star and not count):
             raise OutOfRange("No such message")
-        return [
-            at
-            for first, last in numbers.resolve(count).ranges
-            for at in range(first - 1, last)
+        found = [
+            range(first - 1, last) for first, last in numbers.resolve(count).ranges
         ]
+        return _joined(found)
 
     def gone(self, positions: Iterable[int]) -> list[int]:
         """Those of the positions whose messages are known to be gone."""
@@ -213,6 +216,41 @@ class View:
         if self.uids[at] in self._recent:
             return self.flags[at] | _RECENT
         return self.flags[at]
+
+    def uids_at(self, positions: Sequence[int]) -> Sequence[int]:
+        """UIDs of the messages at some positions."""
+        if isinstance(positions, range):
+            return self.uids[positions.start : positions.stop]
+        uids = self.uids
+        return [uids[at] for at in positions]
+
+    def sizes_at(self, positions: Sequence[int]) -> Sequence[int]:
+        """Octets of the messages at some positions."""
+        if isinstance(positions, range):
+            return self.sizes[positions.start : positions.stop]
+        sizes = self.sizes
+        return [sizes[at] for at in positions]
+
+    def flags_at(self, positions: Sequence[int]) -> Sequence[frozenset[str]]:
+        """Flags of the messages at some positions, as the client sees them."""
+        told: Sequence[frozenset[str]]
+        if isinstance(positions, range):
+            told = self.flags[positions.start : positions.stop]
+        else:
+            all_flags = self.flags
+            told = [all_flags[at] for at in positions]
+        if not self._recent:
+            return told
+        # From the first recent one on, nearly always all: few different sets.
+        recent = self._recent
+        lowest = recent.ranges[0][0]
+        both: dict[frozenset[str], frozenset[str]] = {}
+        return [
+            both.setdefault(flags, flags | _RECENT)
+            if uid >= lowest and uid in recent
+            else flags
+            for uid, flags in zip(self.uids_at(positions), told, strict=True)
+        ]
 
     def is_recent(self, at: int) -> bool:
         """Whether a message is \\Recent."""
@@ -232,16 +270,16 @@ class View:
 
     # --- within ---
 
-    def _by_uid(self, numbers: UidSet) -> list[int]:
+    def _by_uid(self, numbers: UidSet) -> Sequence[int]:
         uids = self.uids
-        found: list[int] = []
+        found: list[range] = []
         if uids:
             for first, last in numbers.resolve(uids[-1]).ranges:
                 start = bisect_left(uids, first)
                 if start == len(uids):
                     break
-                found += range(start, bisect_right(uids, last, start))
-        return found
+                found.append(range(start, bisect_right(uids, last, start)))
+        return _joined(found)
 
     def _remove_gone(self) -> list[int]:
         gone = [at for at, uid in enumerate(self.uids) if uid in self._gone]
@@ -269,8 +307,18 @@ class View:
         code = replies.permanentflags_code(self._all_flags(), True)
         return replies.ok(b"*", "Flags permitted", code)
 
-    def _told_flags(self, uid: int, with_uid: bool) -> bytes:
-        at = bisect_left(self.uids, uid)
-        flags = replies.flags_item(self.flags_of(at))
-        items = (replies.uid_item(uid), flags) if with_uid else (flags,)
-        return replies.fetch(at + 1, items)
+    def _told_flags(self, uids: Sequence[int], with_uid: bool) -> list[bytes]:
+        positions = [bisect_left(self.uids, uid) for uid in uids]
+        numbers = map((1).__add__, positions)
+        flags = map(replies.flags_item, self.flags_at(positions))
+        if with_uid:
+            template = b"* %d FETCH (UID %d %b)\r\n"
+            return [template % each for each in zip(numbers, uids, flags, strict=True)]
+        return [
+            b"* %d FETCH (%b)\r\n" % each for each in zip(numbers, flags, strict=True)
+        ]
+
+
+def _joined(found: Sequence[range]) -> Sequence[int]:
+    """Ascending positions; one range stays what it is."""
+    return found[0] if len(found) == 1 else [at for each in found for at in each]

@@ -281,12 +281,17 @@ def internaldate_item(received_at: float) -> bytes:
 
     @param received_at: seconds since the epoch.
     """
-    year, month, day, hour, minute, second, *_ = time.gmtime(received_at)
-    return b'INTERNALDATE "%02d-%b-%04d %02d:%02d:%02d +0000"' % (
-        day,
-        _MONTHS[month - 1],
-        year,
-        hour,
-        minute,
-        second,
+    day, second = divmod(int(received_at // 1), 86_400)
+    return b'%b%02d:%02d:%02d +0000"' % (
+        _internal_day(day),
+        second // 3600,
+        second // 60 % 60,
+        second % 60,
     )
+
+
+@lru_cache(maxsize=4096)
+def _internal_day(number: int) -> bytes:
+    """An INTERNALDATE up to its time of day; days since the epoch."""
+    year, month, day, *_ = time.gmtime(number * 86_400)
+    return b'INTERNALDATE "%02d-%b-%04d ' % (day, _MONTHS[month - 1], year)
