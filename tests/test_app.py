@@ -1,7 +1,6 @@
 """The composition root's life."""
 
 import shutil
-import signal
 import tempfile
 import threading
 from pathlib import Path
@@ -43,7 +42,6 @@ class MtaTests(TestCase):
         """A new one, with a directory of its own."""
         directory = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, directory)
-        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
         path = Path(directory) / "state"
         return Mta(reactor, *parse("mta.yaml", CONFIG.format(path)))
 
@@ -59,7 +57,7 @@ class MtaTests(TestCase):
 
         globalLogPublisher.addObserver(hear)
         self.addCleanup(globalLogPublisher.removeObserver, hear)
-        server.startService()
+        await server.serve()
         try:
             self.assertRegex(
                 await warned,
@@ -70,7 +68,7 @@ class MtaTests(TestCase):
                 await server.look_for_postmaster()
             self.assertEqual([], heard)
         finally:
-            await server.stopService()
+            await server.stop()
 
     async def test_one_part_does_not_stop(self) -> None:
         """When one part fails to stop, the others stop all the same: no port

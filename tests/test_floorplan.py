@@ -34,9 +34,12 @@ ARROWS: dict[str, set[str]] = {
     "parts": {*_BELOW, "builtin", "plugin"},
     "office": {*_BELOW, "store", "auth", "delivery"},
     "desk": {*_BELOW, "office", "auth", "delivery", "policy", "servers"},
-    "app": {*_BELOW, "store", "delivery", "office", "desk", "parts"},
-    "tap": {"app", "cli", "config", "errors"},
-    "cli": {"app", "office", "config", *_VALUES, "net", "ledger"},
+    "app": {*_BELOW, "store", "auth", "delivery", "office", "desk", "parts"},
+    "crew": {*_BELOW, "app"},
+    "worker": {*_BELOW, "app"},
+    "service": set(),
+    "tap": {"app", "crew", "service", "cli", "config", "errors"},
+    "cli": {"app", "service", "office", "config", *_VALUES, "net", "ledger"},
 }
 WITHOUT_TWISTED = {"errors", "mail", "wire", "config", "interfaces"}
 

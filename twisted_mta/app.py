@@ -9,17 +9,15 @@ it needs by its constructor.
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_mta.auth.throttle import Throttle
 from twisted_mta.config.check import host_port
 from twisted_mta.config.load import Document
 from twisted_mta.config.schema import Config
@@ -32,6 +30,8 @@ from twisted_mta.net.admission import Admission, descriptors
 from twisted_mta.net.listener import Listener
 from twisted_mta.net.poller import polled
 from twisted_mta.net.resolver import Resolver, system_hosts, system_servers
+from twisted_mta.net.sockets import Sockets
+from twisted_mta.net.tally import ITally, Tally
 from twisted_mta.net.tls import CertificateError, Pair, ServerTls
 from twisted_mta.office import Office, open_office, search_directory
 from twisted_mta.parts import Parts
@@ -81,8 +81,33 @@ def _resolver(reactor: Any, config: Config) -> Resolver:
     )
 
 
-class Mta(Service):
-    """The whole server, as one service of twistd.
+@dataclass(frozen=True)
+class Place:
+    """One of several processes that serve together.
+
+    @ivar number: which, from 1.
+    @ivar of: how many there are.
+    @ivar tally: counts what they count together.
+    @ivar tell: called with the address of each login that failed.
+    """
+
+    number: int
+    of: int
+    tally: ITally
+    tell: Callable[[str], None]
+
+    def share(self, whole: int) -> int:
+        """What this one has of so many; the first have what does not divide."""
+        return whole // self.of + (self.number <= whole % self.of)
+
+
+def alone() -> Place:
+    """The place of a process that serves by itself."""
+    return Place(1, 1, Tally(), lambda host: None)
+
+
+class Mta:
+    """The whole server in one process, be it the only one or not.
 
     It starts the ledger, the queue run and the listeners, in this order, and
     stops them in reverse, each awaited.
@@ -92,7 +117,6 @@ class Mta(Service):
     """
 
     log = Logger()
-    name = "mta"
 
     office: Office
     intake: Intake
@@ -102,18 +126,21 @@ class Mta(Service):
         reactor: Any,
         document: Document,
         config: Config,
-        failed: Callable[[], None] = lambda: None,
+        sockets: Sockets | None = None,
+        place: Place | None = None,
     ) -> None:
         """
-        @param failed: called when the service could not start; the reactor is
-            stopped then.
+        @param sockets: where to listen, if it is bound; it is closed in the end.
+        @param place: among the processes that serve; C{None}: it is alone.
         @raise ConfigError: a plugin, an endpoint or a certificate is wrong.
         """
         self._reactor = reactor = polled(reactor)
         self._config = config
-        self._failed = failed
+        self._sockets = sockets
+        self._place = place or alone()
         self._parts = Parts(document, config, self._addresses)
         self._tls = _server_tls(document, config)
+        self._throttle = Throttle(reactor, self._place.tell, self._place.tally)
         self._listeners: list[Listener] = []
         self._runner: Runner | None = None
         self._indexer: Indexer | None = None
@@ -132,6 +159,15 @@ class Mta(Service):
 
     # --- life ---
 
+    def bind(self) -> None:
+        """Bind all sockets.
+
+        @raise CannotListenError: an endpoint is in use.
+        """
+        if self._sockets is None:
+            self._sockets = Sockets(self._reactor)
+            self._sockets.bind(endpoints(self._config))
+
     async def start(self) -> None:
         """Start everything; if one thing cannot, stop what had started.
 
@@ -143,11 +179,17 @@ class Mta(Service):
         except BaseException:
             await self.stop()
             raise
-        signal.signal(signal.SIGHUP, self._on_hangup)
-        notify_systemd("READY=1")
+
+    async def serve(self) -> None:
+        """The same, and say what the operator may have forgotten."""
+        await self.start()
+        if self._place.number == 1:
+            await self.look_for_postmaster()
 
     async def _start(self) -> None:
-        config, reactor = self._config, self._reactor
+        config, reactor, place = self._config, self._reactor, self._place
+        self.bind()
+        sockets = cast(Sockets, self._sockets)
         self.office = office = await open_office(reactor, config)
         self._opened = True
         self._indexer = Indexer(reactor, office.ledger, search_directory(config))
@@ -158,13 +200,15 @@ class Mta(Service):
             "resolver": _resolver(reactor, config),
             "ledger": office.ledger,
         }
+        per_hop = place.share(config.queue.concurrency_per_hop)
         self._runner = Runner(
             reactor,
             office.ledger,
             office.queue,
             self._parts.agents(**environment),
-            concurrency=config.queue.concurrency,
-            per_hop=config.queue.concurrency_per_hop,
+            # Whose share of one is nothing leaves the queue to the others.
+            concurrency=place.share(config.queue.concurrency) if per_hop else 0,
+            per_hop=per_hop,
             grace_s=_GRACE_S,
         )
         await self._runner.start()
@@ -175,10 +219,13 @@ class Mta(Service):
             self.intake,
             self._parts.policies(**environment),
             self._tls,
+            self._throttle,
         )
         admission = Admission(
-            min(config.connections.most, descriptors()),
+            config.connections.most,
             config.connections.most_per_address,
+            Admission(descriptors()),
+            place.tally,
         )
         for settings in config.listeners:
             listener = Listener(
@@ -190,7 +237,7 @@ class Mta(Service):
                 self._tls if settings.tls == "implicit" else None,
             )
             self._listeners.append(listener)
-            await listener.start()
+            await listener.start(sockets.adopt)
 
     async def stop(self) -> None:
         """Stop everything, in reverse.
@@ -198,8 +245,10 @@ class Mta(Service):
         @raise Exception: a part did not stop as it should; the others have
             stopped. Threads that were left would keep the process from ending.
         """
-        notify_systemd("STOPPING=1")
         try:
+            # First of all, so that nobody waits to be accepted by us.
+            if self._sockets is not None:
+                await self._sockets.close()
             await self._stop_listeners()
         finally:
             try:
@@ -234,15 +283,6 @@ class Mta(Service):
             self._opened = False
             await self.office.close()
 
-    def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
-        starting = Deferred.fromCoroutine(self._begin())
-        starting.addErrback(self._cannot_start)
-
-    async def _begin(self) -> None:
-        await self.start()
-        await self.look_for_postmaster()
-
     async def look_for_postmaster(self) -> None:
         """Warn when C{postmaster@} and C{abuse@} have no reader, which a new
         server has not before its first account."""
@@ -258,29 +298,16 @@ class Mta(Service):
                 why=error.text,
             )
 
-    def stopService(self) -> Deferred[None]:
-        super().stopService()  # type: ignore[no-untyped-call]
-        return Deferred.fromCoroutine(self.stop())
-
-    def _cannot_start(self, failure: Failure) -> None:
-        self.log.critical("cannot start: {why}", why=failure.getErrorMessage())
-        self._failed()
-        self._reactor.stop()
-
-    def _on_hangup(self, *_: object) -> None:
-        self._reactor.callFromThread(self.reload)
-
-    def reload(self) -> None:
+    async def reload(self) -> None:
         """Read the certificates again."""
         if self._tls is not None and self._tls.reload():
             self.log.info("certificates read again")
 
+    def login_failed(self, host: str) -> None:
+        """A login from this address failed in another process."""
+        self._throttle.heard(host)
 
-def notify_systemd(state: str) -> None:
-    """Tell systemd of a change, if it asked to be told (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        if address.startswith("@"):
-            address = "\0" + address[1:]
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
-            notifier.sendto(state.encode(), address)
+
+def endpoints(config: Config) -> Sequence[str]:
+    """All endpoints of a config."""
+    return [one for listener in config.listeners for one in listener.endpoints]

@@ -44,6 +44,7 @@ class Desk:
         intake: Intake,
         policies: Sequence[IPolicy],
         tls: ServerTls | None,
+        throttle: Throttle,
     ) -> None:
         self._reactor = reactor
         self._config = config
@@ -53,7 +54,7 @@ class Desk:
         self._tls = tls
         self._memo = Memo()
         self._authenticator = PasswordAuthenticator(
-            reactor, office.directory, office.passwords, Throttle(reactor)
+            reactor, office.directory, office.passwords, throttle
         )
 
     def spoken(self, listener: Listener) -> Spoken:

@@ -12,7 +12,9 @@ from twisted.python.usage import UsageError
 from twisted_mta.app import Mta
 from twisted_mta.cli.server import config_path
 from twisted_mta.config.check import load
+from twisted_mta.crew import Crew
 from twisted_mta.errors import ConfigError
+from twisted_mta.service import IDaemon, MtaService
 
 
 class Options(UsageOptions):
@@ -34,8 +36,8 @@ class Options(UsageOptions):
         """Read the config, so that its errors end the start."""
         given = self["config"]
         try:
-            path = config_path(Path(given) if given else None)
-            self.document, self.settings = load(path)
+            self.path = config_path(Path(given) if given else None)
+            self.document, self.settings = load(self.path)
         except ConfigError as error:
             raise UsageError(str(error))
 
@@ -45,10 +47,15 @@ def makeService(options: Options) -> IService:
 
     @raise SystemExit: a plugin or an endpoint of the config cannot be used.
     """
+    daemon: IDaemon
     try:
-        return Mta(reactor, options.document, options.settings, _exit_with_failure)
+        if options.settings.worker_count == 1:
+            daemon = Mta(reactor, options.document, options.settings)
+        else:
+            daemon = Crew(reactor, options.path)
     except ConfigError as error:
         raise SystemExit(str(error))
+    return MtaService(reactor, daemon, _exit_with_failure)
 
 
 def _exit_with_failure() -> None:

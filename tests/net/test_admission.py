@@ -5,6 +5,7 @@ import unittest
 from unittest import mock
 
 from twisted_mta.net.admission import Admission, descriptors, network
+from twisted_mta.net.tally import Tally
 
 
 class NetworkTests(unittest.TestCase):
@@ -63,11 +64,12 @@ class AdmissionTests(unittest.TestCase):
 
     def test_nothing_is_remembered(self) -> None:
         """Networks that left take no memory."""
-        admission = Admission(10)
+        tally = Tally()
+        admission = Admission(10, tally=tally)
         for last in range(200):
             admission.enter(f"192.0.2.{last}")
             admission.leave(f"192.0.2.{last}")
-        self.assertEqual(len(admission._by_network), 0)
+        self.assertEqual(len(tally), 0)
 
     def test_h38_descriptors(self) -> None:
         """Connections leave descriptors for the rest of the server."""

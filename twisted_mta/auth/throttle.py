@@ -5,15 +5,20 @@ each minute without one halves it, as Dovecot's auth penalty does with its 2 to
 15 seconds. A right password does not excuse the wrong ones: whoever owns one
 account could guess at the others between. It waits for nothing itself, and its
 memory is bounded: the network that failed longest ago is forgotten first.
+
+Where several processes serve, each tells the others of its failures, and they
+count together who waits (L{tally <twisted_mta.net.tally>}).
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from twisted_mta.net.admission import network
+from twisted_mta.net.tally import ITally, Tally
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -45,10 +50,21 @@ class _Failures:
 class Throttle:
     """Counts failures by network."""
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        tell: Callable[[str], None] = lambda host: None,
+        tally: ITally | None = None,
+    ) -> None:
+        """
+        @param tell: called with the address of each failure; whoever it tells
+            calls L{heard}.
+        @param tally: counts who waits; C{None}: those of this process alone.
+        """
         self._clock = clock
+        self._tell = tell
+        self._tally = tally or Tally()
         self._failures: OrderedDict[str, _Failures] = OrderedDict()
-        self._waiting: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """How many networks are remembered."""
@@ -64,21 +80,23 @@ class Throttle:
 
         @return: whether it may; if not, too many of its network wait already.
         """
-        key = network(host)
-        if self._waiting[key] >= _WAITING:
+        key = _waiting(host)
+        if self._tally.add(key, 1) > _WAITING:
+            self._tally.add(key, -1)
             return False
-        self._waiting[key] += 1
         return True
 
     def leave(self, host: str) -> None:
         """An attempt ended its wait."""
-        key = network(host)
-        self._waiting[key] -= 1
-        if not self._waiting[key]:
-            del self._waiting[key]
+        self._tally.add(_waiting(host), -1)
 
     def failed(self, host: str) -> None:
         """An attempt from this address failed."""
+        self.heard(host)
+        self._tell(host)
+
+    def heard(self, host: str) -> None:
+        """An attempt from this address failed, perhaps in another process."""
         key = network(host)
         count = min(_MOST_FAILURES, self._count(key) + 1)
         self._failures[key] = _Failures(count, self._clock.seconds())
@@ -97,3 +115,8 @@ class Throttle:
             del self._failures[key]
             return 0
         return left
+
+
+def _waiting(host: str) -> str:
+    """The key of who waits, apart from those of connections."""
+    return f"login {network(host)}"

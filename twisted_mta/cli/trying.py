@@ -36,6 +36,7 @@ from twisted_mta.mail.address import split
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.net.logline import Lines, text_of, time_of
 from twisted_mta.net.tls import Pair, self_signed
+from twisted_mta.service import on_hangup
 
 DOMAIN = "example.test"
 HOSTNAME = "mail.example.test"
@@ -133,6 +134,7 @@ def config_text(directory: Path, base: int, relay: str | None) -> str:
         f"hostname: {HOSTNAME}",
         f"directory: {json.dumps(str(directory))}",
         f"postmaster: {NAMES[0]}@{DOMAIN}",
+        "workers: 1",
         f"domains: {{{DOMAIN}: }}",
         "certificates:",
         f"  - certificate: {json.dumps(str(directory / _CERTIFICATE))}",
@@ -177,6 +179,7 @@ def _serve(directory: Path, text: str, options: argparse.Namespace) -> int:
     async def start() -> None:
         try:
             await server.start()
+            on_hangup(reactor, lambda: Deferred.fromCoroutine(server.reload()))
             passwords = await _accounts(server, directory)
             facts = _facts(server, directory, passwords)
             print(

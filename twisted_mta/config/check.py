@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 
 from twisted_mta.config.load import Document, Problem, Where, attempt, read
-from twisted_mta.config.schema import Config
+from twisted_mta.config.schema import WORKERS_MOST, Config
 from twisted_mta.errors import ConfigError
 from twisted_mta.mail.address import domain_name, split
 from twisted_mta.mail.header import BLOCK_MAX
@@ -146,6 +146,8 @@ def _limits(config: Config) -> Iterator[Problem]:
             value = getattr(settings, name, None)
             if isinstance(value, int | float) and value <= 0 and value is not False:
                 yield (section, name), "must be more than 0"
+    if config.workers is not None and not 0 < config.workers <= WORKERS_MOST:
+        yield ("workers",), f"must be 1 to {WORKERS_MOST}"
     if config.smtp.header_size >= BLOCK_MAX:
         yield ("smtp", "header_size"), f"must be less than {BLOCK_MAX >> 20}M"
     if config.queue.growth_percent < 100:

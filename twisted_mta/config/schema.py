@@ -5,12 +5,17 @@ A class here is data. What it means is decided where it is used; that settings
 fit each other is checked in L{twisted_mta.config.check}.
 """
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
 from attrs import field, frozen
 
 from twisted_mta.config.units import Octets, Seconds
+
+#: Workers. They write to one ledger, one at a time: a machine with more processors
+#: than this waits for that.
+WORKERS_MOST = 64
 
 
 def _time(seconds: float) -> Any:
@@ -217,6 +222,9 @@ class Config:
     certificates: tuple[Certificate, ...] = ()
     # The disk with the ledger.
     storage: Storage = Storage()
+    # How many processes serve. Each is a Python interpreter, and computes on one
+    # processor at a time. null: one for each processor that this server may use.
+    workers: int | None = None
     # How many connections there may be at once.
     connections: Connections = Connections()
     # SMTP and submission.
@@ -240,3 +248,8 @@ class Config:
     dns: Dns = Dns()
     # Directories with drop-in plugin modules.
     plugin_path: tuple[Path, ...] = ()
+
+    @property
+    def worker_count(self) -> int:
+        """How many processes serve."""
+        return self.workers or min(WORKERS_MOST, len(os.sched_getaffinity(0)))

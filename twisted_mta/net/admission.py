@@ -1,16 +1,18 @@
 """How many connections there may be: in all, and from one network.
 
 It counts and knows no sockets. One Admission is shared by whatever shall share
-a limit (all listeners of a protocol, say); a whole process has one more around
-those, so that the descriptors that the rest of the server needs stay free.
+a limit (all listeners of a protocol, say); several processes share one by the
+L{tally <twisted_mta.net.tally>} that it counts with. A whole process has one more
+around those, so that the descriptors that the rest of the server needs stay free.
 """
 
 from __future__ import annotations
 
 import resource
-from collections import Counter
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+
+from twisted_mta.net.tally import ITally, Tally
 
 # Descriptors kept from clients: the ledger, its files of content, DNS, the
 # connections of the queue (100), and what Python has open.
@@ -47,7 +49,7 @@ def descriptors() -> int:
 class Admission:
     """Counts connections and refuses those past a limit.
 
-    @ivar count: how many there are.
+    @ivar count: how many there are, of this process.
     """
 
     def __init__(
@@ -55,18 +57,20 @@ class Admission:
         most: int,
         most_per_network: int | None = None,
         within: Admission | None = None,
+        tally: ITally | None = None,
     ) -> None:
         """
         @param most: in all.
         @param most_per_network: from one L{network}; C{None}: as many as in
             all. Unix sockets do not count as a network.
         @param within: a wider one, which must admit them as well.
+        @param tally: what counts; C{None}: this process alone.
         """
         self.count = 0
         self._most = most
         self._most_per_network = most if most_per_network is None else most_per_network
         self._within = within
-        self._by_network: Counter[str] = Counter()
+        self._tally = tally or Tally()
 
     def enter(self, host: str) -> str:
         """A connection came.
@@ -75,25 +79,38 @@ class Admission:
         @return: empty, and L{leave} must be called when it ends; or why it may
             not stay.
         """
+        # Counted first: of two that come at the same moment to two processes
+        # perhaps none gets the last place, but never both.
         key = network(host)
-        if self.count >= self._most:
-            return "too many connections"
-        if key and self._by_network[key] >= self._most_per_network:
-            return f"too many connections from {key}"
-        if self._within is not None and (refused := self._within.enter(host)):
-            return refused
-        self.count += 1
-        if key:
-            self._by_network[key] += 1
-        return ""
+        refused = self._enter(key)
+        if not refused and self._within is not None:
+            refused = self._within.enter(host)
+            if refused:
+                self._leave(key)
+        if not refused:
+            self.count += 1
+        return refused
 
     def leave(self, host: str) -> None:
         """A connection that was admitted ended."""
-        key = network(host)
         self.count -= 1
-        if key:
-            self._by_network[key] -= 1
-            if not self._by_network[key]:
-                del self._by_network[key]
+        self._leave(network(host))
         if self._within is not None:
             self._within.leave(host)
+
+    def _enter(self, key: str) -> str:
+        add = self._tally.add
+        if add("", 1) > self._most:
+            refused = "too many connections"
+        elif key and add(key, 1) > self._most_per_network:
+            refused = f"too many connections from {key}"
+            add(key, -1)
+        else:
+            return ""
+        add("", -1)
+        return refused
+
+    def _leave(self, key: str) -> None:
+        self._tally.add("", -1)
+        if key:
+            self._tally.add(key, -1)

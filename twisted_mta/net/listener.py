@@ -9,29 +9,27 @@ spins. It knows no protocol beyond the octets of the goodbye.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import (
     IAddress,
     IListeningPort,
     IReactorTime,
-    IStreamServerEndpoint,
     ITransport,
 )
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
 from twisted_mta.net.admission import Admission
+from twisted_mta.net.sockets import endpoint
 from twisted_mta.net.stream import Session, Stream
 from twisted_mta.wire.engine import IEngine
 
-# Connections that the kernel keeps until we accept them; Twisted's 50 overflow
-# in a burst, and each that does waits a second. nginx and Dovecot: 511.
-_BACKLOG = 511
+#: Puts a factory behind an endpoint.
+Listen = Callable[[str, Factory], Awaitable[IListeningPort]]
 
 # A log line on refused connections at most this often.
 _REFUSED_LOG_S = 10.0
@@ -102,17 +100,17 @@ class Listener(Factory):
         self._refused = 0
         self._refused_said = float("-inf")
 
-    async def start(self) -> None:
+    async def start(self, listen: Listen | None = None) -> None:
         """Listen at each endpoint; if one cannot, at none.
 
+        @param listen: how; C{None}: the endpoints are bound now.
         @raise CannotListenError: the address is in use or not ours.
         @raise ValueError: an endpoint string is malformed.
         """
         self._stopping = False
         try:
             for description in self._endpoints:
-                endpoint = _endpoint(self._reactor, description)
-                self._ports.append(await endpoint.listen(self))
+                self._ports.append(await (listen or self._bind)(description, self))
         except BaseException:
             await self._close_ports()
             raise
@@ -182,6 +180,9 @@ class Listener(Factory):
 
     # --- within ---
 
+    async def _bind(self, description: str, factory: Factory) -> IListeningPort:
+        return await endpoint(self._reactor, description).listen(factory)
+
     def _ended(self, stream: Stream) -> None:
         self._admission.leave(self._streams.pop(stream))
         if not self._streams and self._empty is not None:
@@ -230,11 +231,3 @@ def _host_and_port(address: Any) -> tuple[str, int]:
         return address.host, address.port
     name = getattr(address, "name", None) or b""
     return name.decode(errors="replace"), 0
-
-
-def _endpoint(reactor: object, description: str) -> IStreamServerEndpoint:
-    """An endpoint; with our backlog, if it is TCP's and names none."""
-    if description.startswith(("tcp:", "tcp6:")) and ":backlog=" not in description:
-        description = f"{description}:backlog={_BACKLOG}"
-    made = serverFromString(reactor, description)  # type: ignore[no-untyped-call]
-    return cast(IStreamServerEndpoint, made)

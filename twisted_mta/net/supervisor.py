@@ -1,0 +1,251 @@
+"""Keeps a number of workers running.
+
+It knows neither what they do nor how they are started. One that dies is started
+again, at once if it had lived for a while, else after a pause that grows. The
+first start is all or nothing: if one worker cannot start, the others are stopped
+and whoever wanted them learns why.
+
+States of a place: a worker I{starts} (until it is ready), I{serves}, I{stops}
+(told to, another may be there already), or there is none and a I{pause} runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from twisted_mta.net.channel import Word
+
+# Pauses before a worker is started again. Doubled up to the longest, and back to
+# the first for one that lived as long as that. systemd's and Dovecot's services
+# wait alike.
+_PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
+_LIVED_S = 60.0
+
+
+class WorkerFailed(Exception):
+    """A worker could not start; the text says why."""
+
+
+class IWorker(Protocol):
+    """A worker, see L{WorkerProcess <twisted_mta.net.workerprocess>}."""
+
+    number: int
+    column: int
+    started: float
+    reason: str
+    is_ready: bool
+
+    @property
+    def pid(self) -> int: ...
+
+    def say(self, word: str, **more: Any) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+class Supervisor:
+    """Keeps workers running.
+
+    @param hire: starts a worker for the place of this number (from 1).
+    @param heard: called with what workers say besides how they are.
+    @param buried: called with each that ended.
+    """
+
+    _log = Logger("workers")
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        hire: Callable[[Supervisor, int], IWorker],
+        heard: Callable[[IWorker, Word], None],
+        buried: Callable[[IWorker], None],
+    ) -> None:
+        self._clock = clock
+        self._hire = hire
+        self._heard = heard
+        self._buried = buried
+        # Those that work or will, by place; and those that were told to stop.
+        self._serving: dict[int, IWorker] = {}
+        self._leaving: set[IWorker] = set()
+        self._pauses: dict[int, IDelayedCall] = {}
+        self._deaths: dict[int, int] = {}
+        self._started = False
+        self._stopping = False
+        self._failure = ""
+        self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
+
+    @property
+    def workers(self) -> list[IWorker]:
+        """Those that work or will, by place."""
+        return [worker for _, worker in sorted(self._serving.items())]
+
+    # --- life ---
+
+    async def start(self, count: int) -> None:
+        """Start so many workers, and wait until all are ready.
+
+        @raise WorkerFailed: one cannot start. The others are left to L{stop}.
+        """
+        for number in range(1, count + 1):
+            self._start(number)
+        await self._until(self._all_ready)
+        if self._failure:
+            raise WorkerFailed(self._failure)
+        self._started = True
+
+    async def stop(self, grace_s: float) -> None:
+        """Tell all workers to stop and wait for them.
+
+        @param grace_s: after this they are killed.
+        """
+        self._stopping = True
+        for number in tuple(self._pauses):
+            self._end_pause(number)
+        self._leaving.update(self._serving.values())
+        self._serving.clear()
+        for worker in self._leaving:
+            worker.say("stop")
+        await self._gone(list(self._leaving), grace_s)
+
+    async def replace(self, grace_s: float) -> None:
+        """Put a new worker in the place of each, one after the other: the old
+        one is told to stop when the new one is ready.
+
+        @param grace_s: an old one is killed after this.
+        @raise WorkerFailed: a new one cannot start. Its old one works on, as
+            do those that were not replaced yet.
+        """
+        for number in sorted({*self._serving, *self._pauses}):
+            if self._stopping:
+                return
+            self._end_pause(number)
+            old = self._serving.pop(number, None)
+            if old is not None:
+                self._leaving.add(old)
+            await self._succeed(number, old)
+            if old in self._leaving:
+                old.say("stop")
+                await self._gone([old], grace_s)
+
+    def tell(self, word: str) -> None:
+        """Tell all workers something."""
+        for worker in self.workers:
+            worker.say(word)
+
+    # --- what workers do ---
+
+    def ready(self, worker: IWorker) -> None:
+        """See L{IBoss.ready <twisted_mta.net.workerprocess.IBoss.ready>}."""
+        if self._started:
+            self._log.info(
+                "worker {number} serves, pid={pid}",
+                number=worker.number,
+                pid=worker.pid,
+            )
+        self._look()
+
+    def heard(self, worker: IWorker, word: Word) -> None:
+        """See L{IBoss.heard <twisted_mta.net.workerprocess.IBoss.heard>}."""
+        self._heard(worker, word)
+
+    def ended(self, worker: IWorker, how: str) -> None:
+        """See L{IBoss.ended <twisted_mta.net.workerprocess.IBoss.ended>}."""
+        self._buried(worker)
+        number = worker.number
+        if worker in self._leaving:
+            self._leaving.discard(worker)
+        elif self._serving.get(number) is worker:
+            del self._serving[number]
+            self._died(worker, how)
+        self._look()
+
+    # --- within ---
+
+    def _start(self, number: int) -> None:
+        self._pauses.pop(number, None)
+        try:
+            self._serving[number] = self._hire(self, number)
+        except OSError as error:  # the system has no process or memory left
+            if not self._started:
+                raise
+            self._pause(number, 0.0, f"worker {number} cannot start: {error}")
+
+    def _died(self, worker: IWorker, how: str) -> None:
+        """One ended that nobody had told to."""
+        number = worker.number
+        if self._started:
+            why = f"worker {number} ended ({worker.reason or how}), pid={worker.pid}"
+            self._pause(number, self._clock.seconds() - worker.started, why)
+        elif not self._failure:
+            self._failure = worker.reason or f"worker {number}: {how}"
+
+    def _pause(self, number: int, lived_s: float, why: str) -> None:
+        """Start another in a while."""
+        deaths = 0 if lived_s >= _LIVED_S else self._deaths.get(number, 0)
+        pause_s = _PAUSES_S[min(deaths, len(_PAUSES_S) - 1)]
+        self._deaths[number] = deaths + 1
+        self._log.error("{why}; another starts in {pause:g} s", why=why, pause=pause_s)
+        self._pauses[number] = self._clock.callLater(pause_s, self._start, number)
+
+    def _end_pause(self, number: int) -> None:
+        pause = self._pauses.pop(number, None)
+        if pause is not None:
+            pause.cancel()
+
+    async def _succeed(self, number: int, old: IWorker | None) -> None:
+        """Start a worker and wait for it.
+
+        @raise WorkerFailed: it ended instead; the old one has its place again.
+        """
+        self._start(number)
+        new = self._serving.get(number)
+        await self._until(
+            lambda: self._serving.get(number) is not new or new is None or new.is_ready
+        )
+        if self._stopping or (new is not None and new.is_ready):
+            return
+        if old in self._leaving:
+            self._end_pause(number)
+            self._leaving.discard(old)
+            self._serving[number] = old
+        why = new.reason if new is not None else ""
+        raise WorkerFailed(why or f"worker {number} does not start")
+
+    async def _gone(self, workers: list[IWorker], grace_s: float) -> None:
+        """Wait for the end of workers that were told to stop."""
+        kill = self._clock.callLater(grace_s, self._kill, workers)
+        await self._until(lambda: self._leaving.isdisjoint(workers))
+        if kill.active():
+            kill.cancel()
+
+    def _kill(self, workers: list[IWorker]) -> None:
+        for worker in workers:
+            if worker in self._leaving:
+                self._log.error(
+                    "worker {number} did not stop, pid={pid}: killed",
+                    number=worker.number,
+                    pid=worker.pid,
+                )
+                worker.kill()
+
+    def _all_ready(self) -> bool:
+        """Whether the first start is over, one way or the other."""
+        return bool(self._failure) or all(one.is_ready for one in self.workers)
+
+    async def _until(self, true: Callable[[], bool]) -> None:
+        """Wait until something holds; it is looked at when a worker changes."""
+        if not true():
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append((true, waiting))
+            await waiting
+
+    def _look(self) -> None:
+        for entry in tuple(self._waiting):
+            if entry in self._waiting and entry[0]():
+                self._waiting.remove(entry)
+                entry[1].callback(None)

@@ -1,0 +1,121 @@
+"""The server as twistd runs it: bind while still root, start, stop, signals.
+
+What is run is a L{IDaemon}: the whole server in this process
+(L{twisted_mta.app}), or a supervisor of workers (L{twisted_mta.crew}). If it
+cannot start, the process ends with a status that says so. systemd is told of
+every change.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+
+class IDaemon(Protocol):
+    """What can be run."""
+
+    def bind(self) -> None:
+        """Bind all sockets. Called with the powers the process began with."""
+
+    async def serve(self) -> None:
+        """Start; if something cannot, nothing is left running."""
+
+    async def reload(self) -> None:
+        """Read again what can be read while running; raises nothing."""
+
+    async def stop(self) -> None:
+        """Stop, in a bounded time."""
+
+
+class MtaService(Service):
+    """A daemon's life in twistd.
+
+    @param failed: called when it could not start; the reactor is stopped then.
+    """
+
+    log = Logger()
+    name = "mta"
+
+    def __init__(
+        self,
+        reactor: Any,
+        daemon: IDaemon,
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._reactor = reactor
+        self._daemon = daemon
+        self._failed = failed
+        self._bound = False
+        self._unbound: Exception | None = None
+
+    def privilegedStartService(self) -> None:
+        """Bind. twistd drops root's powers after this."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        self._bound = True
+        try:
+            self._daemon.bind()
+        except Exception as error:  # told where every failure to start is
+            self._unbound = error
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        # When the reactor runs: it cannot be stopped before.
+        self._reactor.callWhenRunning(
+            lambda: Deferred.fromCoroutine(self._start()).addErrback(self._cannot_start)
+        )
+
+    async def _start(self) -> None:
+        if not self._bound:  # not every runner of services asks for it
+            self._daemon.bind()
+        if self._unbound is not None:
+            raise self._unbound
+        await self._daemon.serve()
+        on_hangup(self._reactor, self._reload)
+        notify_systemd("READY=1")
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()  # type: ignore[no-untyped-call]
+        notify_systemd("STOPPING=1")
+        return Deferred.fromCoroutine(self._daemon.stop())
+
+    def _cannot_start(self, failure: Failure) -> None:
+        self.log.critical("cannot start: {why}", why=failure.getErrorMessage())
+        self._failed()
+        self._reactor.stop()
+
+    def _reload(self) -> None:
+        Deferred.fromCoroutine(self._reload_and_say_so())
+
+    async def _reload_and_say_so(self) -> None:
+        # sd_notify(3) wants the time of it, to tell one reload from the next.
+        at = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        notify_systemd(f"RELOADING=1\nMONOTONIC_USEC={at}")
+        try:
+            await self._daemon.reload()
+        finally:
+            notify_systemd("READY=1")
+
+
+def on_hangup(reactor: Any, reload: Callable[[], object]) -> None:
+    """Call something in the reactor's thread whenever SIGHUP comes."""
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reload))
+
+
+def notify_systemd(state: str) -> None:
+    """Tell systemd of a change, if it asked to be told (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
+            notifier.sendto(state.encode(), address)
