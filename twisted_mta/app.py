@@ -23,6 +23,7 @@ from twisted_mta.config.load import Document
 from twisted_mta.config.schema import Config
 from twisted_mta.delivery.intake import Intake
 from twisted_mta.delivery.runner import Runner
+from twisted_mta.delivery.succession import Succession
 from twisted_mta.desk import Desk
 from twisted_mta.errors import ConfigError, MailError
 from twisted_mta.mail.address import split
@@ -144,6 +145,7 @@ class Mta:
         self._listeners: list[Listener] = []
         self._runner: Runner | None = None
         self._indexer: Indexer | None = None
+        self._succession: Succession | None = None
         self._opened = False
 
     def listening(self) -> Sequence[tuple[str, str, int]]:
@@ -212,6 +214,8 @@ class Mta:
             grace_s=_GRACE_S,
         )
         await self._runner.start()
+        self._succession = Succession(reactor, office.ledger, office.queue)
+        await self._succession.start()
         desk = Desk(
             reactor,
             config,
@@ -269,6 +273,9 @@ class Mta:
                 outcome.raiseException()
 
     async def _stop_runner(self) -> None:
+        succession, self._succession = self._succession, None
+        if succession is not None:
+            await succession.stop()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.stop()

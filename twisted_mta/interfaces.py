@@ -64,6 +64,10 @@ class ILedger(Interface):
     """Durable transactions. What a unit of work raises is raised to the caller,
     and nothing of that unit is kept."""
 
+    name: str = Attribute(
+        "of this process at this ledger; no other has it or ever had it"
+    )
+
     def write(unit: Callable[[ITransaction], T], brief: bool = False) -> Awaitable[T]:
         """Run a unit of work and commit it durably: once the caller has
         the result, it survives a power cut.
@@ -120,6 +124,14 @@ class ILedger(Interface):
         """Call back, in the reactor's thread, after each commit that changed
         the topic. A hint: it says nothing of what changed, several may come as
         one, and after a crash of another process none may come."""
+
+    def inherit(unit: Callable[[ITransaction, str], None]) -> Awaitable[Sequence[str]]:
+        """Take over what stands in the names of processes that died: a unit of
+        work for each, which is given the name. A name comes once, to one process;
+        again only if that fails or dies itself.
+
+        @return: the names.
+        """
 
 
 class IContent(Interface):

@@ -6,9 +6,7 @@ ledger whether the server runs or not.
 
 from __future__ import annotations
 
-import os
 import random
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +86,7 @@ async def open_office(reactor: Any, config: Config) -> Office:
     queue = Queue(
         reactor,
         ledger,
-        f"{os.getpid()}-{secrets.token_hex(4)}",
+        ledger.name,
         Schedule(config.queue, random.random),
         own,
         config.hostname,

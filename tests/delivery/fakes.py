@@ -156,13 +156,17 @@ class Writer:
 
 @implementer(ILedger)
 class Ledger:
-    """Answers at once. C{broken} exceptions are raised by the next writes."""
+    """Answers at once. C{broken} exceptions are raised by the next writes;
+    C{dead} are the names of processes that died."""
+
+    name = "this"
 
     def __init__(self) -> None:
         self._connection = apsw.Connection(":memory:")
         self._connection.execute(_SCHEMA.read_text())
         self._watches: list[tuple[str, Callable[[], None]]] = []
         self.broken: list[Exception] = []
+        self.dead: list[str] = []
         self.down = False
         self.writes = 0
         self.open_writers = 0
@@ -221,6 +225,18 @@ class Ledger:
         entry = topic, callback
         self._watches.append(entry)
         return lambda: self._watches.remove(entry)
+
+    async def inherit(self, unit: Callable[[ITransaction, str], None]) -> Sequence[str]:
+        names = []
+        for name in tuple(self.dead):
+
+            def inherit(transaction: ITransaction, name: str = name) -> None:
+                unit(transaction, name)
+
+            await self.write(inherit)
+            self.dead.remove(name)
+            names.append(name)
+        return names
 
 
 class _Again(Exception):

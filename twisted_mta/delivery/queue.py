@@ -170,6 +170,17 @@ class Queue(Backlog):
         if rows:
             await self._ledger.write(unit)
 
+    def inherit(self, transaction: ITransaction, owner: str) -> None:
+        """A unit of work, once its owner is bound: end the leases of a process
+        that died, as it would have given them back."""
+        transaction.execute(
+            "UPDATE hop SET lease = '', due ="
+            " (SELECT queued_at FROM queued WHERE id = hop.queued_id)"
+            " WHERE lease = ?",
+            (owner,),
+        )
+        transaction.changed(TOPIC)
+
     async def next_due(self, busy: Collection[Hop] = ()) -> float | None:
         """See L{IQueue.next_due}."""
         passed_over, values = _other_than(busy)

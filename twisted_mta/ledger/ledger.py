@@ -1,10 +1,11 @@
 """The SQLite ledger of this machine: one directory that holds all mail.
 
 C{ledger.sqlite3} has the rows and small content, C{content/} the large content,
-C{ledger.lock} lets writers queue. Any number of processes may have it open at
-once, the server and its commands alike. In each, one thread writes (L{writer
-<twisted_mta.ledger.writer>}), a few read, and the reactor's own thread looks up
-rows by key, which costs less than a thread would (10 us against 100).
+C{ledger.lock} lets writers queue, C{processes/} says who is there. Any number of
+processes may have it open at once, the server and its commands alike. In each,
+one thread writes (L{writer <twisted_mta.ledger.writer>}), a few read, and the
+reactor's own thread looks up rows by key, which costs less than a thread would
+(10 us against 100).
 
 It knows of tables only what content needs. It trusts whoever can enter its
 directory, which is made for its owner alone.
@@ -13,9 +14,10 @@ directory, which is made for its owner alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
@@ -40,19 +42,25 @@ from twisted_mta.ledger.audit.audit import Audit
 from twisted_mta.ledger.collector import Collector
 from twisted_mta.ledger.content import ContentWriter, StoredContent
 from twisted_mta.ledger.files import ArrivingFile, Files, make_directory
+from twisted_mta.ledger.hints import Hints
 from twisted_mta.ledger.hold import Hold
 from twisted_mta.ledger.lock import WriteLock
 from twisted_mta.ledger.migrate import migrate
+from twisted_mta.ledger.presence import Presence
 from twisted_mta.ledger.room import Room
 from twisted_mta.ledger.sqlite import Transaction, connect, snapshot, translated
 from twisted_mta.ledger.writer import Writer
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorCore, IReactorThreads
+    from twisted.internet.interfaces import (
+        IReactorCore,
+        IReactorFDSet,
+        IReactorThreads,
+    )
 
     from twisted_mta.ledger import writer
 
-    class IReactor(writer.IReactor, IReactorThreads, IReactorCore):
+    class IReactor(writer.IReactor, IReactorThreads, IReactorCore, IReactorFDSet):
         """What a ledger needs of the reactor."""
 
 
@@ -95,6 +103,8 @@ class Ledger:
         self._readers: SimpleQueue[apsw.Connection] = SimpleQueue()
         self._reading = ThreadPool(0, _READERS, "ledger reader")
         self._background = ThreadPool(0, _BACKGROUND, "ledger background")
+        self._presence: Presence | None = None
+        self._hints: Hints | None = None
         self._checkpointing = False
         self._is_open = False
 
@@ -113,8 +123,15 @@ class Ledger:
         except BaseException:
             for pool in (self._reading, self._background):
                 pool.stop()
+            if self._presence is not None:
+                self._presence.leave()
             raise
         self._is_open = True
+        try:
+            self._hints = Hints(self._reactor, self._present, self._tell)
+        except OSError as error:
+            # Others are noticed within a second all the same.
+            self.log.warn("ledger: no hints between processes: {why}", why=error)
         self._writer = Writer(
             self._reactor,
             lambda: connect(self._path, _WRITER_CACHE),
@@ -135,6 +152,8 @@ class Ledger:
         try:
             make_directory(self._directory)
             self._files.prepare()
+            # Before anything is done in this process's name.
+            self._presence = Presence(self._directory / "processes")
             self._lock = WriteLock(self._lock_path)
             # SQLite gives the mode of this file to those beside it.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -169,6 +188,8 @@ class Ledger:
         await self._collector.close()
         await self._writer.close()
         self._is_open = False
+        if self._hints is not None:
+            self._hints.close()
         for pool in (self._reading, self._background):
             pool.stop()
         connections = [self._lookups, self._checkpointer]
@@ -178,8 +199,14 @@ class Ledger:
             # The last of all processes makes a checkpoint here.
             with suppress(apsw.Error):
                 connection.close()
+        self._present.leave()
 
     # --- ILedger ---
+
+    @property
+    def name(self) -> str:
+        """See L{ILedger.name}; once it is open."""
+        return self._present.name
 
     def write(
         self, unit: Callable[[ITransaction], T], brief: bool = False
@@ -232,6 +259,18 @@ class Ledger:
 
         return cancel
 
+    async def inherit(self, unit: Callable[[ITransaction, str], None]) -> Sequence[str]:
+        """See L{ILedger.inherit}."""
+        names = []
+        for remains in self._present.dead():
+            try:
+                await self.write(partial(_inherit, unit, remains.name))
+                remains.bury()
+            finally:
+                remains.let_go()
+            names.append(remains.name)
+        return names
+
     # --- beside ---
 
     async def collect(self) -> None:
@@ -264,6 +303,11 @@ class Ledger:
 
     # --- within ---
 
+    @property
+    def _present(self) -> Presence:
+        assert self._presence is not None  # since it was opened
+        return self._presence
+
     def _in_pool(self, pool: ThreadPool, job: Callable[[], T]) -> Deferred[T]:
         if pool.joined:
             return fail(LedgerUnavailable("Mail storage is closed"))
@@ -289,15 +333,21 @@ class Ledger:
             file.close()
 
     def _after_commit(self, topics: Iterable[str] | None, log_pages: int) -> None:
+        self._tell(topics)
+        if topics is not None and self._hints is not None:
+            self._hints.send(topics)
+        if log_pages > _CHECKPOINT_PAGES and not self._checkpointing:
+            self._checkpointing = True
+            Deferred.fromCoroutine(self._checkpoint())
+
+    def _tell(self, topics: Iterable[str] | None) -> None:
+        """Call whoever watches topics, or all if any may have changed."""
         for topic in tuple(self._watches) if topics is None else topics:
             for watch in tuple(self._watches.get(topic, ())):
                 try:
                     watch.callback()
                 except Exception:
                     self.log.failure("ledger: who watches {topic} failed", topic=topic)
-        if log_pages > _CHECKPOINT_PAGES and not self._checkpointing:
-            self._checkpointing = True
-            Deferred.fromCoroutine(self._checkpoint())
 
     async def _checkpoint(self) -> None:
         """Copy the log into the ledger while others read and write."""
@@ -319,6 +369,12 @@ class _Watch:
     """A callback, apart from the same one watching again."""
 
     callback: Callable[[], None]
+
+
+def _inherit(
+    unit: Callable[[ITransaction, str], None], name: str, transaction: ITransaction
+) -> None:
+    unit(transaction, name)
 
 
 def _is_taken(transaction: ITransaction, id: int) -> bool:

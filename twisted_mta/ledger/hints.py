@@ -1,0 +1,133 @@
+"""Hints between the processes that have a ledger open: what a commit changed.
+
+Each process has a datagram socket beside its file of L{presence
+<twisted_mta.ledger.presence>}. After a commit its topics go to all other sockets,
+as one datagram. Nothing waits for it and nothing fails for it: a datagram that
+does not fit into a socket's buffer is lost, and that the ledger changed is
+noticed within a second all the same. The module trusts whoever can enter the
+directory, which is the ledger's owner alone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_mta.ledger.presence import Presence
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorFDSet
+
+# A group of 256 units names some 5 KB of topics. More becomes "anything", which
+# is the empty datagram; Linux takes 200 KB.
+_MOST_OCTETS = 32 << 10
+
+# Datagrams that are read at once; each holds the topics of a commit.
+_READ_MOST = 100
+
+# Of a socket's path, less what Linux's 108 leave for its end.
+_PATH_MOST = 100
+
+
+@implementer(IReadDescriptor)
+class Hints:
+    """This process's socket, and the way to the others.
+
+    @param heard: called in the reactor's thread with what another process
+        changed; C{None}: perhaps anything.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorFDSet,
+        presence: Presence,
+        heard: Callable[[Iterable[str] | None], None],
+    ) -> None:
+        """@raise OSError: there can be no socket here."""
+        self._reactor = reactor
+        self._presence = presence
+        self._heard = heard
+        self._peers: list[str] = []
+        self._peers_of = -1
+        self._path = presence.socket(presence.name)
+        self._directory = os.open(presence.directory, os.O_RDONLY | os.O_CLOEXEC)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            self._socket.setblocking(False)
+            self._socket.bind(self._address(self._path))
+            os.chmod(self._path, 0o600)
+        except OSError:
+            self._close()
+            raise
+        reactor.addReader(self)
+
+    def send(self, topics: Iterable[str]) -> None:
+        """Tell the other processes what was changed. Never waits or raises."""
+        octets = "\n".join(topics).encode()
+        if not octets:
+            return
+        if len(octets) > _MOST_OCTETS:
+            octets = b""
+        for peer in self._others():
+            with suppress(OSError):  # its buffer is full, or it is gone
+                self._socket.sendto(octets, peer)
+
+    def close(self) -> None:
+        """Hear and say nothing more."""
+        self._reactor.removeReader(self)
+        with suppress(OSError):
+            os.unlink(self._path)
+        self._close()
+
+    # --- what the reactor calls ---
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        return "hints"
+
+    def doRead(self) -> None:
+        """Read what there is, and tell it as one."""
+        topics: set[str] = set()
+        anything = False
+        with suppress(OSError):
+            for _ in range(_READ_MOST):
+                octets = self._socket.recv(1 << 16)
+                anything = anything or not octets
+                topics.update(octets.decode().split("\n"))
+        if anything or topics:
+            self._heard(None if anything else topics)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Never: a datagram socket has no end."""
+
+    # --- within ---
+
+    def _others(self) -> list[str]:
+        """Where the others hear. The directory is read when it has changed; what
+        changed within a tick of its clock may be missed until the next time."""
+        with suppress(OSError):
+            changed = os.stat(self._directory).st_mtime_ns
+            if changed != self._peers_of:
+                self._peers = [self._address(each) for each in self._presence.sockets()]
+                self._peers_of = changed
+        return self._peers
+
+    def _address(self, path: Path) -> str:
+        """A path that is short enough for a socket."""
+        if len(os.fsencode(path)) <= _PATH_MOST:
+            return str(path)
+        return f"/proc/self/fd/{self._directory}/{path.name}"
+
+    def _close(self) -> None:
+        self._socket.close()
+        os.close(self._directory)
