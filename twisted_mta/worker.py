@@ -22,6 +22,7 @@ from twisted.logger import Logger, globalLogBeginner
 from twisted_mta.app import Mta, Place
 from twisted_mta.config.check import parse
 from twisted_mta.net.channel import Channel, Word, attach
+from twisted_mta.net.fairness import Fairness
 from twisted_mta.net.logrelay import observer, pipe_writer
 from twisted_mta.net.sockets import Sockets
 from twisted_mta.net.tally import Memory, SharedTally
@@ -81,12 +82,13 @@ class Worker:
 
     def _made(self, word: Word) -> Mta:
         memory = Memory(word["columns"], word["memory"], bytes.fromhex(word["secret"]))
-        sockets = Sockets(self._reactor)
+        column = word["column"]
+        sockets = Sockets(self._reactor, Fairness(self._reactor, memory, column))
         sockets.inherit(word["sockets"])
         place = Place(
             word["number"],
             word["of"],
-            SharedTally(memory, word["column"]),
+            SharedTally(memory, column),
             lambda host: self._channel.say("login failed", host=host),
         )
         document, config = parse(word["name"], word["text"])

@@ -32,6 +32,8 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from twisted_mta.net.fairness import Fairness
+
 # Connections that the kernel keeps until we accept them; Twisted's 50 overflow
 # in a burst, and each that does waits a second. nginx and Dovecot: 511.
 _BACKLOG = 511
@@ -69,8 +71,12 @@ class Sockets:
     are taken in turn.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, fairness: Fairness | None = None) -> None:
+        """
+        @param fairness: with whom to share what comes; C{None}: with nobody.
+        """
         self._reactor = reactor
+        self._fairness = fairness
         self._held: dict[str, list[_Held]] = {}
 
     def bind(self, descriptions: Iterable[str]) -> None:
@@ -110,7 +116,9 @@ class Sockets:
         """Accept at a socket that is here; it stays here as well."""
         held = self._held[description]
         held.append(held.pop(0))
-        adopter: Any = _Adopter(self._reactor, held[-1].socket)
+        adopter: Any = _Adopter(self._reactor, held[-1].socket, self._fairness)
+        if self._fairness is not None:
+            self._fairness.begin()
         # What an endpoint wraps is not bound again, so it need not be the same.
         listening = endpoint(adopter, _OF_SYSTEMD.sub("tcp:0", description))
         return await listening.listen(factory)
@@ -118,6 +126,8 @@ class Sockets:
     async def close(self, descriptions: Iterable[str] | None = None) -> None:
         """Let go of the sockets (of some descriptions, or all). Whoever else
         holds one may go on accepting. May be repeated."""
+        if descriptions is None and self._fairness is not None:
+            self._fairness.end()
         for description in tuple(self._held if descriptions is None else descriptions):
             for held in self._held.pop(description, ()):
                 if held.port is None:
@@ -232,15 +242,32 @@ class _Binder:
 
 
 class _SharedTcp(tcp.Port):
-    """One of several that accept at a socket."""
+    """One of several that accept at a socket.
+
+    @ivar fairness: C{None}: it is the only one.
+    """
+
+    fairness: Fairness | None = None
 
     def doRead(self) -> None:
         """Accept one: the next is for whoever has time first."""
-        self.numberAccepts = 1
+        if self.fairness is not None:
+            if self.fairness.leaves_it(self._pause):
+                return
+            self.numberAccepts = 1
         super().doRead()  # type: ignore[no-untyped-call]
 
+    def _pause(self, seconds: float) -> None:
+        self.stopReading()  # type: ignore[no-untyped-call]
+        clock: Any = self.reactor
+        clock.callLater(seconds, self._resume)
 
-class _SharedUnix(unix.Port):
+    def _resume(self) -> None:
+        if self.connected and not self.disconnecting:
+            self.startReading()  # type: ignore[no-untyped-call]
+
+
+class _SharedUnix(_SharedTcp, unix.Port):
     """The same at a unix socket. Its name and mode are its binder's concern."""
 
     def startListening(self) -> None:
@@ -254,11 +281,6 @@ class _SharedUnix(unix.Port):
 
     def connectionLost(self, reason: Failure) -> None:
         tcp.Port.connectionLost(self, reason)  # type: ignore[no-untyped-call]
-
-    def doRead(self) -> None:
-        """Accept one."""
-        self.numberAccepts = 1
-        super().doRead()  # type: ignore[no-untyped-call]
 
 
 def _shared(reactor: Any, fd: int, family: int, factory: IProtocolFactory) -> Any:
@@ -274,9 +296,12 @@ class _Adopter:
     """A reactor for endpoints: wherever they want to listen, it is at one
     socket that does already."""
 
-    def __init__(self, reactor: Any, listening: socket.socket) -> None:
+    def __init__(
+        self, reactor: Any, listening: socket.socket, fairness: Fairness | None
+    ) -> None:
         self._reactor = reactor
         self._socket = listening
+        self._fairness = fairness
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
@@ -305,5 +330,6 @@ class _Adopter:
         port = _shared(
             self._reactor, self._socket.fileno(), self._socket.family, factory
         )
+        port.fairness = self._fairness
         port.startListening()
         return port

@@ -20,10 +20,15 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Protocol
 
-# The first is for the total. With 4 octets each a column takes 256 KB at most,
-# and less while few networks are there.
+# With 4 octets each a column takes 256 KB at most, and less while few networks
+# are there.
 _ROWS = 1 << 16
 _OCTETS = 4
+
+#: The first rows: how many connections a process has, whether it accepts more,
+#: and how many it has accepted (see L{twisted_mta.net.fairness}).
+TOTAL, ACCEPTING, ACCEPTED = range(3)
+_FIRST_HASHED = 3
 
 
 class ITally(Protocol):
@@ -86,9 +91,13 @@ class Memory:
             bytes(_ROWS * _OCTETS)
         ).cast("i")
 
-    def totals(self) -> list[int]:
-        """The total of each process."""
-        return [self.cells[column * _ROWS] for column in range(self.columns)]
+    def get(self, column: int, row: int) -> int:
+        """What stands there."""
+        return self.cells[column * _ROWS + row]
+
+    def set(self, column: int, row: int, value: int) -> None:
+        """Only who has the column does this."""
+        self.cells[column * _ROWS + row] = value
 
     def close(self) -> None:
         """Give it back."""
@@ -108,9 +117,10 @@ class SharedTally:
         @lru_cache(maxsize=4096)
         def row(key: str) -> int:
             if not key:
-                return 0
+                return TOTAL
             digest = blake2b(key.encode(), key=memory.secret, digest_size=4).digest()
-            return 1 + int.from_bytes(digest, "big") % (_ROWS - 1)
+            hashed = int.from_bytes(digest, "big") % (_ROWS - _FIRST_HASHED)
+            return _FIRST_HASHED + hashed
 
         self._row = row
 
