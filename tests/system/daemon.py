@@ -253,11 +253,15 @@ class Server(Program):
     def __init__(
         self, config: Path, base: int, names: Sequence[str] = tuple(ABOVE)
     ) -> None:
-        super().__init__(twistd(config))
+        super().__init__(self.words(config))
         self.drain()
         self.config = config
         self.ports = {name: base + ABOVE[name] for name in names}
         wait_until(self._ready, "it listens", self)
+
+    def words(self, config: Path) -> list[str]:
+        """How it is started."""
+        return twistd(config)
 
     def _ready(self) -> bool:
         return all(listens(port) for port in self.ports.values())
