@@ -40,9 +40,11 @@ class Worker:
     def __init__(self, reactor: Any, number: int) -> None:
         self._reactor = reactor
         self._number = number
-        self._channel = Channel(self._heard, self.stop)
+        self._channel = Channel(self._heard, self._left)
         self._server: Mta | None = None
         self._stopping = False
+        self._alone = False
+        self._done = False
         self.status = 0
 
     def attach(self, end: socket.socket) -> None:
@@ -77,8 +79,20 @@ class Worker:
             self.log.failure("did not stop as it should")
             self.status = 1
         finally:
-            self._channel.hang_up()
+            # The supervisor must have heard the last word.
+            self._done = True
+            if self._alone:
+                self._reactor.stop()
+            else:
+                self._channel.hang_up()
+
+    def _left(self) -> None:
+        """The channel has ended: from here, or the supervisor is gone."""
+        self._alone = True
+        if self._done:
             self._reactor.stop()
+        else:
+            self.stop()
 
     def _made(self, word: Word) -> Mta:
         memory = Memory(word["columns"], word["memory"], bytes.fromhex(word["secret"]))

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-import smtplib
-import socket
+import sqlite3
 import threading
 import time
 from contextlib import suppress
@@ -21,6 +20,7 @@ from tests.system.workercase import (
     Client,
     Crew,
     Crewed,
+    children,
     deliver,
     submit,
     wait_gone,
@@ -115,7 +115,8 @@ class MailTests(Crewed):
         self.assertIn("OK", writing.command("a", f'LOGIN {ALICE} "{PASSWORD}"'))
         for count in range(1, 4):
             self.assertIn("+", writing.say("b APPEND INBOX {19}"))
-            self.assertIn("OK", writing.command("b", "Subject: x\r\n\r\nx\r\nxx"))
+            writing.socket.sendall(b"Subject: x\r\n\r\nx\r\nxx\r\n")
+            self.assertIn("OK", writing.answer("b"))
             while f"* {count} EXISTS" not in (line := waiting.line()):
                 self.assertTrue(line)
         waiting.close()
@@ -265,7 +266,7 @@ class EndTests(Crewed):
         sink.answer(Answer.HANG)
         submit(crew, "two")
         sink.wait(Answer.HANG, 2)
-        for pid in (crew.process.pid, *self._all(crew)):
+        for pid in (crew.process.pid, *children(crew.process.pid)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         crew.kill()
@@ -276,19 +277,9 @@ class EndTests(Crewed):
         self.assertLess(time.monotonic() - began, 60)
         again.wait_for_line("died; its leases are taken over")
 
-    def _all(self, crew: Crew) -> list[int]:
-        from tests.system.workercase import children
-
-        return children(crew.process.pid)
-
     def _owners(self, crew: Crew) -> list[int]:
         """The pids of those that have leases."""
-        import sqlite3
-
         path = crew.config.parent / "data" / "ledger.sqlite3"
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as ledger:
             rows = ledger.execute("SELECT lease FROM hop WHERE lease <> ''").fetchall()
         return [int(lease.partition("-")[0]) for (lease,) in rows]
-
-
-_ = (smtplib, socket)

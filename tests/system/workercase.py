@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import shutil
 import smtplib
 import socket
 import ssl
@@ -13,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.system.daemon import (
+    ABOVE,
     PATIENCE_S,
     Directory,
     Server,
@@ -33,18 +36,43 @@ TRUSTING.check_hostname = False
 TRUSTING.verify_mode = ssl.CERT_NONE
 
 
-def config(directory: Path, base: int, workers: int, more: str = "") -> Path:
-    """The config of C{try}, for so many workers.
+class _Template:
+    """What each test begins with: a config of C{try}, and two accounts. It is
+    made once, since its programs take longer than many a test."""
 
-    @param more: YAML to append.
-    """
-    words = ("try", "--print-config", "--directory", str(directory / "data"))
-    text = run(mta(*words, "--port-base", str(base))).stdout
-    if "routes:" in more:
-        text = text.replace('routes: [{domain: "*", hold: true}]\n', "")
-    path = directory / "mta.yaml"
-    path.write_text(text.replace("workers: 1\n", f"workers: {workers}\n") + more)
-    return path
+    def __init__(self) -> None:
+        self._directory: Directory | None = None
+
+    def copy(self, home: Path, base: int, workers: int, more: str = "") -> Path:
+        """The config of a server of its own, for so many workers.
+
+        @param more: YAML to append.
+        """
+        if self._directory is None:
+            self._directory = Directory()
+            atexit.register(self._directory.remove)
+            self._make(self._directory.path)
+        shutil.copytree(self._directory.path, home, dirs_exist_ok=True)
+        path = home / "mta.yaml"
+        text = path.read_text().replace(str(self._directory.path), str(home))
+        text = text.replace("workers: 1\n", f"workers: {workers}\n")
+        if "routes:" in more:
+            text = text.replace('routes: [{domain: "*", hold: true}]\n', "")
+        for above in ABOVE.values():
+            text = text.replace(f":{above}:", f":{base + above}:")
+        path.write_text(text + more)
+        return path
+
+    def _make(self, directory: Path) -> None:
+        words = ("try", "--print-config", "--directory", str(directory / "data"))
+        path = directory / "mta.yaml"
+        path.write_text(run(mta(*words, "--port-base", "0")).stdout)
+        for address in (ALICE, BOB):
+            words = ("account", "add", "--config", str(path), address)
+            run(mta(*words), text=PASSWORD)
+
+
+_template = _Template()
 
 
 class Crew(Server):
@@ -152,7 +180,12 @@ class Client:
 
     def command(self, tag: str, words: str) -> str:
         """An IMAP command, and the line that ends its answer."""
-        answer = self.say(f"{tag} {words}")
+        self.socket.sendall(f"{tag} {words}\r\n".encode())
+        return self.answer(tag)
+
+    def answer(self, tag: str) -> str:
+        """The line that ends the answer to an IMAP command."""
+        answer = self.line()
         while answer and not answer.startswith((f"{tag} ", "+")):
             answer = self.line()
         return answer
@@ -177,11 +210,7 @@ class Crewed(unittest.TestCase):
     def config(self, workers: int = 2, more: str = "") -> tuple[Path, int]:
         """A config, with the accounts of alice and bob; and its port base."""
         base = free_port_base()
-        path = config(self.home, base, workers, more)
-        for address in (ALICE, BOB):
-            words = ("account", "add", "--config", str(path), address)
-            run(mta(*words), text=PASSWORD)
-        return path, base
+        return _template.copy(self.home, base, workers, more), base
 
     def crew(self, workers: int = 2, more: str = "") -> Crew:
         """A server that runs, and ends with the test."""

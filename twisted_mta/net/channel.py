@@ -25,6 +25,7 @@ _MOST_OCTETS = 64 << 20
 class Channel(Int32StringReceiver):
     """One side.
 
+    @ivar is_open: until the other side is gone.
     @param heard: called with each word of the other.
     @param ended: called once, when the other is gone.
     """
@@ -34,11 +35,11 @@ class Channel(Int32StringReceiver):
     def __init__(self, heard: Callable[[Word], None], ended: Callable[[], None]):
         self._heard = heard
         self._ended = ended
-        self._open = True
+        self.is_open = False
 
     def say(self, word: str, **more: Any) -> None:
         """Say a word; nobody hears it once the other is gone."""
-        if self._open:
+        if self.is_open:
             octets = json.dumps({"word": word, **more}).encode()
             self.sendString(octets)  # type: ignore[no-untyped-call]
 
@@ -47,11 +48,14 @@ class Channel(Int32StringReceiver):
         if self.transport is not None:
             self.transport.loseConnection()
 
+    def connectionMade(self) -> None:
+        self.is_open = True
+
     def stringReceived(self, string: bytes) -> None:
         self._heard(json.loads(string))
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        self._open = False
+        self.is_open = False
         self._ended()
 
 

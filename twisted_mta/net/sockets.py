@@ -14,6 +14,7 @@ as well.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Iterable, Sequence
@@ -101,6 +102,7 @@ class Sockets:
     def inherit(self, sockets: Iterable[tuple[str, int]]) -> None:
         """Take sockets that another process bound, by their descriptors."""
         for description, fd in sockets:
+            os.set_inheritable(fd, False)
             held = _Held(socket.socket(fileno=fd))
             self._held.setdefault(description, []).append(held)
 

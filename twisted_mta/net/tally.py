@@ -79,6 +79,7 @@ class Memory:
         if fd is None:
             fd = os.memfd_create("twisted-mta counts", os.MFD_CLOEXEC)
             os.ftruncate(fd, octets)
+        os.set_inheritable(fd, False)
         self.fd = fd
         self.columns = columns
         self.secret = secret or secrets.token_bytes(16)

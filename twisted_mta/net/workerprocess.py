@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
@@ -28,6 +29,10 @@ CHANNEL_FD = 3
 
 #: The first of what it inherits besides.
 FIRST_FD = 4
+
+# What a process said last is there when it has ended, unless a child of its own
+# keeps the channel.
+_LAST_WORD_S = 1.0
 
 # What a supervisor has of systemd is not its workers'.
 _OF_SYSTEMD = ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
@@ -82,7 +87,9 @@ class WorkerProcess(ProcessProtocol):
             1: relay.stream(),
             2: relay.stream(),
         }
-        self._channel = Channel(self._hear, lambda: None)
+        self._channel = Channel(self._hear, self._silent)
+        self._ended = ""
+        self._waiting: IDelayedCall | None = None
 
     @property
     def pid(self) -> int:
@@ -144,10 +151,20 @@ class WorkerProcess(ProcessProtocol):
             self._write_log[childFD](b"")
 
     def processEnded(self, reason: Failure) -> None:
-        self._channel.hang_up()
-        self._boss.ended(self, _how(reason.value))
+        self._ended = _how(reason.value)
+        if self._channel.is_open:
+            self._waiting = self._reactor.callLater(_LAST_WORD_S, self._channel.hang_up)
+        else:
+            self._boss.ended(self, self._ended)
 
     # --- within ---
+
+    def _silent(self) -> None:
+        """The channel has ended; whatever was said is heard."""
+        if self._waiting is not None and self._waiting.active():
+            self._waiting.cancel()
+        if self._ended:
+            self._boss.ended(self, self._ended)
 
     def _hear(self, word: Word) -> None:
         if word["word"] == "ready":
