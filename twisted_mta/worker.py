@@ -24,6 +24,7 @@ from twisted_mta.config.check import parse
 from twisted_mta.net.channel import Channel, Word, attach
 from twisted_mta.net.fairness import Fairness
 from twisted_mta.net.logrelay import observer, pipe_writer
+from twisted_mta.net.poller import polled
 from twisted_mta.net.sockets import Sockets
 from twisted_mta.net.tally import Memory, SharedTally
 from twisted_mta.net.workerprocess import CHANNEL_FD
@@ -38,7 +39,7 @@ class Worker:
     log = Logger()
 
     def __init__(self, reactor: Any, number: int) -> None:
-        self._reactor = reactor
+        self._reactor = polled(reactor)
         self._number = number
         self._channel = Channel(self._heard, self._left)
         self._server: Mta | None = None
@@ -130,14 +131,13 @@ def main() -> int:
     from twisted.internet import reactor as _reactor  # as installed
 
     reactor: Any = _reactor
-    write = pipe_writer(1)
-    globalLogBeginner.beginLoggingTo(
-        [observer(f"w{number}", write)], redirectStandardIO=False
-    )
+    lines = observer(reactor, f"w{number}", pipe_writer(1))
+    globalLogBeginner.beginLoggingTo([lines], redirectStandardIO=False)
     worker = Worker(reactor, number)
     worker.attach(socket.socket(fileno=CHANNEL_FD))
     reactor.callWhenRunning(lambda: _take_signals(reactor, worker))
     reactor.run()
+    lines.end()
     return worker.status
 
 

@@ -8,6 +8,19 @@ from twisted_mta.net.fairness import Fairness
 from twisted_mta.net.tally import ACCEPTED, TOTAL, Memory
 
 
+class Port:
+    """A port, as far as this goes."""
+
+    connected = reads = True
+    disconnecting = False
+
+    def stopReading(self) -> None:
+        self.reads = False
+
+    def startReading(self) -> None:
+        self.reads = True
+
+
 class FairnessTests(unittest.TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
@@ -15,13 +28,13 @@ class FairnessTests(unittest.TestCase):
         self.addCleanup(self.memory.close)
         self.one = Fairness(self.clock, self.memory, 0)
         self.other = Fairness(self.clock, self.memory, 1)
-        self.paused: list[float] = []
+        self.port = Port()
 
     def leaves(self, fairness: Fairness, own: int, other: int) -> bool:
         """Whether it leaves a connection to others, at these counts."""
         self.memory.set(0, TOTAL, own)
         self.memory.set(1, TOTAL, other)
-        return fairness.leaves_it(self.paused.append)
+        return fairness.leaves_it(self.port)
 
     def test_who_has_fewer(self) -> None:
         """Who has clearly more connections leaves the next one to the other,
@@ -31,7 +44,9 @@ class FairnessTests(unittest.TestCase):
         self.assertFalse(self.leaves(self.one, 10, 10))
         self.assertFalse(self.leaves(self.one, 11, 10))
         self.assertTrue(self.leaves(self.one, 13, 10))
-        self.assertEqual(len(self.paused), 1)
+        self.assertFalse(self.port.reads)
+        self.clock.advance(1)
+        self.assertTrue(self.port.reads)
         self.assertFalse(self.leaves(self.other, 13, 10))
 
     def test_nobody_else(self) -> None:
@@ -61,4 +76,12 @@ class FairnessTests(unittest.TestCase):
         for accepted in range(5):
             self.memory.set(1, ACCEPTED, accepted)
             self.assertTrue(self.leaves(self.one, 20, 5 + accepted))
-        self.assertEqual(len(self.paused), 5)
+
+    def test_closed_meanwhile(self) -> None:
+        """A port that was closed while it waited stays so."""
+        self.one.begin()
+        self.other.begin()
+        self.assertTrue(self.leaves(self.one, 20, 5))
+        self.port.disconnecting = True
+        self.clock.advance(1)
+        self.assertFalse(self.port.reads)

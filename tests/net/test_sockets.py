@@ -47,7 +47,8 @@ def heard(address: Any, family: int = socket.AF_INET, prefix: bytes = b"") -> by
     with socket.socket(family) as client:
         client.settimeout(_STUCK_S)
         client.connect(address)
-        client.sendall(prefix)
+        if prefix:
+            client.sendall(prefix)
         octets = b""
         while more := client.recv(100):
             octets += more

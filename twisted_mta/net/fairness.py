@@ -9,7 +9,6 @@ not, it is too busy, and is not waited for in the next moments.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted_mta.net.tally import ACCEPTED, ACCEPTING, TOTAL, Memory
@@ -44,10 +43,10 @@ class Fairness:
         """It does not any more."""
         self._memory.set(self._column, ACCEPTING, 0)
 
-    def leaves_it(self, pause: Callable[[float], None]) -> bool:
-        """A connection is there. Is it for another process?
+    def leaves_it(self, port: Any) -> bool:
+        """A connection may be there. Is it for another process?
 
-        @param pause: called if so: not to look for so many seconds.
+        @param port: if so, it does not look for a moment.
         """
         favourite = self._favourite()
         if favourite is None or self._clock.seconds() < self._impatient_until:
@@ -57,7 +56,8 @@ class Fairness:
             self._impatient_until = self._clock.seconds() + _IMPATIENT_S
             return self._take()
         self._waited_for = progress
-        pause(_WAIT_S)
+        port.stopReading()
+        self._clock.callLater(_WAIT_S, _look_again, port)
         return True
 
     def _take(self) -> bool:
@@ -75,3 +75,8 @@ class Fairness:
             if column == self._column or get(column, ACCEPTING)
         )
         return column if get(self._column, TOTAL) > least * 9 // 8 + 1 else None
+
+
+def _look_again(port: Any) -> None:
+    if port.connected and not port.disconnecting:
+        port.startReading()

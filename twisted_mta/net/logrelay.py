@@ -10,21 +10,19 @@ event again.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 from twisted.logger import (
     FileLogObserver,
-    ILogObserver,
     LogEvent,
     Logger,
     LogPublisher,
-    eventAsText,
     globalLogPublisher,
 )
-from zope.interface import provider
+
+from twisted_mta.net.logline import Lines, text_of, time_of
 
 # As twistd writes it: 2026-01-31T12:00:00+0100. It is what a log that is no file
 # writes by itself.
@@ -35,25 +33,27 @@ _TIME_LENGTH = 25
 _LONGEST = 1 << 16
 
 
-def observer(name: str, write: Callable[[bytes], object]) -> ILogObserver:
+def observer(reactor: Any, name: str, write: Callable[[bytes], object]) -> Lines:
     """What writes the events of a worker.
 
     @param name: the worker's, in each line.
     """
 
-    @provider(ILogObserver)
-    def write_line(event: LogEvent) -> None:
-        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+    def line(event: LogEvent) -> str:
+        text = text_of(event)
         if not text:
-            return
+            return ""
+        at = time_of(int(event["log_time"]), _TIME)
         system = event.get("log_system") or _system(event)
-        at = time.strftime(_TIME, time.localtime(event["log_time"]))
         # One event is one line, or what looks like its continuation.
         text = text.replace("\n", "\n\t")
-        with suppress(OSError):  # the supervisor is gone, and so will we be
-            write(f"{at} [{name} {system}] {text}\n".encode())
+        return f"{at} [{name} {system}] {text}\n"
 
-    return cast(ILogObserver, write_line)
+    def write_lines(text: str) -> None:
+        with suppress(OSError):  # the supervisor is gone, and so will we be
+            write(text.encode(errors="replace"))
+
+    return Lines(reactor, line, write_lines)
 
 
 def _system(event: LogEvent) -> str:

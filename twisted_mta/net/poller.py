@@ -37,8 +37,10 @@ _GONE = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
 
 def polled(reactor: Any) -> Any:
     """A reactor whose TCP connections are told directly, around another; where
-    that cannot be, the other itself."""
-    return Poller(reactor) if hasattr(select, "epoll") else reactor
+    that cannot be, or is so already, the other itself."""
+    if isinstance(reactor, Poller) or not hasattr(select, "epoll"):
+        return reactor
+    return Poller(reactor)
 
 
 @implementer(IReadDescriptor)

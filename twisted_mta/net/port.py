@@ -19,6 +19,8 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_mta.net.fairness import Fairness
+
 # Connections that are accepted before those that speak have their turn. With 4 of
 # them 20 clients that come again and again keep in step, and the commits that they
 # share get smaller: 440 us of processor time for each instead of 380.
@@ -132,9 +134,14 @@ class Incoming(tcp.Server):
 
 
 class Port(tcp.Port):
-    """A port of TCP."""
+    """A port of TCP.
+
+    @ivar fairness: says what is left to other processes that accept at the same
+        socket; C{None}: nothing.
+    """
 
     _log = Logger()
+    fairness: Fairness | None = None
 
     @staticmethod
     def serves(family: int) -> bool:
@@ -149,6 +156,8 @@ class Port(tcp.Port):
     def doRead(self) -> None:
         try:
             for _ in range(_ACCEPTS):
+                if self.fairness is not None and self.fairness.leaves_it(self):
+                    return
                 try:
                     skt, client = self.socket.accept()
                 except BlockingIOError:

@@ -34,6 +34,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from twisted_mta.net.fairness import Fairness
+from twisted_mta.net.poller import Poller, polled
+from twisted_mta.net.port import Port
 
 # Connections that the kernel keeps until we accept them; Twisted's 50 overflow
 # in a burst, and each that does waits a second. nginx and Dovecot: 511.
@@ -76,7 +78,7 @@ class Sockets:
         """
         @param fairness: with whom to share what comes; C{None}: with nobody.
         """
-        self._reactor = reactor
+        self._reactor = polled(reactor)
         self._fairness = fairness
         self._held: dict[str, list[_Held]] = {}
 
@@ -243,34 +245,11 @@ class _Binder:
 # --- ports that share a socket ---
 
 
-class _SharedTcp(tcp.Port):
-    """One of several that accept at a socket.
-
-    @ivar fairness: C{None}: it is the only one.
-    """
+class _SharedUnix(unix.Port):
+    """One of several that accept at a unix socket. Its name and mode are its
+    binder's concern."""
 
     fairness: Fairness | None = None
-
-    def doRead(self) -> None:
-        """Accept one: the next is for whoever has time first."""
-        if self.fairness is not None:
-            if self.fairness.leaves_it(self._pause):
-                return
-            self.numberAccepts = 1
-        super().doRead()  # type: ignore[no-untyped-call]
-
-    def _pause(self, seconds: float) -> None:
-        self.stopReading()  # type: ignore[no-untyped-call]
-        clock: Any = self.reactor
-        clock.callLater(seconds, self._resume)
-
-    def _resume(self) -> None:
-        if self.connected and not self.disconnecting:
-            self.startReading()  # type: ignore[no-untyped-call]
-
-
-class _SharedUnix(_SharedTcp, unix.Port):
-    """The same at a unix socket. Its name and mode are its binder's concern."""
 
     def startListening(self) -> None:
         tcp._reservedFD.reserve()  # type: ignore[no-untyped-call]
@@ -284,13 +263,19 @@ class _SharedUnix(_SharedTcp, unix.Port):
     def connectionLost(self, reason: Failure) -> None:
         tcp.Port.connectionLost(self, reason)  # type: ignore[no-untyped-call]
 
+    def doRead(self) -> None:
+        if self.fairness is None or not self.fairness.leaves_it(self):
+            self.numberAccepts = 1
+            super().doRead()  # type: ignore[no-untyped-call]
+
 
 def _shared(reactor: Any, fd: int, family: int, factory: IProtocolFactory) -> Any:
     """A port on a duplicate of a listening socket, not yet accepting."""
     if family == socket.AF_UNIX:
         make: Any = _SharedUnix._fromListeningDescriptor
         return make(reactor, fd, factory)
-    make = _SharedTcp._fromListeningDescriptor
+    kind = Port if isinstance(reactor, Poller) else tcp.Port
+    make = kind._fromListeningDescriptor
     return make(reactor, fd, family, factory)
 
 
