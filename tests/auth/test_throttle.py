@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 
 from twisted_mta.auth import throttle
 from twisted_mta.auth.throttle import Throttle
+from twisted_mta.net.tally import Tally
 
 
 class ThrottleTests(unittest.TestCase):
@@ -36,6 +37,24 @@ class ThrottleTests(unittest.TestCase):
         self.guess("2001:db8::1")
         self.assertEqual(self.throttle.delay_s("2001:db8::ffff"), 2)
         self.assertEqual(self.throttle.delay_s("2001:db8:0:1::1"), 0)
+
+    def test_h39_told_to_other_processes(self) -> None:
+        """A failure costs the same in every process, and is told once; those
+        who wait are counted together."""
+        told: list[str] = []
+        tally = Tally()
+        clock = cast(IReactorTime, self.clock)
+        one = Throttle(clock, told.append, tally)
+        other = Throttle(clock, told.append, tally)
+        one.failed("192.0.2.1")
+        self.assertEqual(told, ["192.0.2.1"])
+        other.heard("192.0.2.1")
+        self.assertEqual(told, ["192.0.2.1"])
+        self.assertEqual(other.delay_s("192.0.2.1"), 2)
+        waits = [each.enter("192.0.2.1") for each in (one, other) * 3]
+        self.assertEqual(waits, [True] * 5 + [False])
+        one.leave("192.0.2.1")
+        self.assertTrue(other.enter("192.0.2.1"))
 
     def test_halved_by_time(self) -> None:
         """Each minute without a failure halves the wait, until it is forgotten;
