@@ -143,6 +143,7 @@ class BetweenLedgersTests(LedgerCase):
         """A hint that is lost costs a delay only."""
         self.patch(hints.Hints, "send", lambda *_: None)
         other = await self.another()
+        await other.write(lambda transaction: None)  # it looks from now on
         heard: Deferred[None] = Deferred()
         other.watch("word:hello", lambda: heard.called or heard.callback(None))
         await self.ledger.write(lambda transaction: note(transaction, "hello"))

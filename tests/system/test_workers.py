@@ -52,6 +52,8 @@ class Callers:
                 self._count("refused")
                 continue
             self._count("greeted" if client.greeting.startswith("220") else "cut")
+            with suppress(OSError):  # it was cut
+                client.say("QUIT")
             client.close()
 
     def _count(self, what: str) -> None:

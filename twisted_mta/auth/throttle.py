@@ -63,7 +63,7 @@ class Throttle:
         """
         self._clock = clock
         self._tell = tell
-        self._tally = tally or Tally()
+        self._tally = Tally() if tally is None else tally
         self._failures: OrderedDict[str, _Failures] = OrderedDict()
 
     def __len__(self) -> int:

@@ -70,7 +70,7 @@ class Admission:
         self._most = most
         self._most_per_network = most if most_per_network is None else most_per_network
         self._within = within
-        self._tally = tally or Tally()
+        self._tally = Tally() if tally is None else tally
 
     def enter(self, host: str) -> str:
         """A connection came.
