@@ -165,6 +165,11 @@ class Fitting(unittest.TestCase):
         """A limit of nothing would refuse everything."""
         self.assertProblem("smtp: {hops: 0}\n", "smtp.hops: must be more than 0")
 
+    def test_workers(self) -> None:
+        """At least one process serves, and not more than can write to a ledger."""
+        for count in (0, -1, 65):
+            self.assertProblem(f"workers: {count}\n", "workers: must be 1 to 64")
+
     def test_kinds(self) -> None:
         """An agent and a policy say their kind."""
         self.assertProblem(

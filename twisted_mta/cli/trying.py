@@ -134,6 +134,7 @@ def config_text(directory: Path, base: int, relay: str | None) -> str:
         f"hostname: {HOSTNAME}",
         f"directory: {json.dumps(str(directory))}",
         f"postmaster: {NAMES[0]}@{DOMAIN}",
+        "# Leave this out where there is much mail: a process for each processor.",
         "workers: 1",
         f"domains: {{{DOMAIN}: }}",
         "certificates:",

@@ -3,8 +3,8 @@
 A message for elsewhere is one row of C{queued}, one of C{hop} for each agent and
 next hop, and one of C{recipient} for each recipient of a hop. Several processes
 work on them at once: whoever claims a hop has its lease, which is a name and a
-time. A process that dies leaves leases that end; nothing else is needed to
-recover. When a lease was lost to another process meanwhile, a settlement still
+time. A process that dies leaves leases that end by themselves, and sooner by
+L{Queue.inherit}. When a lease was lost to another process meanwhile, a settlement still
 records what was delivered, so that it is not delivered again, and leaves the
 rest to the other.
 
@@ -39,8 +39,8 @@ from twisted_mta.mail.ids import new_id, to_text
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome, ToAgent
 
-#: How long a lease lasts, in seconds: what a killed process was delivering is
-#: tried again after this long. Whoever works longer renews it.
+#: How long a lease lasts, in seconds, if nobody notices that its process died
+#: (which is a matter of seconds). Whoever works longer renews it.
 LEASE_S = 120.0
 
 Hop = tuple[str, str]
