@@ -10,6 +10,7 @@ event again.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
@@ -27,7 +28,7 @@ from twisted_mta.net.logline import Lines, text_of, time_of
 # As twistd writes it: 2026-01-31T12:00:00+0100. It is what a log that is no file
 # writes by itself.
 _TIME = "%Y-%m-%dT%H:%M:%S%z"
-_TIME_LENGTH = 25
+_TIME_WRITTEN = re.compile(r"^\d{4}-\d\d-\d\dT[\d:]{8}[+-]\d{4} ")
 
 # A line without an end grows no longer than this; ours are far shorter.
 _LONGEST = 1 << 16
@@ -95,7 +96,7 @@ class LogRelay:
                 file.flush()
         if not files:
             for line in text.splitlines():
-                self._log.info("{line}", line=line[_TIME_LENGTH:])
+                self._log.info("{line}", line=_TIME_WRITTEN.sub("", line))
 
     def _files(self) -> list[Any]:
         """The files of the log. twistd's C{LogFile} is renamed and opened anew
