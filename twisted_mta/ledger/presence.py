@@ -72,7 +72,7 @@ class Presence:
 
     def leave(self) -> None:
         """Nothing stands in this process's name any more."""
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # what is left is as a dead process's
             os.unlink(self._file(self.name))
         os.close(self._fd)
 
@@ -94,7 +94,7 @@ class Remains:
     def bury(self) -> None:
         """Nothing stands in its name any more."""
         for file in self._files:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # then it is found again
                 os.unlink(file)
         self.let_go()
 
