@@ -26,17 +26,17 @@ from twisted_mta.delivery.runner import Runner
 from twisted_mta.delivery.succession import Succession
 from twisted_mta.desk import Desk
 from twisted_mta.errors import ConfigError, MailError
+from twisted_mta.indexing import Indexing
 from twisted_mta.mail.address import split
 from twisted_mta.net.admission import Admission, descriptors
 from twisted_mta.net.listener import Listener
-from twisted_mta.net.poller import polled
+from twisted_mta.net.poller import polled, unpolled
 from twisted_mta.net.resolver import Resolver, system_hosts, system_servers
 from twisted_mta.net.sockets import Sockets
 from twisted_mta.net.tally import ITally, Tally
 from twisted_mta.net.tls import CertificateError, Pair, ServerTls
 from twisted_mta.office import Office, open_office, search_directory
 from twisted_mta.parts import Parts
-from twisted_mta.store.search_indexer import Indexer
 
 # How long sessions and attempts may take to end when the server stops; systemd
 # waits 90 s by default, a person at Ctrl-C does not.
@@ -144,7 +144,7 @@ class Mta:
         self._throttle = Throttle(reactor, self._place.tell, self._place.tally)
         self._listeners: list[Listener] = []
         self._runner: Runner | None = None
-        self._indexer: Indexer | None = None
+        self._indexing: Indexing | None = None
         self._succession: Succession | None = None
         self._opened = False
 
@@ -194,8 +194,11 @@ class Mta:
         sockets = cast(Sockets, self._sockets)
         self.office = office = await open_office(reactor, config)
         self._opened = True
-        self._indexer = Indexer(reactor, office.ledger, search_directory(config))
-        self._indexer.start()
+        if place.number == 1:
+            self._indexing = Indexing(
+                unpolled(reactor), config.directory, search_directory(config)
+            )
+            self._indexing.start()
         self.intake = Intake(office.ledger, office.store, office.queue, office.own)
         environment = {
             "reactor": reactor,
@@ -259,7 +262,7 @@ class Mta:
                 await self._stop_runner()
             finally:
                 try:
-                    await self._stop_indexer()
+                    await self._stop_indexing()
                 finally:
                     await self._close_office()
 
@@ -280,10 +283,10 @@ class Mta:
         if runner is not None:
             await runner.stop()
 
-    async def _stop_indexer(self) -> None:
-        indexer, self._indexer = self._indexer, None
-        if indexer is not None:
-            await indexer.stop()
+    async def _stop_indexing(self) -> None:
+        indexing, self._indexing = self._indexing, None
+        if indexing is not None:
+            await indexing.stop(_GRACE_S)
 
     async def _close_office(self) -> None:
         if self._opened:

@@ -43,6 +43,11 @@ def polled(reactor: Any) -> Any:
     return Poller(reactor)
 
 
+def unpolled(reactor: Any) -> Any:
+    """The reactor itself, for what starts others of its kind."""
+    return reactor._reactor if isinstance(reactor, Poller) else reactor
+
+
 @implementer(IReadDescriptor)
 class Poller:
     """See the module.
