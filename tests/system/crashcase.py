@@ -30,6 +30,7 @@ hostname: mail.example.test
 directory: {home}
 domains: {{example.test: }}
 postmaster: pm@example.test
+workers: {workers}
 listeners:
   - {{name: smtp, protocol: smtp, endpoints: ['tcp:{smtp}:interface=127.0.0.1']}}
   - name: imap
@@ -42,8 +43,10 @@ smtp: {{relay_from: [127.0.0.1/32]}}
 _HOLD = '{domain: "*", hold: true}'
 
 
-def _write_config(path: Path, home: Path, base: int, more: str) -> None:
-    config = _CONFIG.format(home=home, smtp=base + 25, imap=base + 143)
+def _write_config(
+    path: Path, home: Path, base: int, more: str = "", workers: int = 1
+) -> None:
+    config = _CONFIG.format(home=home, smtp=base + 25, imap=base + 143, workers=workers)
     path.write_text(config + more)
 
 
@@ -53,7 +56,7 @@ def _with_accounts() -> Path:
     directory = Directory()
     atexit.register(directory.remove)
     config = directory.path / "mta.yaml"
-    _write_config(config, directory.path / "mail", 1000, "")
+    _write_config(config, directory.path / "mail", 1000)
     for address in (*load.READERS, *load.FILERS):
         words = mta("account", "add", address, "--config", str(config))
         run(words, load.PASSWORD)
@@ -61,7 +64,12 @@ def _with_accounts() -> Path:
 
 
 class CrashCase(unittest.TestCase):
-    """One directory, in which one server after another runs."""
+    """One directory, in which one server after another runs.
+
+    @cvar workers: how many processes serve.
+    """
+
+    workers = 1
 
     def setUp(self) -> None:
         directory = Directory()
@@ -69,7 +77,7 @@ class CrashCase(unittest.TestCase):
         self.home = directory.path / "mail"
         self.base = free_port_base()
         self.config = directory.path / "mta.yaml"
-        _write_config(self.config, self.home, self.base, self.more())
+        _write_config(self.config, self.home, self.base, self.more(), self.workers)
         shutil.copytree(_with_accounts(), self.home)
 
     def more(self) -> str:

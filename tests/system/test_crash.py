@@ -10,11 +10,11 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from tests.system.crashcase import CrashCase
-from tests.system.daemon import Server
+from tests.system.daemon import Server, wait_until
 from tests.system.evidence import (
     Counters,
     Evidence,
@@ -24,17 +24,21 @@ from tests.system.evidence import (
     reused,
 )
 from tests.system.load import FILERS, READERS, Load, imap
+from tests.system.workercase import children, wait_gone
 from twisted_mta.mail.ids import to_text
 
 # Of a server that is one process.
-KILLS = int(os.environ.get("TWISTED_MTA_CRASH_KILLS", "50"))
+KILLS = int(os.environ.get("TWISTED_MTA_CRASH_KILLS", "30"))
+
+# Of one of two workers, or their supervisor.
+WORKER_KILLS = int(os.environ.get("TWISTED_MTA_CRASH_WORKER_KILLS", "20"))
 
 Strike = Callable[[Server, Load, random.Random], Server]
 """Kills something. Returns the server that runs then."""
 
 
-class KilledTests(CrashCase):
-    """kill -9."""
+class KilledCase(CrashCase):
+    """What is left after kill -9."""
 
     def run_load(self, kills: int, most: int, strike: Strike) -> Load:
         """Kill so often under load, each time after up to so many
@@ -83,15 +87,6 @@ class KilledTests(CrashCase):
         load.up.set()
         return server
 
-    def test_h52_killed_under_load(self) -> None:
-        """After 50 kills: each message that got its 250 is in the mailbox of
-        each recipient, or in the queue, exactly once; one that got none is
-        there once for each or not at all; each is whole. APPEND, COPY, MOVE and
-        EXPUNGE are done, or not, never half. UIDs and modseqs grow, UIDs mean
-        what they meant, UIDVALIDITY stays. Clients and commands read what the
-        ledger holds, which is sound, without a file too many."""
-        self.check_kills(KILLS, self.kill_server)
-
     def check_kills(self, kills: int, strike: Strike) -> None:
         """See L{test_h52_killed_under_load}."""
         load = self.run_load(kills, 60, strike)
@@ -121,6 +116,26 @@ class KilledTests(CrashCase):
         self.assertGreater(len(queued), kills)
         self.assert_sound()
 
+    def kill_any(self, server: Server, load: Load, chance: random.Random) -> Server:
+        """Kill one of the workers, or, one time in four, their supervisor: they
+        end when they see that, or are killed too, as systemd does it."""
+        wait_until(lambda: "workers serve" in server.log, "all workers serve", server)
+        workers = children(server.process.pid)
+        if workers and chance.random() < 0.75:
+            os.kill(chance.choice(workers), signal.SIGKILL)
+            return server
+        load.up.clear()
+        server.kill()
+        if chance.random() < 0.5:
+            for worker in workers:
+                with suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+        for worker in workers:
+            wait_gone(worker)
+        server = self.start()
+        load.up.set()
+        return server
+
     def read_by_imap(self, port: int, evidence: Evidence) -> dict[tuple[str, int], str]:
         """The token at each mailbox and UID, of whole messages."""
         found = {}
@@ -134,6 +149,19 @@ class KilledTests(CrashCase):
                             uid = int(item[0].split()[2])
                             found[f"{address}/{mailbox}", uid] = evidence.token(item[1])
         return found
+
+
+class KilledTests(KilledCase):
+    """kill -9 of a server that is one process."""
+
+    def test_h52_killed_under_load(self) -> None:
+        """After 30 kills: each message that got its 250 is in the mailbox of
+        each recipient, or in the queue, exactly once; one that got none is
+        there once for each or not at all; each is whole. APPEND, COPY, MOVE and
+        EXPUNGE are done, or not, never half. UIDs and modseqs grow, UIDs mean
+        what they meant, UIDVALIDITY stays. Clients and commands read what the
+        ledger holds, which is sound, without a file too many."""
+        self.check_kills(KILLS, self.kill_server)
 
     def test_the_judge(self) -> None:
         """Whoever tampers with what was promised is found out, so that the test
@@ -153,6 +181,17 @@ class KilledTests(CrashCase):
             found += reused(whole.counters, ledger.counters)
             self.assertNotEqual(found, [], tamper)
             shutil.rmtree(copy)
+
+
+class KilledWorkersTests(KilledCase):
+    """kill -9 of one of several processes."""
+
+    workers = 2
+
+    def test_h52_killed_workers(self) -> None:
+        """The same after 20 kills of a worker of two, or of their
+        supervisor."""
+        self.check_kills(WORKER_KILLS, self.kill_any)
 
 
 def _sql(text: str) -> Callable[[sqlite3.Connection, Path], None]:
