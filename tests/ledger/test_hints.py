@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ledger.case import LedgerCase, note
@@ -17,10 +18,11 @@ from twisted_mta.ledger.hints import Hints
 from twisted_mta.ledger.presence import Presence
 
 
-class Reactor:
+class Reactor(Clock):
     """Reads when the test says so."""
 
     def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.readers: list[Any] = []
 
     def addReader(self, reader: Any) -> None:
@@ -30,6 +32,8 @@ class Reactor:
         self.readers.remove(reader)
 
     def read(self) -> None:
+        """A second later, what has been said by then."""
+        self.advance(1)
         for reader in self.readers:
             reader.doRead()
 
@@ -50,7 +54,7 @@ class HintsTests(SynchronousTestCase):
             self.heard.append((name, None if topics is None else set(topics)))
 
         process = Hints(cast(Any, self.reactor), presence, heard)
-        self.addCleanup(process.close)
+        self.addCleanup(lambda: process in self.reactor.readers and process.close())
         return process
 
     def test_heard_by_the_others(self) -> None:
@@ -68,6 +72,27 @@ class HintsTests(SynchronousTestCase):
             self.heard, [("other", {f"mailbox:{number}" for number in range(5)})]
         )
 
+    def test_pause(self) -> None:
+        """The first is told at once; what follows soon, together after a pause."""
+        self.one.send(["a"])
+        self.other.doRead()
+        self.assertEqual(self.heard, [("other", {"a"})])
+        for topic in "bcb":
+            self.one.send([topic])
+        self.other.doRead()
+        self.assertEqual(len(self.heard), 1)
+        self.reactor.advance(0.1)
+        self.other.doRead()
+        self.assertEqual(self.heard[1:], [("other", {"b", "c"})])
+
+    def test_closed_in_the_pause(self) -> None:
+        """What was to be told is told before the end."""
+        self.one.send(["a"])
+        self.one.send(["b"])
+        self.one.close()
+        self.other.doRead()
+        self.assertEqual(self.heard, [("other", {"a", "b"})])
+
     def test_nothing_changed(self) -> None:
         """Then nobody is told."""
         self.one.send([])
@@ -77,7 +102,6 @@ class HintsTests(SynchronousTestCase):
     def test_too_many(self) -> None:
         """Too many to name become anything."""
         self.one.send([f"mailbox:{number}" for number in range(100_000)])
-        self.one.send(["queue"])
         self.reactor.read()
         self.assertEqual(self.heard, [("other", None)])
 
@@ -86,6 +110,7 @@ class HintsTests(SynchronousTestCase):
         it reads later arrives again."""
         for _ in range(5_000):
             self.one.send(["queue"])
+            self.reactor.advance(1)
         for _ in range(100):
             self.reactor.read()
         self.one.send(["late"])

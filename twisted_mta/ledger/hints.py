@@ -24,11 +24,20 @@ from zope.interface import implementer
 from twisted_mta.ledger.presence import Presence
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorFDSet
+    from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime
+
+    class IReactor(IReactorFDSet, IReactorTime):
+        """What hints need of the reactor."""
+
 
 # A group of 256 units names some 5 KB of topics. More becomes "anything", which
 # is the empty datagram; Linux takes 200 KB.
 _MOST_OCTETS = 32 << 10
+
+# How long after a datagram the next may leave; what changes meanwhile leaves
+# together. A process that commits 500 times a second would wake all others as
+# often. An event that comes alone is told at once.
+_REST_S = 0.02
 
 # Datagrams that are read at once; each holds the topics of a commit.
 _READ_MOST = 100
@@ -47,7 +56,7 @@ class Hints:
 
     def __init__(
         self,
-        reactor: IReactorFDSet,
+        reactor: IReactor,
         presence: Presence,
         heard: Callable[[Iterable[str] | None], None],
     ) -> None:
@@ -57,6 +66,9 @@ class Hints:
         self._heard = heard
         self._peers: list[str] = []
         self._peers_of = -1
+        self._gathered: set[str] = set()
+        self._soon: IDelayedCall | None = None
+        self._sent = float("-inf")
         self._path = presence.socket(presence.name)
         self._directory = os.open(presence.directory, os.O_RDONLY | os.O_CLOEXEC)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -71,9 +83,20 @@ class Hints:
 
     def send(self, topics: Iterable[str]) -> None:
         """Tell the other processes what was changed. Never waits or raises."""
-        octets = "\n".join(topics).encode()
-        if not octets:
+        self._gathered.update(topics)
+        if not self._gathered or self._soon is not None:
             return
+        rest_s = self._sent + _REST_S - self._reactor.seconds()
+        if rest_s > 0:
+            self._soon = self._reactor.callLater(rest_s, self._send)
+        else:
+            self._send()
+
+    def _send(self) -> None:
+        self._soon = None
+        self._sent = self._reactor.seconds()
+        octets = "\n".join(self._gathered).encode()
+        self._gathered.clear()
         if len(octets) > _MOST_OCTETS:
             octets = b""
         for peer in self._others():
@@ -81,7 +104,10 @@ class Hints:
                 self._socket.sendto(octets, peer)
 
     def close(self) -> None:
-        """Hear and say nothing more."""
+        """Hear nothing more, and say nothing after what was gathered."""
+        if self._soon is not None:
+            self._soon.cancel()
+            self._send()
         self._reactor.removeReader(self)
         with suppress(OSError):
             os.unlink(self._path)

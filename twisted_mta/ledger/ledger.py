@@ -52,15 +52,11 @@ from twisted_mta.ledger.sqlite import Transaction, connect, snapshot, translated
 from twisted_mta.ledger.writer import Writer
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import (
-        IReactorCore,
-        IReactorFDSet,
-        IReactorThreads,
-    )
+    from twisted.internet.interfaces import IReactorCore, IReactorThreads
 
-    from twisted_mta.ledger import writer
+    from twisted_mta.ledger import hints, writer
 
-    class IReactor(writer.IReactor, IReactorThreads, IReactorCore, IReactorFDSet):
+    class IReactor(writer.IReactor, hints.IReactor, IReactorThreads, IReactorCore):
         """What a ledger needs of the reactor."""
 
 
