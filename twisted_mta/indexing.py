@@ -102,6 +102,7 @@ class Process:
         self._ledger: Ledger | None = None
         self._indexer: Indexer | None = None
         self._stopping = False
+        self._serving: Deferred[None] | None = None
         self.status = 0
 
     def attach(self, end: socket.socket) -> None:
@@ -117,7 +118,7 @@ class Process:
     def _heard(self, word: Word) -> None:
         match word["word"]:
             case "index":
-                Deferred.fromCoroutine(self._serve(word))
+                self._serving = Deferred.fromCoroutine(self._serve(word))
             case "stop":
                 self.stop()
 
@@ -134,10 +135,12 @@ class Process:
         except Exception as error:  # the top: logged, then the end
             self.log.error("the search indexer cannot start: {why}", why=str(error))
             self.status = 1
-            self.stop()
+            self._reactor.callLater(0, self.stop)
 
     async def _stop(self) -> None:
         try:
+            if self._serving is not None:
+                await self._serving  # a ledger that is being opened is closed, too
             if self._indexer is not None:
                 await self._indexer.stop()
             if self._ledger is not None:

@@ -124,7 +124,9 @@ class HintsTests(SynchronousTestCase):
         os.utime(self.directory)  # a tick of the file system's clock later
         dead = self.directory / "1-dead.hints"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as gone:
-            gone.bind(str(dead))
+            directory = os.open(self.directory, os.O_RDONLY)
+            self.addCleanup(os.close, directory)
+            gone.bind(f"/proc/self/fd/{directory}/{dead.name}")  # a short name
         third.send(["queue"])
         self.reactor.read()
         self.assertEqual({name for name, _ in self.heard}, {"one", "other"})

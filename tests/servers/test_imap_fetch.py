@@ -297,6 +297,22 @@ class LargeTests(Fetching):
             found = re.findall(rb"\* (\d+) FETCH \(UID (\d+)", answer)
             self.assertEqual(found, [(b"%d" % n, b"%d" % n) for n in range(1, 451)])
 
+    def test_a_large_message_among_others(self) -> None:
+        """Messages around one that is streamed keep their own numbers and UIDs,
+        whichever of a group it is."""
+        large = b"Subject: large\r\n\r\n" + b"0123456789abcde\n" * 6_000
+        small = [b"Subject: %d\r\n\r\n" % number for number in range(4)]
+        for place in range(5):
+            octets = [*small[:place], large, *small[place:]]
+            server = Server()
+            server.put(*octets)
+            answer = self.fetched(server.select(), "(UID BODY.PEEK[])", "1:5")
+            expected = b"".join(
+                b"* %d FETCH (UID %d BODY[] %b)\r\n" % (n, n, literal(each))
+                for n, each in enumerate(octets, 1)
+            )
+            self.assertEqual(answer, expected)
+
     def test_a_large_message(self) -> None:
         """A message of megabytes comes whole, between others."""
         large = b"Subject: large\r\n\r\n" + b"0123456789abcde\n" * 200_000

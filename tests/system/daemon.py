@@ -17,7 +17,8 @@ import tempfile
 import threading
 import time
 import unittest
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,24 @@ def wait_until(true: Any, what: str, *alive: Program) -> Any:
     raise AssertionError(f"never: {what}")
 
 
+def descendants(pid: int) -> Iterator[int]:
+    """The processes that a process has started, and theirs."""
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, path.read_text().split()):
+                yield child
+                yield from descendants(child)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process has not ended, be it waited for or not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
 def listens(port: int) -> bool:
     """Whether somebody does."""
     try:
@@ -184,9 +203,12 @@ class Program:
             os.write(self._log.fileno(), octets)
 
     def kill(self) -> None:
-        """kill -9."""
+        """kill -9; then wait for the processes that it had started, which end by
+        themselves."""
+        orphans = list(descendants(self.process.pid))
         self.process.kill()
         self._reap()
+        wait_until(lambda: not any(map(runs, orphans)), "orphans end")
 
     def stop(self) -> int:
         """End it as Ctrl-C would.

@@ -189,16 +189,16 @@ class FlowTests(CrashCase):
         evidence = load.evidence
         backups = []
         for number in range(2):
-            evidence.wait_for("sent", 40, server)
+            load.wait_for("sent", 40, server)
             self.assertEqual(self.check(self.config), (0, "No problems.\n"))
-            evidence.wait_for("filed", 10, server)
+            load.wait_for("filed", 10, server)
             before = evidence.acknowledged["sent"]
             backups.append((self.home.with_name(f"backup{number}"), before))
             verify = ("--verify",) if number else ()
             words = ("backup", *verify, str(backups[-1][0]))
             said = run(mta(*words, "--config", str(self.config))).stdout
             self.assertRegex(said, r"of rows, \d+ large messages linked, 0 copied\.\n$")
-        evidence.wait_for("sent", 40, server)
+        load.wait_for("sent", 40, server)
         load.end()
         self.assertEqual(load.failures, [])
         self.assertEqual(server.stop(), -signal.SIGINT)

@@ -22,6 +22,7 @@ from tests.system.daemon import (
     free_port_base,
     mta,
     run,
+    runs,
     twistd,
     wait_until,
 )
@@ -250,7 +251,7 @@ def children(parent: int) -> list[int]:
 
 def is_gone(pid: int) -> bool:
     """Whether a process has ended."""
-    return _stat(pid)[:1] in ([], ["Z"], ["X"])
+    return not runs(pid)
 
 
 def wait_gone(pid: int) -> None:

@@ -10,6 +10,7 @@ descriptor left to accept with, TLS, what the kernel does not take at once.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Any, cast
 
 from twisted.internet import tcp
@@ -104,8 +105,7 @@ class Incoming(tcp.Server):
             return CONNECTION_LOST
 
     def connectionLost(self, reason: Failure) -> None:
-        """See L{twisted.internet.tcp.Connection}. Nobody else has the socket, so
-        that closing it shuts it down."""
+        """See L{twisted.internet.tcp.Connection}."""
         if reason is not DONE or not hasattr(self, "socket"):
             super().connectionLost(reason)
             return
@@ -116,6 +116,10 @@ class Incoming(tcp.Server):
             self.producer = None
         cast(Any, self.reactor).forget(self)
         protocol = self.protocol
+        # Before it is closed: if something was not read, that resets the connection,
+        # and what we said last might not be read.
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
         del self.protocol, self.socket, self.fileno
         protocol.connectionLost(reason)

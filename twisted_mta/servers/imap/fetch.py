@@ -122,14 +122,14 @@ async def _group(
         rows = {row.uid: row for row in await mailbox.fetch(lacking, plan.parts)}
     whole = True
     rendered: list[tuple[int, bytes]] = []
-    there: list[int] = []
+    passed: list[int] = []
     ready: list[bytes] = []
     for at, uid, piece in zip(positions, uids, pieces, strict=True):
         if piece is None and uid in rows:
             piece = plan.render(rows[uid])
             if piece is None:
-                _write(client, plan, there, ready, seen)
-                there, ready = [], []
+                _write(client, plan, passed, ready, seen)
+                passed, ready = [], []
                 if not await _stream(client, selected, plan, at, rows[uid], seen):
                     whole = False
                 continue
@@ -137,11 +137,13 @@ async def _group(
         if piece is None or uid in gone:
             whole = False
         else:
-            there.append(at)
+            passed.append(at)
             ready.append(piece)
     if what:
         client.memo.remember(mailbox.id, what, rendered)
-    _write(client, plan, positions if whole and ready else there, ready, seen)
+    # All of them: perhaps a range, which the view is faster with.
+    told = positions if len(ready) == len(positions) else passed
+    _write(client, plan, told, ready, seen)
     return whole
 
 
