@@ -26,7 +26,7 @@ from twisted_mta.store.native_account import NativeAccount
 
 ALICE = Account(1, Address("alice", "example.test"))
 
-LARGE = 100_000
+LARGE = 200_000
 """Octets of a message that has a file of its own."""
 
 

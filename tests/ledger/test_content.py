@@ -16,7 +16,7 @@ from twisted_mta.ledger.content import INLINE_OCTETS
 from twisted_mta.mail import mime
 
 SMALL = b"Subject: small\r\n\r\nbody\r\n"
-LARGE = b"Subject: large\r\n\r\n" + b"0123456789abcde\r\n" * 8_000
+LARGE = b"Subject: large\r\n\r\n" + b"0123456789abcde\r\n" * 12_000
 
 
 @contextmanager

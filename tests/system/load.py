@@ -32,7 +32,7 @@ FILERS = ("dora@example.test", "emil@example.test")
 ELSEWHERE = ("eve@elsewhere.test", "fred@nowhere.test")
 
 # Above this the server keeps content in a file.
-LARGE_OCTETS = 64 * 1024
+LARGE_OCTETS = 128 * 1024
 
 # How often it is seen whether the server lives.
 _LOOK_S = 0.5

@@ -348,7 +348,7 @@ class RelayFaultTests(DiskCase):
 _FRAME_OCTETS = 24 + 8192
 
 # Enough that the message has a file.
-_FIRST_OCTETS = 100_000
+_FIRST_OCTETS = 200_000
 
 
 def _with_errors(*calls: str) -> Iterator[str]:

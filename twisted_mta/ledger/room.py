@@ -26,7 +26,7 @@ from twisted_mta.errors import LedgerFull
 _FRESH_S = 1.0
 
 # Files that can still be made, where a file system counts them (Exim:
-# check_spool_inodes 100). Only content above 64 KiB makes one.
+# check_spool_inodes 100). Only content above 128 KiB makes one.
 _FILES = 100
 
 # When the disk was full, so much more than the reserve must be free before mail

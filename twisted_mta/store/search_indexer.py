@@ -69,7 +69,7 @@ _CUSTODY_S = 5.0
 # How often emails that are gone are looked for.
 _COLLECT_S = 300.0
 
-# Emails that are read at once: with content of 64 KiB at most, some MB.
+# Emails that are read at once: with content of 128 KiB at most, some MB.
 _BATCH = 50
 
 # Words of documents that gather before they are added, some 400 messages. FTS5

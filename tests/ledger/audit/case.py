@@ -20,7 +20,7 @@ from twisted_mta.store.native_account import NativeAccount
 
 ALICE = Account(1, Address("alice", "example.test"))
 SMALL = b"Subject: small\r\n\r\nSmall.\r\n"
-LARGE = b"Subject: large\r\n\r\n" + b"0123456789\r\n" * 9_000
+LARGE = b"Subject: large\r\n\r\n" + b"0123456789\r\n" * 18_000
 
 _QUEUED = (
     "INSERT INTO queued VALUES (70, {content}, 20, 0, x'', 'ann@a.test',"
