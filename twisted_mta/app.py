@@ -194,7 +194,7 @@ class Mta:
         sockets = cast(Sockets, self._sockets)
         self.office = office = await open_office(reactor, config)
         self._opened = True
-        if place.number == 1:
+        if place.number == 1 and config.search.index:
             self._indexing = Indexing(
                 unpolled(reactor), config.directory, search_directory(config)
             )

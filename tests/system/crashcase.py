@@ -31,6 +31,7 @@ directory: {home}
 domains: {{example.test: }}
 postmaster: pm@example.test
 workers: {workers}
+search: {{index: {index}}}
 listeners:
   - {{name: smtp, protocol: smtp, endpoints: ['tcp:{smtp}:interface=127.0.0.1']}}
   - name: imap
@@ -44,9 +45,20 @@ _HOLD = '{domain: "*", hold: true}'
 
 
 def _write_config(
-    path: Path, home: Path, base: int, more: str = "", workers: int = 1
+    path: Path,
+    home: Path,
+    base: int,
+    more: str = "",
+    workers: int = 1,
+    index: bool = True,
 ) -> None:
-    config = _CONFIG.format(home=home, smtp=base + 25, imap=base + 143, workers=workers)
+    config = _CONFIG.format(
+        home=home,
+        smtp=base + 25,
+        imap=base + 143,
+        workers=workers,
+        index=str(index).lower(),
+    )
     path.write_text(config + more)
 
 
@@ -67,9 +79,11 @@ class CrashCase(unittest.TestCase):
     """One directory, in which one server after another runs.
 
     @cvar workers: how many processes serve.
+    @cvar index: whether one more keeps the index of words.
     """
 
     workers = 1
+    index = True
 
     def setUp(self) -> None:
         directory = Directory()
@@ -77,7 +91,8 @@ class CrashCase(unittest.TestCase):
         self.home = directory.path / "mail"
         self.base = free_port_base()
         self.config = directory.path / "mta.yaml"
-        _write_config(self.config, self.home, self.base, self.more(), self.workers)
+        chosen = self.more(), self.workers, self.index
+        _write_config(self.config, self.home, self.base, *chosen)
         shutil.copytree(_with_accounts(), self.home)
 
     def more(self) -> str:

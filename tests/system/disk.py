@@ -23,6 +23,7 @@ _SECTOR_OCTETS = 512
 # A file in shared memory, which never is on a disk but may be found there: what
 # it holds is then from another time.
 _SHARED = "-shm"
+_PROCESSES = "processes"
 _SHARED_OCTETS = 32 * 1024
 
 
@@ -82,7 +83,7 @@ class Disk:
         self._names: _Names = {
             path: None if path.is_dir() else _File(bytearray(path.read_bytes()))
             for path in _below(directory)
-            if not path.name.endswith(_SHARED)
+            if self._is_ours(path)
         }
         self._durable_names = dict(self._names)
         self._pending: list[_Naming] = []
@@ -108,7 +109,9 @@ class Disk:
 
     def _is_ours(self, path: Path) -> bool:
         within = self._directory in (path, *path.parents)
-        return within and not path.name.endswith(_SHARED)
+        # Who is alive is not to be found on a disk after a power cut.
+        alive = self._directory / _PROCESSES in (path, *path.parents)
+        return within and not alive and not path.name.endswith(_SHARED)
 
     def _make(self, call: Call) -> None:
         match call.name:

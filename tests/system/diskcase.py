@@ -87,7 +87,9 @@ class Fault(Trace):
 
 
 class DiskCase(CrashCase):
-    """A server and strace."""
+    """A server and strace, which traces one process: there are no others."""
+
+    index = False
 
     def setUp(self) -> None:
         need("strace")

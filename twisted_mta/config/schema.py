@@ -191,6 +191,15 @@ class Route:
 
 
 @frozen(kw_only=True)
+class Search:
+    """Searching in mail."""
+
+    # Keep an index of the words in mail, so that IMAP's SEARCH does not read the
+    # messages. It takes some 900 octets a message, and a process of low priority.
+    index: bool = True
+
+
+@frozen(kw_only=True)
 class Dns:
     """Where names are looked up."""
 
@@ -244,6 +253,8 @@ class Config:
     # Policies, asked in this order, each with its kind and that kind's own
     # settings.
     policies: tuple[Any, ...] = ()
+    # Searching in mail.
+    search: Search = Search()
     # Where names are looked up.
     dns: Dns = Dns()
     # Directories with drop-in plugin modules.
