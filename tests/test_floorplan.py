@@ -40,7 +40,7 @@ ARROWS: dict[str, set[str]] = {
     "worker": {*_BELOW, "app"},
     "service": set(),
     "tap": {"app", "crew", "service", "cli", "config", "errors"},
-    "cli": {"app", "service", "office", "config", *_VALUES, "net", "ledger"},
+    "cli": {"app", "service", "office", "store", "config", *_VALUES, "net", "ledger"},
 }
 WITHOUT_TWISTED = {"errors", "mail", "wire", "config", "interfaces"}
 

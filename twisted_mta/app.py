@@ -196,7 +196,7 @@ class Mta:
         self._opened = True
         if place.number == 1 and config.search.index:
             self._indexing = Indexing(
-                unpolled(reactor), config.directory, search_directory(config)
+                unpolled(reactor), config.directory, search_directory(config.directory)
             )
             self._indexing.start()
         self.intake = Intake(office.ledger, office.store, office.queue, office.own)

@@ -63,9 +63,9 @@ class Office:
         await self.ledger.close()
 
 
-def search_directory(config: Config) -> Path:
-    """Where the search index is. All in it is made from the ledger."""
-    return config.directory / "search"
+def search_directory(directory: Path) -> Path:
+    """Where the search index of a ledger is. All in it is made from the ledger."""
+    return directory / "search"
 
 
 async def open_office(reactor: Any, config: Config) -> Office:
@@ -78,7 +78,7 @@ async def open_office(reactor: Any, config: Config) -> Office:
     passwords = Passwords(reactor)
     separators = {name: domain.subaddress for name, domain in config.domains.items()}
     directory = LedgerDirectory(ledger, passwords, separators)
-    index = SearchIndex(reactor, search_directory(config))
+    index = SearchIndex(reactor, search_directory(config.directory))
     store = NativeStore(ledger, index)
     postmaster = split(config.postmaster)
     router = Router(directory, config.domains, config.routes, postmaster)

@@ -318,6 +318,36 @@ class IndexTests(IndexCase):
             await search_check.rebuild(self.place)
             await self.settle()
 
+    async def test_command(self) -> None:
+        """C{twisted-mta check --data} says a lie of the index, beside a server; with
+        --repair the index is made anew, and is right then."""
+        await self.filled(3)
+
+        def checked(*more: str) -> tuple[int, str]:
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-m", "twisted_mta.cli.main", "check"),
+                    *("--data", "--directory", str(self.directory), *more),
+                ],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+            )
+            return done.returncode, done.stdout + done.stderr
+
+        self.assertEqual(checked(), (0, "No problems.\n"))
+        connection = apsw.Connection(str(SearchFiles(self.place).vouched()))
+        connection.execute("DELETE FROM posting")
+        connection.close()
+        status, said = checked()
+        self.assertEqual(status, 1)
+        self.assertIn("(--repair: the index is made anew)\n", said)
+        status, said = checked("--repair")
+        self.assertEqual(status, 0)
+        self.assertIn("(repaired: the index is made anew)\n", said)
+        await self.settle()
+        self.assertEqual(checked(), (0, "No problems.\n"))
+
     async def test_killed_while_it_writes(self) -> None:
         """A process that is killed within a transaction leaves what it committed
         before: the index lags, and goes on from there."""

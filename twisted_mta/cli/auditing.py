@@ -9,17 +9,23 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from twisted_mta.cli.progress import Progress
-from twisted_mta.cli.server import config_path
+from twisted_mta.cli.server import config_path, in_reactor
 from twisted_mta.config.check import load
 from twisted_mta.errors import ConfigError, MailError
 from twisted_mta.ledger.audit.audit import Audit
 from twisted_mta.ledger.audit.finding import Finding
+from twisted_mta.ledger.ledger import Ledger
+from twisted_mta.office import search_directory
+from twisted_mta.store import search_check
 
 _CANNOT = 2
 
@@ -41,7 +47,10 @@ def check(options: argparse.Namespace) -> int:
             Progress(sys.stderr) as progress,
             closing(Audit(directory, progress.look)) as audit,
         ):
-            return _report(audit.findings(options.repair), options.json, progress)
+            findings = chain(
+                audit.findings(options.repair), _of_the_index(directory, options.repair)
+            )
+            return _report(findings, options.json, progress)
     except ConfigError as error:
         print(error, file=sys.stderr)
     except MailError as error:
@@ -58,6 +67,35 @@ def ledger_directory(options: argparse.Namespace) -> Path:
     if directory is not None:
         return directory
     return load(config_path(options.config))[1].directory
+
+
+def _of_the_index(directory: Path, repair: bool) -> Iterator[tuple[Finding, bool]]:
+    """What is wrong with the search index, if there is one: a backup has none, nor
+    has a server that never ran. Whatever it is, the index is made anew."""
+    place = search_directory(directory)
+    if not place.is_dir():
+        return
+    found = in_reactor(partial(_look_at_index, directory, place, repair))
+    for what in found:
+        yield Finding(what, "the index is made anew", outside=_made_anew), repair
+
+
+async def _look_at_index(
+    directory: Path, place: Path, repair: bool, reactor: Any
+) -> Sequence[str]:
+    ledger = Ledger(reactor, directory)
+    await ledger.open()
+    try:
+        found = await search_check.problems(reactor, ledger, place)
+        if found and repair:
+            await search_check.rebuild(place)
+        return found
+    finally:
+        await ledger.close()
+
+
+def _made_anew(_: object) -> None:
+    """By the indexer, once nobody vouches for the index."""
 
 
 def _report(

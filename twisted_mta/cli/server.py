@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred
@@ -67,25 +67,14 @@ def where(options: argparse.Namespace) -> Path:
     return path
 
 
-def with_office(
-    options: argparse.Namespace, work: Callable[[Office], Awaitable[T]]
-) -> T:
-    """Run a command's coroutine on the server's ledger."""
-    config = chosen_config(options)
+def in_reactor(work: Callable[[Any], Awaitable[T]]) -> T:
+    """Run a command's coroutine, which is given the reactor."""
     results: list[T] = []
-
-    async def run(reactor: object) -> None:
-        office = await open_office(reactor, config)
-        try:
-            results.append(await work(office))
-        finally:
-            await office.close()
-
     failures: list[BaseException] = []
 
     async def guarded(reactor: object) -> None:
         try:
-            await run(reactor)
+            results.append(await work(reactor))
         except BaseException as error:  # carried out of the reactor, raised below
             failures.append(error)
 
@@ -94,3 +83,19 @@ def with_office(
     if failures:
         raise failures[0]
     return results[0]
+
+
+def with_office(
+    options: argparse.Namespace, work: Callable[[Office], Awaitable[T]]
+) -> T:
+    """Run a command's coroutine on the server's ledger."""
+    config = chosen_config(options)
+
+    async def run(reactor: object) -> T:
+        office = await open_office(reactor, config)
+        try:
+            return await work(office)
+        finally:
+            await office.close()
+
+    return in_reactor(run)

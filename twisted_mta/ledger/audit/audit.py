@@ -14,7 +14,7 @@ differently are told as wrong; a repair makes them anew.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,17 +46,10 @@ class Audit:
     """An audit of the ledger in a directory.
 
     @param look: told how far it has come.
-    @param more: stages for what is kept beside the ledger and made from it, such as
-        an index for searches.
     @raise LedgerUnavailable: there is no ledger, or it cannot be opened.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        look: Look = lambda *_: None,
-        more: Sequence[Stage] = (),
-    ) -> None:
+    def __init__(self, directory: Path, look: Look = lambda *_: None) -> None:
         path = directory / "ledger.sqlite3"
         if not path.is_file():
             raise LedgerUnavailable(f"{directory} holds no ledger")
@@ -71,7 +64,6 @@ class Audit:
             queue,
             unreferred,
             lambda connection, look: orphans(connection, look, files, hold),
-            *more,
         )
         try:
             self._lock = WriteLock(directory / "ledger.lock")
