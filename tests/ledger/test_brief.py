@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -125,6 +126,20 @@ class BriefTests(LedgerCase):
         finally:
             os.close(lock)
         self.patch(writer, "PATIENCE_S", 60.0)
+        self.assertEqual(await self.write("b"), "b")
+        self.assertEqual(await self.words(), ["b"])
+
+    async def test_no_lock(self) -> None:
+        """A system that has no locks makes units fail; when it has them again,
+        they are committed."""
+
+        def none(fd: int, how: int) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        taken = fcntl.flock
+        self.patch(fcntl, "flock", none)
+        self.assertIs(await outcome(self.write("a")), LedgerUnavailable)
+        self.patch(fcntl, "flock", taken)
         self.assertEqual(await self.write("b"), "b")
         self.assertEqual(await self.words(), ["b"])
 

@@ -49,7 +49,10 @@ class WriteLock:
             fcntl.flock(self._gate, fcntl.LOCK_UN)
 
     def wait(self) -> None:
-        """Wait for the lock, however long it takes, and take it. Blocks."""
+        """Wait for the lock, however long it takes, and take it. Blocks.
+
+        @raise OSError: the system has no locks (left).
+        """
         fcntl.flock(self._gate, fcntl.LOCK_EX)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -91,6 +94,6 @@ def _open(path: Path) -> int:
 def _take(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:  # another has it; or the system cannot, as who waits learns
         return False
     return True

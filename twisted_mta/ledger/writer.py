@@ -203,6 +203,14 @@ class Writer:
             self._lock.give_back()
             self._settle(None)
 
+    def _has_no_lock(self) -> None:
+        """There is none to be had: those who wait shall try again."""
+        self._wanted_since = None
+        group = self._take(len(self._waiting))
+        group.fail(LedgerUnavailable())
+        group.tell()
+        self._settle(None)
+
     def _starts_brief(self) -> bool:
         """Whether the next group can be run here."""
         first = islice(self._waiting, _BRIEF_MOST)
@@ -285,8 +293,13 @@ class Writer:
             self._reactor.callFromThread(self._has_ended)
 
     def _wait_for_lock(self) -> None:
-        self._lock.wait()
-        self._reactor.callFromThread(self._got_lock)
+        try:
+            self._lock.wait()
+        except OSError as error:
+            self.log.error("ledger: no lock to write: {error}", error=error)
+            self._reactor.callFromThread(self._has_no_lock)
+        else:
+            self._reactor.callFromThread(self._got_lock)
 
     def _commit(self, commit: Callable[[apsw.Connection], None], group: Group) -> None:
         """Commit a group, and give back the lock."""
