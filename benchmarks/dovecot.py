@@ -12,6 +12,7 @@ one more for each session. Tuned, both are reused, as its manual says under "hig
 performance mode" and "service_count".
 """
 
+import imaplib
 import os
 import shutil
 import subprocess
@@ -153,6 +154,15 @@ def dovecot(
             yield Server(name, ports, pid, directory, accounts, settings)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def make_inboxes(server: Server) -> None:
+    """Open each account's INBOX, which makes it. Two deliveries that find none
+    would both make it, and the one that comes second is put off for minutes."""
+    for name, password in server.accounts:
+        with imaplib.IMAP4("127.0.0.1", server.ports["imap"]) as client:
+            client.login(name, password)
+            client.select()
 
 
 @contextmanager

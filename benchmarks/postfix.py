@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.dovecot import dovecot
+from benchmarks.dovecot import dovecot, make_inboxes
 from benchmarks.servers import Server, addresses, free_port, wait_for
 
 _MASTER = Path("/usr/share/postfix/master.cf.dist")
@@ -107,6 +107,7 @@ def with_dovecot(
     """A Postfix that hands everything to a Dovecot by LMTP; the ports are the
     SMTP of the one and what the other has."""
     with dovecot("sdbox", tuned=tuned, users=users) as store:
+        make_inboxes(store)
         to_store = {
             "mydestination": "",
             "virtual_mailbox_domains": "example.test",
