@@ -68,8 +68,10 @@ def run(options: argparse.Namespace) -> None:
                         count: int = count,
                         messages: int = messages,
                     ) -> tuple[float, float]:
-                        # A server of two takes several times as long.
-                        sent = messages // (_SHARE if server.beside else 1)
+                        # A server of two takes several times as long. Each
+                        # mailbox gets as many as the others.
+                        share = messages // (_SHARE if server.beside else 1)
+                        sent = max(share // count, 1) * count
                         return sent, _send(server, source, count, sent)
 
                     plural = "mailbox" if count == 1 else "mailboxes"
