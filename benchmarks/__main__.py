@@ -9,6 +9,7 @@ from typing import NoReturn
 from benchmarks import (
     accept,
     commit,
+    hostile,
     imap,
     large,
     memory,
@@ -23,6 +24,7 @@ from benchmarks import (
 WORKLOADS = {
     "accept": accept,
     "commit": commit,
+    "hostile": hostile,
     "imap": imap,
     "large": large,
     "memory": memory,

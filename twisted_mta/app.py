@@ -33,6 +33,7 @@ from twisted_mta.net.listener import Listener
 from twisted_mta.net.poller import polled, unpolled
 from twisted_mta.net.resolver import Resolver, system_hosts, system_servers
 from twisted_mta.net.sockets import Sockets
+from twisted_mta.net.strangers import Strangers
 from twisted_mta.net.tally import ITally, Tally
 from twisted_mta.net.tls import CertificateError, Pair, ServerTls
 from twisted_mta.office import Office, open_office, search_directory
@@ -234,6 +235,7 @@ class Mta:
             Admission(descriptors()),
             place.tally,
         )
+        strangers = Strangers(reactor.seconds)
         for settings in config.listeners:
             listener = Listener(
                 reactor,
@@ -242,6 +244,7 @@ class Mta:
                 desk.spoken(settings),
                 admission,
                 self._tls if settings.tls == "implicit" else None,
+                strangers,
             )
             self._listeners.append(listener)
             await listener.start(sockets.adopt)

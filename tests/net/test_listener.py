@@ -4,6 +4,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -35,9 +36,11 @@ V6 = "tcp:0:interface=\\:\\:1"
 _STUCK_S = 20
 
 
-def dial(where: tuple[str, int]) -> socket.socket:
+def dial(
+    where: tuple[str, int], source: tuple[str, int] | None = None
+) -> socket.socket:
     """A client's connection, in a thread."""
-    return socket.create_connection(where, timeout=_STUCK_S)
+    return socket.create_connection(where, _STUCK_S, source)
 
 
 def say(client: socket.socket, line: bytes) -> bytes:
@@ -131,6 +134,40 @@ class ListenerTests(TestCase):
         self.assertEqual(await in_thread(say, fourth, b"x"), b"x\r\n")
         second.close()
         fourth.close()
+
+    async def test_h36_half_open(self) -> None:
+        """When all places are held by strangers of one network, a client of another
+        gets the oldest one's; those who are known stay. Nobody's place is counted
+        twice."""
+        admission = Admission(3)
+        streams: list[Stream] = []
+
+        async def session(stream: Stream) -> None:
+            streams.append(stream)
+            await echo(stream)
+
+        listener = await self.listener(session=session, admission=admission)
+        (where,) = listener.where
+        held = []
+        for number in range(3):
+            held.append(await in_thread(dial, where))
+            await in_thread(say, held[-1], b"x")
+            streams[-1].stranger = number > 0
+        with capturedLogs() as captured:
+            honest = await in_thread(dial, where, ("127.0.0.2", 0))
+            self.assertEqual(await in_thread(say, honest, b"y"), b"y\r\n")
+        self.assertIn("full", "".join(event["log_format"] for event in captured))
+        with self.assertRaises(ConnectionResetError):
+            await in_thread(held[1].recv, 1)
+        for number in (0, 2):
+            self.assertEqual(await in_thread(say, held[number], b"z"), b"z\r\n")
+        self.assertEqual(admission.count, 3)
+        another = await in_thread(dial, where)
+        self.assertEqual(await in_thread(line_of, another), b"421 later\r\n")
+        for client in (*held, honest, another):
+            client.close()
+        while admission.count:
+            await in_thread(time.sleep, 0.01)
 
     async def test_h38_no_descriptors_left(self) -> None:
         """When a process has none left, it goes on serving those it has, and

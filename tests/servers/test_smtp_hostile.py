@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.servers.smtpdrive import BOB, HOST, Peer, SmtpCase, mx
+from tests.servers.smtpdrive import BOB, HOST, Peer, SmtpCase, mx, submission
 from twisted_mta.net.stream import SHUTTING_DOWN
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.wire.smtp.server import SmtpLimits
@@ -206,14 +206,29 @@ class PatienceTests(SmtpCase):
         self.assertFalse(peer.closed)
 
     def test_h45_junk(self) -> None:
-        """A hundred commands without effect end the connection."""
+        """A hundred commands without effect end the connection; to be told so takes
+        a while, in which the client cannot come again."""
         for line in ("NOOP", "RSET", "VRFY bob", "HELP", "EHLO x"):
             peer = mx(hard_errors=1000, soft_errors=1000)
             heard = ""
             for _ in range(101):
                 heard = peer.say(line)
-            self.assertIn("421 4.7.0", heard, line)
+            self.assertEqual(heard, "")
+            peer.clock.advance(9.9)
+            self.assertFalse(peer.closed)
+            peer.clock.advance(0.1)
+            self.assertIn("421 4.7.0", peer.heard()[0], line)
             self.assertTrue(peer.closed)
+
+    def test_h36_strangers(self) -> None:
+        """Who has logged in or brought a message is no stranger; to come as far as
+        the content is not enough."""
+        peer = begun()
+        peer.send(b"text")
+        self.assertTrue(peer.stream.stranger)
+        peer.send(b"\r\n.\r\n")
+        self.assertFalse(peer.stream.stranger)
+        self.assertFalse(submission().stream.stranger)
 
     def test_shut_down(self) -> None:
         """A server that stops says so between commands, and lets a message that

@@ -127,6 +127,25 @@ class PatientTests(HostileCase):
             return wire.line().startswith(b"220 ")
 
 
+class FullTests(HostileCase):
+    """A server with few places."""
+
+    SETTINGS = "connections: {most: 60}\n"
+
+    def test_h36_all_places(self) -> None:
+        """Half-open sessions from four addresses take all places, and take them
+        again; the others have theirs, and those that are logged in stay."""
+        with contextlib.ExitStack() as stack, self.under_attack(24 * MIB):
+            reader = stack.enter_context(self.reader("127.0.5.1"))
+            for _ in range(3):
+                for number in range(80):
+                    source = f"127.0.4.{number // 20 + 1}"
+                    stack.enter_context(raw(self, "smtp", source)).send(b"EHLO e")
+                self.honest()
+            reader.say("c NOOP", b"c OK")
+        self.logged("neither logged in nor sent mail made room")
+
+
 class ImpatientTests(HostileCase):
     """A server that waits for nobody."""
 

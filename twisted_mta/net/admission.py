@@ -18,6 +18,9 @@ from twisted_mta.net.tally import ITally, Tally
 # connections of the queue (100), and what Python has open.
 _RESERVED = 192
 
+#: Why a connection may not stay when no network is to blame.
+FULL = "too many connections"
+
 
 @lru_cache(maxsize=4096)
 def network(host: str) -> str:
@@ -101,7 +104,7 @@ class Admission:
     def _enter(self, key: str) -> str:
         add = self._tally.add
         if add("", 1) > self._most:
-            refused = "too many connections"
+            refused = FULL
         elif key and add(key, 1) > self._most_per_network:
             refused = f"too many connections from {key}"
             add(key, -1)

@@ -1,8 +1,9 @@
 """Where clients connect: endpoints, limits, and an end that waits.
 
 A Listener makes a L{Stream} of each connection that its L{Admission} lets in;
-the others read a goodbye and are closed at once, so that a full server costs
-its clients a retry and itself next to nothing. When no descriptor is left at
+if all places are taken, one of the L{Strangers} may have to go first. The others
+read a goodbye and are closed at once, so that a full server costs its clients a
+retry and itself next to nothing. When no descriptor is left at
 all, Twisted's port keeps one in reserve to accept and close with, so nothing
 spins. It knows no protocol beyond the octets of the goodbye.
 """
@@ -23,8 +24,9 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
-from twisted_mta.net.admission import Admission
+from twisted_mta.net.admission import FULL, Admission, network
 from twisted_mta.net.sockets import endpoint
+from twisted_mta.net.strangers import Guest, Strangers
 from twisted_mta.net.stream import Session, Stream
 from twisted_mta.wire.engine import IEngine
 
@@ -79,26 +81,30 @@ class Listener(Factory):
         spoken: Spoken,
         admission: Admission,
         tls: object | None = None,
+        strangers: Strangers | None = None,
     ) -> None:
         """
         @param reactor: also what listens.
         @param endpoints: Twisted's endpoint strings, C{tcp:25} or
             C{systemd:domain=INET:index=0}.
         @param tls: the context with which connections begin (implicit TLS).
+        @param strangers: shared with whoever shares the admission.
         """
         self.name = name
         self._reactor = reactor
         self._endpoints = tuple(endpoints)
         self._spoken = spoken
         self._admission = admission
+        self._strangers = strangers or Strangers(reactor.seconds)
         self._tls = tls
         self._ports: list[IListeningPort] = []
-        self._streams: dict[Stream, str] = {}
+        # With the host that its place is counted for, until it is displaced.
+        self._streams: dict[Stream, str | None] = {}
         self._made = 0
         self._stopping = False
         self._empty: Deferred[None] | None = None
-        self._refused = 0
-        self._refused_said = float("-inf")
+        self._refused = _Told(reactor, _REFUSED_LOG_S)
+        self._displaced = _Told(reactor, _REFUSED_LOG_S)
 
     async def start(self, listen: Listen | None = None) -> None:
         """Listen at each endpoint; if one cannot, at none.
@@ -162,6 +168,8 @@ class Listener(Factory):
             return None
         host = _host_and_port(addr)[0] if hasattr(addr, "port") else ""
         refused = self._admission.enter(host)
+        if refused == FULL and self._strangers.displace(network(host)):
+            refused = self._admission.enter(host)
         if refused:
             self._log_refused(refused)
             # Within TLS there is no room for words before the handshake.
@@ -176,6 +184,7 @@ class Listener(Factory):
             on_end=self._ended,
         )
         self._streams[stream] = host
+        self._strangers.add(network(host), stream, self._displace)
         return stream
 
     # --- within ---
@@ -183,8 +192,29 @@ class Listener(Factory):
     async def _bind(self, description: str, factory: Factory) -> IListeningPort:
         return await endpoint(self._reactor, description).listen(factory)
 
+    def _displace(self, stream: Guest) -> None:
+        """End a connection so that another has its place: without a word, which it
+        might not read."""
+        assert isinstance(stream, Stream)
+        host = self._streams[stream]
+        assert host is not None
+        self._streams[stream] = None
+        self._admission.leave(host)
+        if self._displaced.now():
+            self.log.warn(
+                "{name}: full: {count} connections that neither logged in nor sent"
+                " mail made room for others, the last of {host}",
+                name=self.name,
+                count=self._displaced.count(),
+                host=host,
+            )
+        stream.abort()
+
     def _ended(self, stream: Stream) -> None:
-        self._admission.leave(self._streams.pop(stream))
+        self._strangers.remove(stream)
+        host = self._streams.pop(stream)
+        if host is not None:
+            self._admission.leave(host)
         if not self._streams and self._empty is not None:
             empty, self._empty = self._empty, None
             empty.callback(None)
@@ -212,17 +242,34 @@ class Listener(Factory):
                 await closing
 
     def _log_refused(self, why: str) -> None:
-        self._refused += 1
-        now = self._reactor.seconds()
-        if now - self._refused_said >= _REFUSED_LOG_S:
+        if self._refused.now():
             self.log.warn(
                 "{name}: refused {count} connections, the last: {why}",
                 name=self.name,
-                count=self._refused,
+                count=self._refused.count(),
                 why=why,
             )
-            self._refused = 0
-            self._refused_said = now
+
+
+class _Told:
+    """Something that happens often and is told now and then, with how often."""
+
+    def __init__(self, reactor: IReactorTime, every_s: float) -> None:
+        self._reactor = reactor
+        self._every_s = every_s
+        self._count = 0
+        self._said = float("-inf")
+
+    def now(self) -> bool:
+        """It happened; whether to tell."""
+        self._count += 1
+        return self._reactor.seconds() - self._said >= self._every_s
+
+    def count(self) -> int:
+        """It is told: how often it happened since."""
+        count, self._count = self._count, 0
+        self._said = self._reactor.seconds()
+        return count
 
 
 def _host_and_port(address: Any) -> tuple[str, int]:

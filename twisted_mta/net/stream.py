@@ -85,6 +85,8 @@ class Stream(Protocol):
     @ivar engine: the engine in use.
     @ivar session: a word that names this connection in logs.
     @ivar secure: TLS is on.
+    @ivar stranger: it may have to go when there is no room, until its session says
+        otherwise (L{twisted_mta.net.strangers}).
     """
 
     log = Logger()
@@ -109,6 +111,7 @@ class Stream(Protocol):
         self.engine = engine
         self.name = name
         self.secure = False
+        self.stranger = True
         self.tls = ""
         self._session = session
         self._implicit_tls = tls

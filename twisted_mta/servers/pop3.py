@@ -307,6 +307,7 @@ class Pop3Session:
         maildrop = await open_maildrop(await mailboxes.open("INBOX"))
         self._transaction = Transaction(self.stream, maildrop)
         self._bad = 0
+        self.stream.stranger = False
         self.stream.limit(self._settings.idle_s, float("inf"))
         self.log.info(
             "{session}: login={login}, client={host}, tls={tls!r}",

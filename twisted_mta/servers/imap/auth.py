@@ -186,6 +186,7 @@ async def _log_in(client: Client, credentials: object) -> Answer:
     account = await client.store.account(login)
     client.login, client.account = login, account
     client.engine.authenticated = True
+    client.stream.stranger = False
     client.stream.limit(client.settings.idle_s, float("inf"))
     _log.info(
         "{session}: login={login}, client={host}, tls={tls!r}",

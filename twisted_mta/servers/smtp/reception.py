@@ -238,6 +238,7 @@ class Reception:
         """Take responsibility (RFC 5321 4.2.5), or say why not."""
         settings = self._settings
         await content.finish()
+        self._stream.stranger = False
         block = content.header()
         trace.check(block, settings)
         envelope = self._envelope(transaction)

@@ -198,12 +198,15 @@ class SmtpSession:
             await deferLater(self._clock, self._settings.soft_error_delay_s)
         return answer
 
-    def _junk_or(self, answer: bytes) -> bytes:
+    async def _junk_or(self, answer: bytes) -> bytes:
         """Commands that bring no mail nearer are counted (Postfix
-        smtpd_junk_command_limit)."""
+        smtpd_junk_command_limit). Who has sent too many is told so late, or he
+        would be back at once."""
         self._forgive()
         self._junk += 1
         if self._junk > self._settings.junk_commands:
+            self.stream.flush()
+            await deferLater(self._clock, self._settings.junk_delay_s)
             return self._client.leave(reply.TOO_MUCH_JUNK)
         return answer
 
@@ -225,7 +228,7 @@ class SmtpSession:
         if command.extended:
             lines += self._capabilities()
         answer = render(Reply(250, "", tuple(lines)))
-        return self._junk_or(answer) if again else answer
+        return await self._junk_or(answer) if again else answer
 
     def _capabilities(self) -> list[str]:
         """What is possible now."""
@@ -286,6 +289,7 @@ class SmtpSession:
             credentials.name, credentials.password, client.origin.host
         )
         client.log_in(account)
+        self.stream.stranger = False
         return reply.LOGGED_IN
 
     async def _exchange(
@@ -326,22 +330,22 @@ class SmtpSession:
 
     async def do_RSET(self, command: events.Rset) -> bytes:
         self._reception.reset()
-        return self._junk_or(reply.OK)
+        return await self._junk_or(reply.OK)
 
     # --- the rest ---
 
     async def do_NOOP(self, command: events.Noop) -> bytes:
-        return self._junk_or(reply.OK)
+        return await self._junk_or(reply.OK)
 
     async def do_HELP(self, command: events.Help) -> bytes:
-        return self._junk_or(reply.HELP)
+        return await self._junk_or(reply.HELP)
 
     async def do_VRFY(self, command: events.Vrfy) -> bytes:
         """RFC 5321 3.5.3: nobody is told who exists."""
-        return self._junk_or(reply.CANNOT_VERIFY)
+        return await self._junk_or(reply.CANNOT_VERIFY)
 
     async def do_EXPN(self, command: events.Expn) -> bytes:
-        return self._junk_or(reply.NO_EXPANSION)
+        return await self._junk_or(reply.NO_EXPANSION)
 
     async def do_QUIT(self, command: events.Quit) -> bytes:
         return self._client.leave(reply.BYE)

@@ -19,6 +19,8 @@ class SmtpSettings:
     @ivar check_sender: sender and From must be the login's.
     @ivar soft_error_delay_s: how late errors past C{soft_errors} are answered
         (Postfix smtpd_error_sleep_time: 1 s).
+    @ivar junk_delay_s: how late the goodbye after C{junk_commands} is said: as long
+        as the ten errors that Postfix would count.
     """
 
     hostname: str
@@ -37,6 +39,7 @@ class SmtpSettings:
     relay_from: tuple[IPv4Network | IPv6Network, ...] = ()
     check_sender: bool = True
     soft_error_delay_s: float = 1.0
+    junk_delay_s: float = 10.0
 
     def relays_from(self, host: str) -> bool:
         """Whether this address is in a network that may relay."""
