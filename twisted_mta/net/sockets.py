@@ -38,8 +38,10 @@ from twisted_mta.net.poller import Poller, polled
 from twisted_mta.net.port import Port
 
 # Connections that the kernel keeps until we accept them; Twisted's 50 overflow
-# in a burst, and each that does waits a second. nginx and Dovecot: 511.
-_BACKLOG = 511
+# in a burst, and each that does waits a second. It is what Linux allows since 5.4
+# (net.core.somaxconn); nginx and Dovecot ask for 511, which 5,000 clients that come
+# at once overflow.
+_BACKLOG = 4096
 
 # systemd passes its sockets to one process only.
 _OF_SYSTEMD = re.compile(r"systemd:.*")
