@@ -22,6 +22,7 @@ from twisted_mta.config.check import host_port
 from twisted_mta.config.load import Document
 from twisted_mta.config.schema import Config
 from twisted_mta.delivery.intake import Intake
+from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.runner import Runner
 from twisted_mta.delivery.succession import Succession
 from twisted_mta.desk import Desk
@@ -200,7 +201,13 @@ class Mta:
                 unpolled(reactor), config.directory, search_directory(config.directory)
             )
             self._indexing.start()
-        self.intake = Intake(office.ledger, office.store, office.queue, office.own)
+        self.intake = Intake(
+            office.ledger,
+            office.store,
+            office.queue,
+            office.own,
+            Notices(reactor, office.ledger, office.own, config.hostname),
+        )
         environment = {
             "reactor": reactor,
             "resolver": _resolver(reactor, config),

@@ -6,7 +6,6 @@ session what it needs.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ from twisted_mta.auth.throttle import Throttle
 from twisted_mta.config.schema import Config, Listener
 from twisted_mta.delivery.intake import Intake
 from twisted_mta.interfaces import IPolicy
+from twisted_mta.mail.networks import Networks
 from twisted_mta.net.listener import Spoken
 from twisted_mta.net.stream import Stream
 from twisted_mta.net.tls import ServerTls
@@ -85,8 +85,13 @@ class Desk:
             junk_commands=smtp.junk_commands,
             idle_s=smtp.idle,
             total_s=smtp.total,
-            relay_from=tuple(map(ipaddress.ip_network, smtp.relay_from)),
+            relay_from=Networks(smtp.relay_from),
             check_sender=smtp.check_sender,
+            without=frozenset(listener.without),
+            without_for=tuple(
+                (Networks(each.networks), frozenset(each.extensions))
+                for each in smtp.without
+            ),
         )
         limits = SmtpLimits(
             command=smtp.command_length,

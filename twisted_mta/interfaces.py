@@ -16,6 +16,7 @@ from zope.interface import Attribute, Interface
 
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.criterion import Criterion, Found
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.job import Job, Waiting
@@ -465,6 +466,7 @@ class IIntake(Interface):
         routes: Sequence[Route],
         content: IContentWriter,
         prefix: bytes,
+        confirmed: Sequence[Confirmation] = (),
     ) -> Awaitable[None]:
         """Take responsibility: when this returns, the message is
         durably in every mailbox and queue row that the routes name, in one
@@ -474,6 +476,7 @@ class IIntake(Interface):
         @param content: finished; aborted by the caller afterwards.
         @param prefix: header fields to go before the content: Received and
             what submission adds. Return-Path for mailboxes is added here.
+        @param confirmed: what the sender is told in the same transaction.
         @raise Temporary: the client shall try again.
         @raise Permanent: it need not.
         """

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
@@ -14,10 +13,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-import twisted_mta.ledger
 from twisted_mta.config import schema
 from twisted_mta.delivery.acceptance import OwnMail
 from twisted_mta.delivery.intake import Intake
+from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.queue import Queue
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.router import Router
@@ -33,14 +32,20 @@ from twisted_mta.interfaces import (
     ITransactionalDelivery,
     SqlValue,
 )
+from twisted_mta.ledger.migrate import steps
+from twisted_mta.ledger.sqlite import dialect
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address, split
-from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.confirmation import Confirmation
+from twisted_mta.mail.dsn import USUAL, Notification
+from twisted_mta.mail.envelope import USUAL as UNHANDLED
+from twisted_mta.mail.envelope import Envelope, Handling
 from twisted_mta.mail.ids import new_id
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.mime import Structure, scan
 from twisted_mta.mail.route import Outcome, Result, Route
 from twisted_mta.mail.summary import Email
+from twisted_mta.servers.smtp.notification import informed
 
 T = TypeVar("T")
 
@@ -65,8 +70,6 @@ DEFERRED = Outcome(
 FAILED = Outcome(
     Result.FAILED, "5.1.1", "550 5.1.1 Nobody", "mx.elsewhere.test[192.0.2.1]:25", True
 )
-
-_SCHEMA = Path(twisted_mta.ledger.__path__[0]) / "schema" / "001.sql"
 
 
 @implementer(ITransaction)
@@ -163,7 +166,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self._connection = apsw.Connection(":memory:")
-        self._connection.execute(_SCHEMA.read_text())
+        for _, step in sorted(steps().items()):
+            self._connection.execute(dialect(step))
         self._watches: list[tuple[str, Callable[[], None]]] = []
         self.broken: list[Exception] = []
         self.dead: list[str] = []
@@ -381,7 +385,8 @@ class Office:
         )
         self.own = OwnMail(self.ledger, self.store, self.router)
         self.queue = self.another("one")
-        self.intake = Intake(self.ledger, self.store, self.queue, self.own)
+        notices = Notices(self.clock, self.ledger, self.own, HOST)
+        self.intake = Intake(self.ledger, self.store, self.queue, self.own, notices)
 
     def another(self, owner: str) -> Queue:
         """The queue as another process sees it."""
@@ -397,20 +402,29 @@ class Office:
         *recipients: Address,
         octets: bytes = MESSAGE,
         prefix: bytes = b"Received: here\r\n",
+        asked: Notification = USUAL,
+        handling: Handling = UNHANDLED,
     ) -> Envelope:
-        """Accept a message as a session does."""
-        envelope = self.envelope(sender, *recipients)
+        """Accept a message as a session does.
+
+        @param asked: what the sender asks to be told of each recipient.
+        """
+        made = self.envelope(sender, *recipients)._replace(handling=handling)
         routes: list[Route] = []
+        confirmed: list[Confirmation] = []
         for recipient in recipients:
-            routes += (await self.router.route(recipient)).routes
+            resolved = await self.router.route(recipient)
+            informing, told = informed(recipient, resolved.routes, asked)
+            routes += informing
+            confirmed += told
         content = self.intake.content()
         try:
             content.write(octets)
             await content.finish()
-            await self.intake.accept(envelope, routes, content, prefix)
+            await self.intake.accept(made, routes, content, prefix, confirmed)
         finally:
             content.abort()
-        return envelope
+        return made
 
 
 class TestCase(SynchronousTestCase):

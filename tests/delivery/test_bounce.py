@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.delivery.fakes import ALICE, CAROL, DAVE, FAILED, HOST, MESSAGE
-from twisted_mta.delivery.bounce import HEADER_MOST, Report, compose, unwanted
+from twisted_mta.delivery.bounce import HEADER_MOST, Action, Report, compose, unwanted
 from twisted_mta.delivery.record import (
     read_address,
     read_envelope,
@@ -17,7 +17,7 @@ from twisted_mta.delivery.record import (
 )
 from twisted_mta.delivery.text import one_line
 from twisted_mta.mail.address import Address
-from twisted_mta.mail.envelope import Envelope, Origin
+from twisted_mta.mail.envelope import Body, Envelope, Origin
 from twisted_mta.mail.route import Outcome, Result
 
 NOW = 1_700_000_000.75
@@ -64,7 +64,8 @@ class FormTests(unittest.TestCase):
         self.check(octets)
         self.assertIsNone(envelope.sender)
         self.assertEqual(envelope.recipients, (ALICE,))
-        self.assertFalse(envelope.eight_bit or envelope.smtputf8)
+        self.assertIs(envelope.body, Body.SEVEN_BIT)
+        self.assertFalse(envelope.smtputf8)
         whole, text, status, header = parts(octets)
         self.assertEqual(whole.get_content_type(), "multipart/report")
         self.assertEqual(whole.get_param("report-type"), "delivery-status")
@@ -101,7 +102,7 @@ class FormTests(unittest.TestCase):
 
     def test_delay(self) -> None:
         """A warning says that nothing need be done, and until when."""
-        _, octets = compose(report(retry_until=NOW + 86400))
+        _, octets = compose(report(action=Action.DELAYED, retry_until=NOW + 86400))
         self.check(octets)
         whole, text, status, _ = parts(octets)
         self.assertIn("delayed", whole["Subject"])
@@ -131,7 +132,8 @@ class FormTests(unittest.TestCase):
             report(recipients=[(who, replace(FAILED, diagnostic="550 né"))])
         )
         self.check(octets)
-        self.assertTrue(envelope.smtputf8 and envelope.eight_bit)
+        self.assertIs(envelope.body, Body.EIGHT_BIT)
+        self.assertTrue(envelope.smtputf8)
         whole, _, status, header = parts(octets)
         self.assertEqual(whole["Content-Transfer-Encoding"], "8bit")
         self.assertEqual(status.get_content_type(), "message/global-delivery-status")
@@ -142,7 +144,7 @@ class FormTests(unittest.TestCase):
         """A reply that is not ASCII does not make the report international."""
         outcome = replace(FAILED, diagnostic="550 né")
         envelope, octets = compose(report(recipients=[(CAROL, outcome)]))
-        self.assertTrue(envelope.eight_bit)  # the text for people has it
+        self.assertIs(envelope.body, Body.EIGHT_BIT)  # the text for people has it
         self.assertFalse(envelope.smtputf8)
         self.assertIn(b"Diagnostic-Code: smtp; 550 n?\r\n", octets)
 
@@ -263,7 +265,7 @@ class RecordTests(unittest.TestCase):
             recipients=(CAROL, Address('a "b"', "x.test")),
             received_at=1.25,
             origin=Origin("ESMTPSA", "192.0.2.1", 25, "me", "TLSv1.3", "bob@x", "mx"),
-            eight_bit=True,
+            body=Body.EIGHT_BIT,
             smtputf8=True,
         )
         self.assertEqual(read_envelope(write_envelope(envelope)), envelope)

@@ -27,6 +27,7 @@ from twisted_mta.config import schema
 from twisted_mta.delivery.acceptance import OwnMail
 from twisted_mta.delivery.backlog import Backlog
 from twisted_mta.delivery.intake import Intake
+from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.queue import Queue
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.router import Router
@@ -60,7 +61,8 @@ class Process:
         own = OwnMail(self.ledger, self.store, self.router)
         schedule = Schedule(schema.Queue(), lambda: 0.0)
         self.queue = Queue(CLOCK, self.ledger, name, schedule, own, HOST)
-        self.intake = Intake(self.ledger, self.store, self.queue, own)
+        notices = Notices(CLOCK, self.ledger, own, HOST)
+        self.intake = Intake(self.ledger, self.store, self.queue, own, notices)
 
     async def populate(self) -> None:
         """Make the accounts that the directory tells of."""

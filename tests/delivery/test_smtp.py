@@ -28,7 +28,8 @@ from twisted_mta.delivery.smtp.settings import Settings, Tls
 from twisted_mta.errors import NoSuchMessage
 from twisted_mta.interfaces import IDeliveryAgent, IResolver
 from twisted_mta.mail.address import Address, split
-from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.dsn import Notification, Notify, OriginalRecipient
+from twisted_mta.mail.envelope import USUAL, Envelope, Handling, Return
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Result
 from twisted_mta.net.tls import Pair, ServerTls, self_signed
@@ -55,6 +56,7 @@ def job(recipients=(BOB,), *, next_hop="there.test", content=MESSAGE, **changes)
         tuple(recipients),
         0.0,
         smtputf8=changes.pop("smtputf8", False),
+        handling=changes.pop("handling", USUAL),
     )
     made = Job(
         id=1,
@@ -165,6 +167,32 @@ class TransactionTests(AgentCase):
         self.says(outcomes, BOB, DELIVERED, "2.0.0")
         self.assertEqual(peer.heard[1], "MAIL FROM:<alice@here.test>")
         self.assertEqual(peer.messages, [PREFIX + content])
+
+    async def test_notifications(self):
+        """What the sender asks to be told is told to a server that does DSN, which
+        then tells him; one that does not is not bothered, and he is told by us."""
+        asked = Notification(
+            Notify.SUCCESS | Notify.DELAY, OriginalRecipient("rfc822", "b+x@list.test")
+        )
+        handling = Handling(Return.FULL, "a+b=c")
+        for offers, action in (((*OFFERS, "DSN"), ""), (OFFERS, "relayed")):
+            self.peers and await self.peers.pop().stop()
+            peer = self.peer(offers=offers)
+            outcomes = await self.deliver(
+                None,
+                (BOB, CAROL),
+                handling=handling,
+                notifications={BOB: asked},
+            )
+            self.assertEqual(outcomes[BOB].action, action)
+            _, mail, *rcpt = peer.heard[:4]
+            self.assertEqual("RET=FULL ENVID=a+2Bb+3Dc" in mail, not action)
+            words = " NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b+2Bx@list.test"
+            told = "" if action else words
+            self.assertEqual(
+                rcpt,
+                [f"RCPT TO:<bob@there.test>{told}", "RCPT TO:<carol@there.test>"],
+            )
 
     async def test_helo(self):
         """A server that does not know EHLO is greeted with HELO."""

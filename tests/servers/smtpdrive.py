@@ -33,6 +33,7 @@ from twisted_mta.interfaces import (
 from twisted_mta.mail import header
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address, split
+from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.mime import Structure, scan
 from twisted_mta.mail.route import Resolved, Route, ToAgent, ToMailbox
@@ -102,6 +103,7 @@ class Accepted:
     routes: Sequence[Route]
     octets: bytes
     prefix: bytes
+    confirmed: tuple[Confirmation, ...] = ()
 
 
 @implementer(IIntake)
@@ -130,13 +132,16 @@ class Intake:
         routes: Sequence[Route],
         content: Content,
         prefix: bytes,
+        confirmed: Sequence[Confirmation] = (),
     ) -> None:
         assert content.finished
         if self.hold is not None:
             await self.hold
         if self.refusal is not None:
             raise self.refusal
-        self.accepted.append(Accepted(envelope, tuple(routes), content.octets, prefix))
+        self.accepted.append(
+            Accepted(envelope, tuple(routes), content.octets, prefix, tuple(confirmed))
+        )
 
     async def submit(self, envelope: Envelope, octets: bytes) -> None:
         raise AssertionError("a session writes no mail")

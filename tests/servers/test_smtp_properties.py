@@ -4,7 +4,6 @@ client sends to one."""
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -12,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.servers.smtpdrive import Peer, mx
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.networks import Networks
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.wire.smtp import client
 from twisted_mta.wire.smtp.content import DotStuffing
@@ -147,7 +147,8 @@ addresses = st.builds(
 )
 contents = st.lists(
     st.one_of(
-        st.sampled_from([f for f in FRAGMENTS if len(f) < 40]),
+        # Not what shows that the message was here before.
+        st.sampled_from([f for f in FRAGMENTS if not f.startswith(b"Received")]),
         st.binary(max_size=30),
     ),
     max_size=20,
@@ -193,7 +194,7 @@ class ClientTests(SynchronousTestCase):
         rcpt = client.rcpt(recipient)
         wire = mail + rcpt + client.DATA + body + client.QUIT
 
-        peer = mx(relay_from=(IPv4Network("192.168.0.0/16"),))
+        peer = mx(relay_from=Networks(["192.168.0.0/16"]))
         for piece in (mail, rcpt, client.DATA, body, client.QUIT):
             peer.send(piece)
         (accepted,) = peer.intake.accepted

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from ipaddress import ip_network
 
 from tests.servers.smtpdrive import (
     ALICE,
@@ -16,6 +15,7 @@ from tests.servers.smtpdrive import (
 )
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.ids import to_text
+from twisted_mta.mail.networks import Networks
 from twisted_mta.mail.route import Resolved
 from twisted_mta.servers.smtp.settings import SmtpSettings
 
@@ -153,6 +153,7 @@ class AuthTests(SmtpCase):
             S: 250-SMTPUTF8
             S: 250-ENHANCEDSTATUSCODES
             S: 250-CHUNKING
+            S: 250-DSN
             S: 250-AUTH PLAIN LOGIN
             S: 250 HELP
             C: MAIL FROM:<alice@example.test>
@@ -309,7 +310,7 @@ class SenderTests(SmtpCase):
         ):
             heard = peer.say(f"RCPT TO:<{recipient}>")
             self.assertEqual(heard[: len(code)], code, recipient)
-        relay = mx(relay_from=(ip_network("0.0.0.0/0"),))
+        relay = mx(relay_from=Networks(["0.0.0.0/0"]))
         self.assertIn("250", relay.say("MAIL FROM:<root@localhost>"))
         self.assertIn("250", relay.say("RCPT TO:<carol@elsewhere>"))
 

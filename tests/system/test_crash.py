@@ -264,7 +264,7 @@ _TAMPERINGS = (
     _sql(
         "INSERT INTO recipient SELECT (SELECT MIN(h.id) FROM hop h WHERE NOT EXISTS"
         " (SELECT 1 FROM recipient o WHERE o.hop_id = h.id AND o.address = r.address)"
-        "), address, '', '', '', 0 FROM recipient r"
+        "), address, '', '', '', 0, '' FROM recipient r"
         " WHERE hop_id = (SELECT MAX(hop_id) FROM recipient)"
     ),
 )

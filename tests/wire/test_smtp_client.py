@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.wire.test_smtp_server import every_chunking
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.envelope import Body
 from twisted_mta.mail.reply import Reply
 from twisted_mta.wire.engine import RemoteProtocolError
 from twisted_mta.wire.smtp import client
@@ -155,7 +156,15 @@ class CommandTests(TestCase):
             events,
             [
                 Hello("c", False, True),
-                Mail(sender, MailParameters(9, True, True)),
+                Mail(
+                    sender,
+                    MailParameters(
+                        9,
+                        Body.EIGHT_BIT,
+                        True,
+                        keywords=frozenset({"SIZE", "BODY", "SMTPUTF8"}),
+                    ),
+                ),
                 Rcpt(Address("ö", "y")),
                 Mail(None, MailParameters()),
                 Rcpt(Address("b", "y")),

@@ -1,11 +1,14 @@
 """Tests for L{twisted_mta.wire.smtp.grammar}."""
 
+from dataclasses import replace
 from unittest import TestCase
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.dsn import USUAL, Notification, Notify, OriginalRecipient
+from twisted_mta.mail.envelope import Body, DeliverBy, Return
 from twisted_mta.wire.smtp import grammar
 from twisted_mta.wire.smtp.grammar import MailParameters, SyntaxFault
 
@@ -15,7 +18,7 @@ class PathTests(TestCase):
         return grammar.mail_argument(f"FROM:{path}")[0]
 
     def recipient(self, path: str, smtputf8: bool = False) -> Address:
-        return grammar.rcpt_argument(f"TO:{path}", smtputf8)
+        return grammar.rcpt_argument(f"TO:{path}", smtputf8)[0]
 
     def refused(self, path: str, code: int = 501) -> None:
         for parse in (self.sender, self.recipient):
@@ -141,22 +144,76 @@ class PathTests(TestCase):
 
 class ParameterTests(TestCase):
     def parameters(self, text: str) -> MailParameters:
-        return grammar.mail_argument(f"FROM:<a@b> {text}")[1]
+        """Without the words themselves."""
+        found = grammar.mail_argument(f"FROM:<a@b> {text}")[1]
+        words = {word.partition("=")[0].upper() for word in text.split()}
+        self.assertEqual(found.keywords, words)
+        return replace(found, keywords=frozenset())
+
+    def asked(self, text: str) -> Notification:
+        return grammar.rcpt_argument(f"TO:<a@b> {text}", True)[1].notification
+
+    def refused(self, text: str, code: int) -> None:
+        """Whatever verb it belongs to."""
+        known = text.startswith(("NOTIFY", "ORCPT"))
+        for argument in (
+            lambda: grammar.rcpt_argument(f"TO:<a@b> {text}", True),
+            lambda: grammar.mail_argument(f"FROM:<a@b> {text}"),
+        )[:: 1 if known else -1][:1]:
+            with self.assertRaises(SyntaxFault, msg=text) as caught:
+                argument()
+            self.assertEqual(caught.exception.code, code, text)
 
     def test_known(self) -> None:
-        """SIZE, BODY, SMTPUTF8 and AUTH are typed."""
+        """Each is typed."""
         self.assertEqual(self.parameters(""), MailParameters())
         self.assertEqual(
             self.parameters("size=12  body=8bitmime SMTPUTF8 AUTH=<>"),
-            MailParameters(12, True, True),
+            MailParameters(12, Body.EIGHT_BIT, True),
         )
         self.assertEqual(self.parameters("BODY=7BIT "), MailParameters())
+        self.assertEqual(
+            self.parameters("RET=hdrs ENVID=QQ+2B+3D1"),
+            MailParameters(ret=Return.HEADERS, envid="QQ+=1"),
+        )
+        self.assertEqual(
+            self.parameters("BY=120;rt REQUIRETLS MT-PRIORITY=-9"),
+            MailParameters(
+                by=DeliverBy(120, True, True), require_tls=True, priority=-9
+            ),
+        )
+        self.assertEqual(
+            self.parameters("BY=-5;N HOLDFOR=60 SOLICIT=net.example:ADV,org.example"),
+            MailParameters(
+                by=DeliverBy(-5, False),
+                hold_for=60,
+                solicit=("net.example:adv", "org.example"),
+            ),
+        )
+        self.assertEqual(
+            self.parameters("HOLDUNTIL=1970-01-02T00:00:00Z PRDR"),
+            MailParameters(hold_until=86400.0, prdr=True),
+        )
+
+    def test_notifications(self) -> None:
+        """RFC 3461 4.1 and 4.2, RFC 6533 3."""
+        self.assertIs(self.asked(""), USUAL)
+        self.assertEqual(self.asked("NOTIFY=never"), Notification(Notify.NEVER))
+        self.assertEqual(
+            self.asked("NOTIFY=SUCCESS,DELAY ORCPT=rfc822;Bob+2Bx@Example.org"),
+            Notification(
+                Notify.SUCCESS | Notify.DELAY,
+                OriginalRecipient("rfc822", "Bob+x@Example.org"),
+            ),
+        )
+        bob = OriginalRecipient("utf-8", "böb@example.org")
+        for spelt in ("böb@example.org", "b\\x{F6}b@example.org"):
+            self.assertEqual(self.asked(f"ORCPT=UTF-8;{spelt}").original, bob)
 
     def test_refused(self) -> None:
         """Unknown ones get 555, wrong ones 501."""
         for text, code in (
             ("FOO", 555),
-            ("RET=HDRS", 555),
             ("SIZE", 501),
             ("SIZE=x", 501),
             ("SIZE=-1", 501),
@@ -166,13 +223,29 @@ class ParameterTests(TestCase):
             ("SMTPUTF8=1", 501),
             ("AUTH", 501),
             ("=", 555),
+            ("RET=ALL", 501),
+            ("ENVID=", 555),
+            ("ENVID=+0A", 501),
+            ("ENVID=+0a", 501),
+            ("ENVID=" + "x" * 101, 501),
+            ("BY=0;R", 501),
+            ("BY=1234567890;N", 501),
+            ("MT-PRIORITY=10", 501),
+            ("HOLDFOR=1 HOLDUNTIL=1970-01-02T00:00:00Z", 501),
+            ("HOLDUNTIL=1970-01-02T00:00:00", 501),
+            ("HOLDUNTIL=soon", 501),
+            ("SOLICIT=,", 501),
+            ("NOTIFY=NEVER,SUCCESS", 501),
+            ("NOTIFY=ALWAYS", 501),
+            ("NOTIFY=SUCCESS NOTIFY=DELAY", 501),
+            ("ORCPT=bob", 501),
+            ("ORCPT=rfc822;", 501),
+            ("ORCPT=rfc822;a+0D+0Ab", 501),
+            ("ORCPT=utf-8;a\\x{0A}b", 501),
+            ("ORCPT=utf-8;a\\x{D800}b", 501),
+            ("ORCPT=rfc822;" + "x" * 500, 501),
         ):
-            with self.assertRaises(SyntaxFault, msg=text) as caught:
-                self.parameters(text)
-            self.assertEqual(caught.exception.code, code, text)
-        with self.assertRaises(SyntaxFault) as caught:
-            grammar.rcpt_argument("TO:<a@b> NOTIFY=NEVER", False)
-        self.assertEqual(caught.exception.code, 555)
+            self.refused(text, code)
 
     def test_h03_chunk_sizes(self) -> None:
         """BDAT takes digits and LAST; huge and negative ones are refused."""

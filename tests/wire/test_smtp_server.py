@@ -168,7 +168,10 @@ class CommandTests(TestCase):
         self.assertEqual(
             events[:3],
             [
-                Mail(Address("ä", "x"), MailParameters(smtputf8=True)),
+                Mail(
+                    Address("ä", "x"),
+                    MailParameters(smtputf8=True, keywords=frozenset({"SMTPUTF8"})),
+                ),
                 Rcpt(Address("ö", "y")),
                 Mail(None, MailParameters()),
             ],

@@ -7,7 +7,7 @@ instead; whoever only works on the ledger needs none of it.
 
 import ipaddress
 import os.path
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 
 from twisted_mta.config.load import Document, Problem, Where, attempt, read
@@ -152,19 +152,22 @@ def _limits(config: Config) -> Iterator[Problem]:
         yield ("smtp", "header_size"), f"must be less than {BLOCK_MAX >> 20}M"
     if config.queue.growth_percent < 100:
         yield ("queue", "growth_percent"), "must be at least 100"
-    for index, network in enumerate(config.smtp.relay_from):
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as error:
-            yield (
-                ("smtp", "relay_from", index),
-                f"is no network: {error}; {_SUCH_AS}10.0.0.0/8",
-            )
+    yield from _networks(("smtp", "relay_from"), config.smtp.relay_from)
+    for index, without in enumerate(config.smtp.without):
+        yield from _networks(("smtp", "without", index, "networks"), without.networks)
     for index, server in enumerate(config.dns.servers):
         try:
             host_port(server)
         except ValueError as error:
             yield ("dns", "servers", index), str(error)
+
+
+def _networks(where: Where, networks: Iterable[str]) -> Iterator[Problem]:
+    for index, network in enumerate(networks):
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            yield (*where, index), f"is no network: {error}; {_SUCH_AS}10.0.0.0/8"
 
 
 def _outbound(config: Config) -> Iterator[Problem]:

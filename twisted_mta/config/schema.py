@@ -26,6 +26,20 @@ def _size(octets: int) -> Any:
     return field(default=Octets(octets))
 
 
+#: The extensions of SMTP that can be switched off.
+ExtensionName = Literal[
+    "PIPELINING",
+    "SIZE",
+    "8BITMIME",
+    "SMTPUTF8",
+    "ENHANCEDSTATUSCODES",
+    "CHUNKING",
+    "DSN",
+    "STARTTLS",
+    "AUTH",
+]
+
+
 @frozen(kw_only=True)
 class Domain:
     """A domain whose mail ends here."""
@@ -65,6 +79,8 @@ class Listener:
     tls: Literal["none", "starttls", "implicit"] = "none"
     # Passwords may come without TLS. Only for networks that nobody else hears.
     plaintext_login: bool = False
+    # Extensions of SMTP that are not offered here, such as [CHUNKING].
+    without: tuple[ExtensionName, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -85,6 +101,16 @@ class Connections:
     most: int = 2000
     # From one address (IPv6: one /64). Postfix: 50.
     most_per_address: int = 50
+
+
+@frozen(kw_only=True)
+class Without:
+    """Extensions of SMTP that some clients get wrong."""
+
+    # The clients' networks, such as 192.0.2.0/24.
+    networks: tuple[str, ...]
+    # What they are not offered, such as [PIPELINING, CHUNKING].
+    extensions: tuple[ExtensionName, ...]
 
 
 @frozen(kw_only=True)
@@ -128,6 +154,9 @@ class Smtp:
     relay_from: tuple[str, ...] = ()
     # Submission: whether the sender must be an address of the login.
     check_sender: bool = True
+    # Extensions that clients of some networks are not offered, for those that get
+    # them wrong. A listener's own 'without' is for all its clients.
+    without: tuple[Without, ...] = ()
 
 
 @frozen(kw_only=True)

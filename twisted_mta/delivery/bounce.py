@@ -1,11 +1,11 @@
-"""Delivery status notifications: what a sender reads when mail did not arrive.
+"""Delivery status notifications: what a sender reads of what became of mail.
 
 A multipart/report (RFC 6522, before it RFC 3462) of three parts: a text for
 people, a message/delivery-status for programs (RFC 3464) and the header of the
-message. Where addresses are international it is the form of RFC 6533. This
-module writes octets; it knows no queue and no clock. It trusts neither what the
-remote server said nor the original header: both end up inside lines and a part
-of their own, cleaned and bounded.
+message, or all of it. Where addresses are international it is the form of RFC
+6533. This module writes octets; it knows no queue and no clock. It trusts neither
+what the remote server said nor the original header: both end up inside lines and a
+part of their own, cleaned and bounded.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from __future__ import annotations
 import re
 import secrets
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from enum import Enum
 
 from twisted_mta.delivery.text import one_line
+from twisted_mta.mail import dsn
 from twisted_mta.mail.address import Address
-from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.dsn import Notification
+from twisted_mta.mail.envelope import Body, Envelope
 from twisted_mta.mail.ids import new_id, to_text
 from twisted_mta.mail.route import Outcome
 
@@ -45,6 +48,52 @@ _IMPERSONAL = re.compile(
 )
 
 
+class Action(Enum):
+    """What became of the message (RFC 3464 2.3.3)."""
+
+    FAILED = "failed"
+    DELAYED = "delayed"
+    DELIVERED = "delivered"
+    RELAYED = "relayed"
+    EXPANDED = "expanded"
+
+
+_SUBJECTS = {
+    Action.FAILED: "Your message was not delivered",
+    Action.DELAYED: "Your message is delayed",
+    Action.DELIVERED: "Your message was delivered",
+    Action.RELAYED: "Your message was relayed",
+    Action.EXPANDED: "Your message went to a list of people",
+}
+
+_TOLD = {
+    Action.FAILED: (
+        "Your message could not be delivered to the recipients below, and will not "
+        "be tried again. What each server answered stands beside its recipient; if "
+        "you cannot make use of that, show it to your postmaster."
+    ),
+    Action.DELAYED: (
+        "Your message has not yet been delivered to the recipients below. You need "
+        "not do anything: it will be tried again{until}, and you will be told if it "
+        "cannot be delivered by then."
+    ),
+    Action.DELIVERED: (
+        "Your message was delivered to the recipients below. This says nothing of "
+        "whether anybody has read it."
+    ),
+    Action.RELAYED: (
+        "Your message was given to the servers of the recipients below. They do not "
+        "say whether it is delivered, so this is the last that you hear, unless it "
+        "cannot be."
+    ),
+    Action.EXPANDED: (
+        "Your message was delivered to the recipients below, each of whom stands for "
+        "several people. You will not be told of them one by one, unless it cannot "
+        "be delivered."
+    ),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a notification tells.
@@ -55,7 +104,10 @@ class Report:
         it are returned.
     @ivar recipients: those it is about, each with the last attempt's outcome.
     @ivar now: when the attempt was, seconds since the epoch.
-    @ivar retry_until: when the server gives up; C{None}: it has.
+    @ivar action: what became of the message for all of them.
+    @ivar retry_until: of a delay, when the server gives up.
+    @ivar asked: what the sender asked to be told, where it is not the usual.
+    @ivar whole: all of the message, to be returned instead of its header.
     """
 
     hostname: str
@@ -63,13 +115,19 @@ class Report:
     header: bytes
     recipients: Sequence[tuple[Address, Outcome]]
     now: float
+    action: Action = Action.FAILED
     retry_until: float | None = None
+    asked: Mapping[Address, Notification] = field(default_factory=dict)
+    whole: bytes | None = None
 
     @property
     def international(self) -> bool:
         """Some address cannot be written in ASCII."""
         addresses = [self.envelope.sender, *(who for who, _ in self.recipients)]
-        return not all(address is None or address.ascii for address in addresses)
+        originals = [one.original for one in self.asked.values()]
+        return not all(
+            address is None or address.ascii for address in addresses
+        ) or any(one is not None and one.international for one in originals)
 
 
 def unwanted(header: bytes) -> bool:
@@ -88,13 +146,14 @@ def compose(report: Report) -> tuple[Envelope, bytes]:
     id = new_id()
     original = _excerpt(report.header)
     people = _people(report)
-    octets = b"".join(_message(report, to_text(id), sender, people, original))
+    parts = _message(report, to_text(id), sender, people, original)
+    octets = b"".join(parts)
     envelope = Envelope(
         id=id,
         sender=None,
         recipients=(sender,),
         received_at=report.now,
-        eight_bit=not octets.isascii(),
+        body=Body.SEVEN_BIT if octets.isascii() else Body.EIGHT_BIT,
         smtputf8=report.international,
     )
     return envelope, octets
@@ -104,15 +163,11 @@ def _message(
     report: Report, id: str, sender: Address, people: str, original: bytes
 ) -> Iterator[bytes]:
     boundary = f"{id}.{secrets.token_hex(12)}"
-    late = report.retry_until is not None
     kind = "global-" if report.international else ""
     yield _fields(
         ("From", f'"Mail Delivery System" <MAILER-DAEMON@{report.hostname}>'),
         ("To", f"<{_clean(sender)}>"),
-        (
-            "Subject",
-            "Your message is delayed" if late else "Your message was not delivered",
-        ),
+        ("Subject", _SUBJECTS[report.action]),
         ("Date", _date(report.now)),
         ("Message-ID", f"<{id}@{report.hostname}>"),
         *_threading(original),
@@ -123,15 +178,19 @@ def _message(
             "multipart/report; report-type=delivery-status;\r\n"
             f'\tboundary="{boundary}"',
         ),
-        *_encoding(people.isascii() and original.isascii()),
+        *_encoding(people.isascii() and (report.whole or original).isascii()),
     )
     yield b"This is a delivery status notification in MIME format.\r\n"
     yield _part(boundary, "text/plain; charset=utf-8", people.encode(), "Notification")
     yield _part(
         boundary, f"message/{kind}delivery-status", _status(report), "Delivery report"
     )
-    headers = "message/global-headers" if kind else "text/rfc822-headers"
-    yield _part(boundary, headers, original, "Header of your message")
+    if report.whole is not None:
+        message = "message/global" if kind else "message/rfc822"
+        yield _part(boundary, message, report.whole, "Your message")
+    else:
+        headers = "message/global-headers" if kind else "text/rfc822-headers"
+        yield _part(boundary, headers, original, "Header of your message")
     yield b"\r\n--%b--\r\n" % boundary.encode()
 
 
@@ -165,27 +224,17 @@ def _threading(original: bytes) -> Sequence[tuple[str, str]]:
 
 def _people(report: Report) -> str:
     """The first part: what happened, to whom, and what to do."""
-    if report.retry_until is None:
-        told = (
-            "Your message could not be delivered to the recipients below, and "
-            "will not be tried again. What each server answered stands beside "
-            "its recipient; if you cannot make use of that, show it to your "
-            "postmaster."
-        )
-    else:
-        told = (
-            "Your message has not yet been delivered to the recipients below. "
-            "You need not do anything: it will be tried again until "
-            f"{_date(report.retry_until)}, and you will be told if it cannot be "
-            "delivered by then."
-        )
+    until = report.retry_until
+    told = _TOLD[report.action].format(until=f" until {_date(until)}" if until else "")
     paragraphs = [f"This is the mail server {report.hostname}.", told]
     wrapped = [_wrap(paragraph) for paragraph in paragraphs]
     for recipient, outcome in report.recipients:
-        said = _wrap(one_line(outcome.diagnostic), "    ")
+        lines = [f"<{_clean(recipient)}>"]
         if outcome.replied:
-            said = _wrap(f"{one_line(outcome.remote)} said:", "  ") + f"\r\n{said}"
-        wrapped.append(f"<{_clean(recipient)}>\r\n{said}")
+            lines.append(_wrap(f"{one_line(outcome.remote)} said:", "  "))
+        if outcome.diagnostic:
+            lines.append(_wrap(one_line(outcome.diagnostic), "    "))
+        wrapped.append("\r\n".join(lines))
     return "\r\n\r\n".join(wrapped) + "\r\n"
 
 
@@ -211,8 +260,10 @@ def _status(report: Report) -> bytes:
     """The second part: RFC 3464 2.2 for the message, 2.3 for each recipient."""
     # In the international form the text is UTF-8 (RFC 6533 3), else ASCII.
     charset = "utf-8" if report.international else "ascii"
+    envid = report.envelope.handling.envid
     groups = [
         [
+            *([f"Original-Envelope-Id: {one_line(envid)}"] if envid else ()),
             f"Reporting-MTA: dns; {report.hostname}",
             f"Arrival-Date: {_date(report.envelope.received_at)}",
         ]
@@ -223,25 +274,34 @@ def _status(report: Report) -> bytes:
 
 
 def _recipient(report: Report, recipient: Address, outcome: Outcome) -> list[str]:
-    type = "rfc822" if recipient.ascii else "utf-8"
     fields = [
-        f"Final-Recipient: {type}; {_clean(recipient)}",
-        f"Action: {'failed' if report.retry_until is None else 'delayed'}",
+        f"Final-Recipient: {_shown(dsn.original(recipient), report)}",
+        f"Action: {report.action.value}",
         f"Status: {_clean_status(outcome.status)}",
     ]
+    original = report.asked.get(recipient, dsn.USUAL).original
+    if original is not None:
+        fields.insert(0, f"Original-Recipient: {_shown(original, report)}")
     host = _bounded(outcome.remote.partition("[")[0])
     if host:
         fields.append(f"Remote-MTA: dns; {host}")
-    # What was no SMTP reply is of a type of our own (RFC 3464 2.1.2).
-    spoken = "smtp" if outcome.replied else "x-twisted-mta"
-    said = _fold(one_line(outcome.diagnostic))
-    fields += [
-        f"Diagnostic-Code: {spoken}; {said}",
-        f"Last-Attempt-Date: {_date(report.now)}",
-    ]
+    if outcome.diagnostic:
+        # What was no SMTP reply is of a type of our own (RFC 3464 2.1.2).
+        spoken = "smtp" if outcome.replied else "x-twisted-mta"
+        said = _fold(one_line(outcome.diagnostic))
+        fields.append(f"Diagnostic-Code: {spoken}; {said}")
+    fields.append(f"Last-Attempt-Date: {_date(report.now)}")
     if report.retry_until is not None:
         fields.append(f"Will-Retry-Until: {_date(report.retry_until)}")
     return fields
+
+
+def _shown(original: dsn.OriginalRecipient, report: Report) -> str:
+    """An address with its type, for programs."""
+    address = one_line(original.address)
+    if original.type == "utf-8" and not report.international:
+        address = dsn.international(address, utf8=False)
+    return f"{original.type}; {_bounded(address)}"
 
 
 def _fold(value: str) -> str:

@@ -2,25 +2,29 @@
 
 Everything that a message needs is one transaction of the ledger. When L{accept
 <Intake.accept>} returns, each mailbox has it and each row for elsewhere is in
-the queue; when it raises, nothing is anywhere. The queue's runner hears of new
-rows by the ledger's topic, after the commit.
+the queue; when it raises, nothing is anywhere. What a sender asked to be told of a
+delivery (RFC 3461) is written in the same transaction. The queue's runner hears of
+new rows by the ledger's topic, after the commit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
+from twisted_mta.delivery.notice import Notices
 from twisted_mta.interfaces import (
     IContentWriter,
     IIntake,
     ILedger,
     IQueue,
+    ITransaction,
     ITransactionalDelivery,
 )
+from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.route import Route
 
@@ -32,6 +36,7 @@ class Intake:
     """Accepts messages into mailboxes and the queue.
 
     @param own: makes this server's own messages ready.
+    @param notices: makes notifications ready.
     """
 
     def __init__(
@@ -40,7 +45,9 @@ class Intake:
         store: ITransactionalDelivery,
         queue: IQueue,
         own: OwnMail,
+        notices: Notices,
     ) -> None:
+        self._notices = notices
         self._ledger = ledger
         self._store = store
         self._queue = queue
@@ -60,11 +67,26 @@ class Intake:
         routes: Sequence[Route],
         content: IContentWriter,
         prefix: bytes,
+        confirmed: Sequence[Confirmation] = (),
     ) -> None:
         """See L{IIntake.accept}."""
         unit = Acceptance(self._store, self._queue, envelope, routes, content, prefix)
-        await self._ledger.write(unit, brief=unit.brief)
-        unit.log(_log)
+        if not confirmed:
+            await self._ledger.write(unit, brief=unit.brief)
+            unit.log(_log)
+            return
+        notices: list[Acceptance] = []
+        try:
+            header = prefix + content.header()
+            await self._notices.confirm(
+                self._queue, envelope, confirmed, header, notices
+            )
+            await self._ledger.write(_all((unit, *notices)))
+        finally:
+            for notice in notices:
+                notice.close()
+        for accepted in (unit, *notices):
+            accepted.log(_log)
 
     async def submit(self, envelope: Envelope, octets: bytes) -> None:
         """See L{IIntake.submit}."""
@@ -76,3 +98,11 @@ class Intake:
         finally:
             unit.close()
         unit.log(_log)
+
+
+def _all(units: Sequence[Acceptance]) -> Callable[[ITransaction], None]:
+    def unit(transaction: ITransaction) -> None:
+        for each in units:
+            each(transaction)
+
+    return unit

@@ -2,21 +2,40 @@
 
 It turns a settlement into notifications that are ready for the transaction
 which records it: a bounce for those who failed, a warning for those who are
-late. Nobody is told of a message without a sender.
+late, and for those whose sender asked for it (RFC 3461) that they have it. Nobody
+is told of a message without a sender, nor of what he did not want to hear.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
-from twisted_mta.delivery.bounce import HEADER_MOST, Report, compose, unwanted
+from twisted_mta.delivery.bounce import (
+    HEADER_MOST,
+    Action,
+    Report,
+    compose,
+    unwanted,
+)
 from twisted_mta.delivery.settlement import Settlement, Told
 from twisted_mta.errors import NoSuchMessage
 from twisted_mta.interfaces import ILedger, IQueue
+from twisted_mta.mail.address import Address
+from twisted_mta.mail.confirmation import Confirmation
+from twisted_mta.mail.envelope import Envelope, Return
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
+from twisted_mta.mail.route import Outcome, Result
+
+# A message that is larger is returned by its header alone, whatever was asked for
+# (RFC 3461 4.3 allows it). Postfix: bounce_size_limit 50000.
+_WHOLE_MOST = 50_000
+
+_DELIVERED = Outcome(Result.DELIVERED, "2.0.0", "")
 
 
 class Notices:
@@ -50,27 +69,69 @@ class Notices:
         @raise Temporary: where it goes, or what the message was, cannot be
             said now.
         """
-        if not (settlement.failed or settlement.warn):
+        told = _told(job, settlement)
+        if not told:
             return
         id = to_text(job.envelope.id)
         if job.envelope.sender is None:
             if settlement.failed:
                 self._log.info("{id}: status=dropped (no sender to tell)", id=id)
             return
-        header = await self._header(job)
-        if settlement.failed:
-            await self._tell(queue, job, header, settlement.failed, None, notices)
-        if settlement.warn and not unwanted(header):
-            until = settlement.give_up_at
-            await self._tell(queue, job, header, settlement.deferred, until, notices)
+        header = await self._read(job, HEADER_MOST)
+        for action, recipients in told.items():
+            if action is Action.DELAYED and unwanted(header):
+                continue
+            await self._tell(
+                queue, job, header, settlement, action, recipients, notices
+            )
+
+    async def confirm(
+        self,
+        queue: IQueue,
+        envelope: Envelope,
+        confirmed: Sequence[Confirmation],
+        header: bytes,
+        notices: list[Acceptance],
+    ) -> None:
+        """Make ready what the sender is told of a message that is being accepted.
+
+        @param header: its header block.
+        @param notices: see L{prepare}.
+        @raise Temporary: where it goes cannot be said now.
+        """
+        if envelope.sender is None:
+            return
+        for action in (Action.DELIVERED, Action.EXPANDED):
+            those = [one for one in confirmed if one.action == action.value]
+            if not those:
+                continue
+            report = Report(
+                hostname=self._hostname,
+                envelope=envelope,
+                header=header,
+                recipients=[(one.recipient, _DELIVERED) for one in those],
+                now=self._clock.seconds(),
+                action=action,
+                asked={one.recipient: one.notification for one in those},
+            )
+            await self._add(queue, report, notices)
+
+    async def _add(
+        self, queue: IQueue, report: Report, notices: list[Acceptance]
+    ) -> None:
+        envelope, octets = compose(report)
+        notice = await self._own.prepare(queue, envelope, octets)
+        if notice is not None:
+            notices.append(notice)
 
     async def _tell(
         self,
         queue: IQueue,
         job: Job,
         header: bytes,
+        settlement: Settlement,
+        action: Action,
         recipients: Told,
-        retry_until: float | None,
         notices: list[Acceptance],
     ) -> None:
         report = Report(
@@ -79,18 +140,49 @@ class Notices:
             header=header,
             recipients=recipients,
             now=self._clock.seconds(),
-            retry_until=retry_until,
+            action=action,
+            retry_until=settlement.give_up_at if action is Action.DELAYED else None,
+            asked=job.notifications,
+            whole=await self._whole(job) if action is Action.FAILED else None,
         )
-        envelope, octets = compose(report)
-        notice = await self._own.prepare(queue, envelope, octets)
-        if notice is not None:
-            notices.append(notice)
+        await self._add(queue, report, notices)
 
-    async def _header(self, job: Job) -> bytes:
-        """The start of the message, with all of a header of usual length."""
+    async def _whole(self, job: Job) -> bytes | None:
+        """All of the message, if it shall be returned."""
+        if job.envelope.handling.ret is not Return.FULL or job.size > _WHOLE_MOST:
+            return None
+        return await self._read(job, job.size)
+
+    async def _read(self, job: Job, most: int) -> bytes:
+        """The message's beginning, so much of its content."""
         content = self._ledger.stored(job.content, job.size - len(job.prefix))
         try:
-            return job.prefix + await content.read(0, HEADER_MOST)
+            return job.prefix + await content.read(0, most)
         except NoSuchMessage:
             # Removed from the queue meanwhile; then this is told to nobody.
             return job.prefix
+
+
+def _told(job: Job, settlement: Settlement) -> dict[Action, Told]:
+    """Of whom the sender is to be told what."""
+    wanted = job.notification
+    told = {
+        Action.FAILED: _some(settlement.failed, lambda who: wanted(who).failure),
+        Action.DELAYED: _some(
+            settlement.deferred if settlement.warn else (),
+            lambda who: wanted(who).delay,
+        ),
+    }
+    for action in (Action.DELIVERED, Action.RELAYED):
+        told[action] = tuple(
+            (who, outcome)
+            for who, outcome in settlement.delivered
+            if wanted(who).success and outcome.action == action.value
+        )
+    return {action: recipients for action, recipients in told.items() if recipients}
+
+
+def _some(
+    entries: Iterable[tuple[Address, Outcome]], wanted: Callable[[Address], bool]
+) -> Told:
+    return tuple(entry for entry in entries if wanted(entry[0]))

@@ -27,7 +27,13 @@ from zope.interface import implementer
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
 from twisted_mta.delivery.backlog import TOPIC, Backlog, forget
 from twisted_mta.delivery.notice import Notices
-from twisted_mta.delivery.record import read_address, read_envelope, write_envelope
+from twisted_mta.delivery.record import (
+    read_address,
+    read_envelope,
+    read_notification,
+    write_envelope,
+    write_notification,
+)
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.settlement import Settlement, judge
 from twisted_mta.delivery.text import one_line
@@ -101,12 +107,13 @@ class Queue(Backlog):
             ),
         )
         hops: dict[tuple[str, str, bool], int] = {}
-        recipients: dict[tuple[int, str], None] = {}
+        recipients: dict[tuple[int, str], str] = {}
         for route in routes:
             hop = route.agent, route.next_hop, route.hold
             if hop not in hops:
                 hops[hop] = new_id()
-            recipients[hops[hop], str(route.recipient)] = None
+            asked = write_notification(route.notification)
+            recipients[hops[hop], str(route.recipient)] = asked
         transaction.executemany(
             "INSERT INTO hop (id, queued_id, agent, next_hop, held, due, lease,"
             " attempts, warned) VALUES (?, ?, ?, ?, ?, ?, '', 0, 0)",
@@ -117,8 +124,8 @@ class Queue(Backlog):
         )
         transaction.executemany(
             "INSERT INTO recipient (hop_id, address, status, diagnostic, remote,"
-            " replied) VALUES (?, ?, '', '', '', 0)",
-            list(recipients),
+            " replied, notification) VALUES (?, ?, '', '', '', 0, ?)",
+            [(*key, asked) for key, asked in recipients.items()],
         )
         transaction.changed(TOPIC)
 
@@ -279,7 +286,7 @@ class Queue(Backlog):
         if lease is None:
             return False
         ours = bool(lease == self._owner)
-        gone = [*settlement.delivered]
+        gone = [recipient for recipient, _ in settlement.delivered]
         if ours:
             gone += [recipient for recipient, _ in settlement.failed]
         transaction.executemany(
@@ -343,11 +350,12 @@ def _lease(
     )
 
 
-def _recipients(transaction: ITransaction, hop: int) -> list[str]:
+def _recipients(transaction: ITransaction, hop: int) -> list[tuple[str, str]]:
     rows = transaction.execute(
-        "SELECT address FROM recipient WHERE hop_id = ? ORDER BY address", (hop,)
+        "SELECT address, notification FROM recipient WHERE hop_id = ? ORDER BY address",
+        (hop,),
     )
-    return [address for (address,) in rows]
+    return [(address, asked) for address, asked in rows]
 
 
 def _job(row: tuple[Any, ...], envelope: Envelope) -> Job:
@@ -361,7 +369,12 @@ def _job(row: tuple[Any, ...], envelope: Envelope) -> Job:
         eight_bit=bool(eight_bit),
         agent=agent,
         next_hop=next_hop,
-        recipients=tuple(map(read_address, to)),
+        recipients=tuple(read_address(address) for address, _ in to),
         attempts=attempts,
         warned=bool(warned),
+        notifications={
+            read_address(address): read_notification(asked)
+            for address, asked in to
+            if asked
+        },
     )

@@ -27,6 +27,7 @@ Told = tuple[tuple[Address, Outcome], ...]
 class Settlement:
     """The end of an attempt.
 
+    @ivar delivered: with what a sender who asked is told.
     @ivar failed: for these the sender is told; those of them that were deferred
         for too long included.
     @ivar due: when the deferred ones are tried again.
@@ -34,7 +35,7 @@ class Settlement:
     @ivar give_up_at: when those would expire.
     """
 
-    delivered: tuple[Address, ...]
+    delivered: Told
     failed: Told
     deferred: Told
     due: float
@@ -58,14 +59,14 @@ def judge(
     """
     queued_at = job.envelope.received_at
     expired = schedule.expired(queued_at, now)
-    delivered: list[Address] = []
+    delivered: list[tuple[Address, Outcome]] = []
     failed: list[tuple[Address, Outcome]] = []
     deferred: list[tuple[Address, Outcome]] = []
     for recipient in job.recipients:
         outcome = outcomes.get(recipient, _SILENT)
         match outcome.result:
             case Result.DELIVERED:
-                delivered.append(recipient)
+                delivered.append((recipient, outcome))
             case Result.FAILED:
                 failed.append((recipient, outcome))
             case Result.DEFERRED if expired:

@@ -1,6 +1,7 @@
 """The envelope: who sends to whom, and how it came to us (RFC 5321 2.3.1)."""
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple
 
 from twisted_mta.mail.address import Address
@@ -32,6 +33,59 @@ class Origin:
 LOCAL = Origin()
 
 
+class Body(Enum):
+    """What the content may hold, by the sender's word (RFC 6152)."""
+
+    SEVEN_BIT = "7BIT"
+    EIGHT_BIT = "8BITMIME"
+
+
+class Return(Enum):
+    """What a report of failure returns (RFC 3461 4.3)."""
+
+    FULL = "FULL"
+    HEADERS = "HDRS"
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverBy:
+    """By when (RFC 2852).
+
+    @ivar seconds: from now on; may be past.
+    @ivar returns: if it is not delivered by then it is returned; else the sender
+        is told, and it goes on.
+    @ivar trace: the sender is told of each step.
+    """
+
+    seconds: int
+    returns: bool
+    trace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """What the sender asks of everyone who has the message on its way.
+
+    @ivar ret: C{None} if it was not said.
+    @ivar envid: the sender's name for the message, or empty.
+    @ivar require_tls: nobody may have it in the clear (RFC 8689).
+    @ivar by: counted from when it was received.
+    @ivar priority: -9 to 9 (RFC 6710).
+    @ivar release_at: before then it goes nowhere (RFC 4865), seconds since the
+        epoch; 0: at once.
+    """
+
+    ret: Return | None = None
+    envid: str = ""
+    require_tls: bool = False
+    by: DeliverBy | None = None
+    priority: int = 0
+    release_at: float = 0.0
+
+
+USUAL = Handling()
+
+
 class Envelope(NamedTuple):
     """One message's envelope.
 
@@ -39,8 +93,9 @@ class Envelope(NamedTuple):
     @ivar sender: the reverse-path, C{None} for the null one (bounces).
     @ivar recipients: as they were given, each once, in order.
     @ivar received_at: seconds since the epoch, UTC.
-    @ivar eight_bit: BODY=8BITMIME was said (RFC 6152).
+    @ivar body: what the content may hold, by the sender's word.
     @ivar smtputf8: SMTPUTF8 was said (RFC 6531).
+    @ivar handling: what else was said.
     """
 
     id: int
@@ -48,5 +103,6 @@ class Envelope(NamedTuple):
     recipients: tuple[Address, ...]
     received_at: float
     origin: Origin = LOCAL
-    eight_bit: bool = False
+    body: Body = Body.SEVEN_BIT
     smtputf8: bool = False
+    handling: Handling = USUAL

@@ -1,8 +1,11 @@
 """A row of the relay queue, as delivery agents and people see it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from twisted_mta.mail import dsn
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.dsn import Notification
 from twisted_mta.mail.envelope import Envelope
 
 
@@ -20,6 +23,8 @@ class Job:
     @ivar recipients: those still to be delivered by this row.
     @ivar attempts: how many attempts were made before this one.
     @ivar warned: the sender was told of the delay.
+    @ivar notifications: what the sender asks to be told, of those recipients for
+        whom it is not the usual.
     """
 
     id: int
@@ -33,6 +38,11 @@ class Job:
     recipients: tuple[Address, ...]
     attempts: int
     warned: bool
+    notifications: Mapping[Address, Notification] = field(default_factory=dict)
+
+    def notification(self, recipient: Address) -> Notification:
+        """What the sender asks to be told of a recipient."""
+        return self.notifications.get(recipient, dsn.USUAL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from twisted_mta.mail import dsn
 from twisted_mta.mail.address import Address
 
 
@@ -28,12 +29,14 @@ class ToAgent:
         Recipients with the same agent and next hop share a row.
     @ivar recipient: the address it is for, after aliases.
     @ivar hold: no attempt is made until an operator releases the row.
+    @ivar notification: what its sender asks to be told.
     """
 
     agent: str
     next_hop: str
     recipient: Address
     hold: bool = False
+    notification: dsn.Notification = dsn.USUAL
 
 
 Route = ToMailbox | ToAgent
@@ -71,6 +74,9 @@ class Outcome:
     @ivar remote: the remote server, C{"mx.example.org[192.0.2.1]:25"}, or empty.
     @ivar replied: C{diagnostic} is an SMTP reply, so that a DSN may carry it
         as C{Diagnostic-Code: smtp}.
+    @ivar action: of what was delivered, what a sender who asked is told (RFC 3464
+        2.3.3): C{"delivered"} to its end, or C{"relayed"} to a server that tells
+        nobody; empty if the next server has taken it upon itself to tell.
     """
 
     result: Result
@@ -78,3 +84,4 @@ class Outcome:
     diagnostic: str
     remote: str = ""
     replied: bool = False
+    action: str = "delivered"

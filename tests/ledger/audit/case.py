@@ -27,7 +27,7 @@ _QUEUED = (
     ' \'{{"recipients": ["eve@b.test"]}}\', 0)'
 )
 _HOP = "INSERT INTO hop VALUES (71, 70, 'smtp', 'b.test', 1, 0, '', 0, 0)"
-_RECIPIENT = "INSERT INTO recipient VALUES (71, 'eve@b.test', '', '', '', 0)"
+_RECIPIENT = "INSERT INTO recipient VALUES (71, 'eve@b.test', '', '', '', 0, '')"
 
 
 def exists(transaction: ITransaction) -> None:

@@ -357,7 +357,7 @@ class QueueTests(AuditCase):
 
     async def test_a_recipient_without_hop(self) -> None:
         """Goes."""
-        self.sql("INSERT INTO recipient VALUES (5, 'fay@c.test', '', '', '', 0)")
+        self.sql("INSERT INTO recipient VALUES (5, 'fay@c.test', '', '', '', 0, '')")
         self.assert_found(
             "recipient <fay@c.test> waits for hop 5, which is gone", repair=True
         )

@@ -1,5 +1,6 @@
 """The form in which a message's envelope can be put to a server, by what the
-server offers: SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531).
+server offers: SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), DSN (RFC
+3461).
 """
 
 from collections.abc import Sequence
@@ -47,12 +48,14 @@ async def fit(
     utf8 = "SMTPUTF8" in offers and (
         utf8_header or not all(_plain(a) for a in (job.envelope.sender, *batch))
     )
+    reports = "DSN" in offers
     try:
         mail = client.mail(
             _spelt(job.envelope.sender, utf8),
             job.size if "SIZE" in offers else None,
             job.eight_bit and "8BITMIME" in offers,
             utf8,
+            client.message_parameters(job.envelope.handling) if reports else (),
         )
         if utf8_header and not utf8:
             raise ValueError
@@ -62,7 +65,13 @@ async def fit(
     rcpt: dict[Address, bytes] = {}
     for recipient in batch:
         try:
-            rcpt[recipient] = client.rcpt(_spelt(recipient, utf8) or recipient)
+            spelt = _spelt(recipient, utf8) or recipient
+            asked = job.notifications.get(recipient)
+            rcpt[recipient] = (
+                client.rcpt(spelt)
+                if asked is None or not reports
+                else client.rcpt(spelt, client.recipient_parameters(asked, utf8))
+            )
         except ValueError:
             text = "The address cannot be given to a server without SMTPUTF8"
             work.settle([recipient], failed("5.6.7", text, remote))

@@ -37,10 +37,15 @@ def failed(status: str, text: str, remote: str = "") -> Outcome:
     return Outcome(Result.FAILED, status, _short(text), remote)
 
 
-def delivered(reply: Reply, remote: str) -> Outcome:
-    """The server took the message."""
+def delivered(reply: Reply, remote: str, reports: bool = False) -> Outcome:
+    """The server took the message.
+
+    @param reports: it was told what the sender wants to be told, and so tells it.
+    """
     status = reply.status or "2.0.0"
-    return Outcome(Result.DELIVERED, status, _short(str(reply)), remote, replied=True)
+    said = _short(str(reply))
+    action = "" if reports else "relayed"
+    return Outcome(Result.DELIVERED, status, said, remote, True, action)
 
 
 def refused(reply: Reply, remote: str, *, final: bool = True) -> Outcome:

@@ -1,6 +1,6 @@
 """One connection to one server: what is said, and what its answers mean.
 
-The client's side of RFC 5321 with PIPELINING, SIZE, 8BITMIME, SMTPUTF8,
+The client's side of RFC 5321 with PIPELINING, SIZE, 8BITMIME, SMTPUTF8, DSN,
 STARTTLS and AUTH as far as the server offers them. It knows no DNS and no other
 host. It trusts no answer: each must come in time, is bounded by the engine, and
 what it does not say is not assumed.
@@ -300,7 +300,7 @@ class Session:
 
     def _taken(self, reply: Reply) -> Outcome:
         if reply.positive:
-            return delivered(reply, self._remote)
+            return delivered(reply, self._remote, "DSN" in self._offers)
         return self._refusal(reply, retry=False)
 
     def _refusal(

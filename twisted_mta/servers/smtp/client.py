@@ -7,6 +7,7 @@ from twisted_mta.mail.account import Account
 from twisted_mta.mail.envelope import Origin
 from twisted_mta.mail.verdict import Progress, Verdict
 from twisted_mta.servers.smtp.reply import render
+from twisted_mta.wire.smtp.extension import Offer
 
 
 class Client:
@@ -15,6 +16,7 @@ class Client:
     @ivar session: the connection's name in logs.
     @ivar origin: as envelopes have it; C{helo} is empty before HELO or EHLO.
     @ivar relays: its network may send anywhere without a login.
+    @ivar offer: the extensions that it may use.
     @ivar extended: it said EHLO.
     @ivar account: who logged in.
     @ivar policy: the opinion on it and its mail, C{None} for none.
@@ -22,11 +24,17 @@ class Client:
     """
 
     def __init__(
-        self, session: str, origin: Origin, relays: bool, policy: IPolicy | None
+        self,
+        session: str,
+        origin: Origin,
+        relays: bool,
+        offer: Offer,
+        policy: IPolicy | None,
     ) -> None:
         self.session = session
         self.origin = origin
         self.relays = relays
+        self.offer = offer
         self.extended = False
         self.account: Account | None = None
         self.leaving = False

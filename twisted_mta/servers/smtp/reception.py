@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from twisted_mta.errors import BadContent, MailError, RelayDenied, TooLarge
 from twisted_mta.interfaces import IContentWriter, IDirectory, IIntake, IRouter
 from twisted_mta.mail.address import Address
-from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.envelope import USUAL, Envelope, Handling
 from twisted_mta.mail.ids import new_id, to_text
 from twisted_mta.mail.verdict import Progress
 from twisted_mta.net.stream import SHUTTING_DOWN, Stream
@@ -25,6 +25,7 @@ from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.servers.smtp.transaction import Transaction
 from twisted_mta.wire.smtp import events
 from twisted_mta.wire.smtp.events import Data, EndOfChunk, EndOfData, Fault
+from twisted_mta.wire.smtp.grammar import MailParameters
 from twisted_mta.wire.smtp.server import SmtpServerEngine
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ _FAULTS: Mapping[Fault, Callable[[], MailError]] = {
     Fault.TOO_LARGE: TooLarge,
     Fault.LINE_TOO_LONG: lambda: BadContent("A line is too long"),
 }
+
+
+# Parameters of MAIL that go with the message.
+_HANDLING = frozenset({"RET", "ENVID"})
 
 
 class Gone(Exception):
@@ -85,6 +90,8 @@ class Reception:
         if self.transaction is not None:
             return reply.NESTED_MAIL
         settings, sender = self._settings, command.sender
+        if not command.parameters.keywords <= self._client.offer.mail:
+            return reply.NOT_OFFERED
         if settings.submission and self._client.account is None:
             return reply.LOGIN_FIRST
         size = command.parameters.size or 0
@@ -120,6 +127,8 @@ class Reception:
             return reply.MAIL_FIRST
         if transaction.content is not None:
             return reply.CHUNKS_STARTED
+        if not command.parameters.keywords <= self._client.offer.rcpt:
+            return reply.NOT_OFFERED
         if transaction.knows(recipient):
             return reply.RECIPIENT_OK
         if len(transaction.recipients) >= self._settings.recipients:
@@ -137,7 +146,8 @@ class Reception:
             refusal = await self._objection("rcpt", asked, size)
             if refusal:
                 return refusal
-        transaction.add(recipient, resolved.routes)
+        notification = command.parameters.notification
+        transaction.add(recipient, resolved.routes, notification)
         return reply.RECIPIENT_OK
 
     async def data(self, command: events.DataCommand) -> bytes:
@@ -165,6 +175,8 @@ class Reception:
         refused one only RSET helps, and the last one ends the transaction."""
         transaction = self.transaction
         try:
+            if "CHUNKING" not in self._client.offer.keywords:
+                return await self._skip_chunk(reply.NO_CHUNKING)
             if transaction is None:
                 return await self._skip_chunk(reply.MAIL_FIRST)
             if transaction.failed:
@@ -255,7 +267,9 @@ class Reception:
         )
         if refusal:
             return refusal
-        await self._intake.accept(envelope, transaction.routes, content, prefix)
+        await self._intake.accept(
+            envelope, transaction.routes, content, prefix, transaction.confirmed
+        )
         self.accepted += 1
         return f"250 2.0.0 Ok: queued as {to_text(envelope.id)}\r\n".encode()
 
@@ -270,9 +284,15 @@ class Reception:
             tuple(transaction.recipients),
             self._clock.seconds(),
             origin,
-            parameters.eight_bit,
+            parameters.body,
             parameters.smtputf8,
+            self._handling(parameters),
         )
+
+    def _handling(self, parameters: MailParameters) -> Handling:
+        if not parameters.keywords & _HANDLING:
+            return USUAL
+        return Handling(ret=parameters.ret, envid=parameters.envid)
 
     async def _objection(
         self,

@@ -1,5 +1,7 @@
 """Replies as octets, and those that never change made once."""
 
+import re
+
 from twisted_mta.mail.reply import Reply
 
 
@@ -16,6 +18,14 @@ def made(code: int, status: str, text: str) -> bytes:
     return render(Reply(code, status, (text,)))
 
 
+_ENHANCED = re.compile(rb"(?m)^([245]\d\d[ -])[245]\.\d{1,3}\.\d{1,3} ")
+
+
+def plain(answer: bytes) -> bytes:
+    """Replies without their enhanced statuses, for who was not offered any."""
+    return _ENHANCED.sub(rb"\1", answer)
+
+
 OK = made(250, "2.0.0", "Ok")
 SENDER_OK = made(250, "2.1.0", "Ok")
 RECIPIENT_OK = made(250, "2.1.5", "Ok")
@@ -26,6 +36,8 @@ NO_EXPANSION = made(502, "5.5.1", "Lists are not expanded here")
 BEGIN_TLS = made(220, "2.0.0", "Begin TLS")
 LOGGED_IN = made(235, "2.7.0", "Authentication succeeded")
 
+NOT_OFFERED = made(555, "5.5.4", "A parameter that is not offered here")
+NO_CHUNKING = made(502, "5.5.1", "BDAT is not offered here")
 HELLO_FIRST = made(503, "5.5.1", "Say EHLO first")
 MAIL_FIRST = made(503, "5.5.1", "Say MAIL first")
 NESTED_MAIL = made(503, "5.5.1", "A transaction is under way")

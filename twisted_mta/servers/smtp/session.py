@@ -10,7 +10,7 @@ off the reply.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import CancelledError
@@ -38,6 +38,7 @@ from twisted_mta.servers.smtp.transaction import Transaction
 from twisted_mta.wire import sasl
 from twisted_mta.wire.engine import RemoteProtocolError
 from twisted_mta.wire.smtp import events
+from twisted_mta.wire.smtp.extension import EXTENSIONS
 from twisted_mta.wire.smtp.server import SmtpServerEngine
 
 if TYPE_CHECKING:
@@ -73,14 +74,15 @@ class SmtpSession:
         """
         host, port = stream.peer()
         origin = Origin("SMTP", host, port, tls=stream.tls, listener=settings.listener)
-        relays = not settings.submission and settings.relays_from(host)
+        relays = not settings.submission and host in settings.relay_from
         self.stream = stream
         self.engine = cast(SmtpServerEngine, stream.engine)
         self._settings = settings
         self._clock = clock
         self._authenticator = authenticator
         self._tls = tls
-        self._client = Client(stream.name, origin, relays, policy)
+        offer = settings.offer(host)
+        self._client = Client(stream.name, origin, relays, offer, policy)
         self._reception = Reception(
             stream,
             self.engine,
@@ -130,6 +132,8 @@ class SmtpSession:
 
         @return: whether it is still there.
         """
+        if "ENHANCEDSTATUSCODES" not in self._client.offer.keywords:
+            answer = reply.plain(answer)
         self.stream.write(answer)
         self._unread += len(answer)
         if self._unread <= _UNREAD_OCTETS:
@@ -230,24 +234,28 @@ class SmtpSession:
         answer = render(Reply(250, "", tuple(lines)))
         return await self._junk_or(answer) if again else answer
 
-    def _capabilities(self) -> list[str]:
-        """What is possible now."""
-        offered = [
-            "PIPELINING",
-            f"SIZE {self._settings.message_size}",
-            "8BITMIME",
-            "SMTPUTF8",
-            "ENHANCEDSTATUSCODES",
-            "CHUNKING",
-        ]
-        if self._may_start_tls():
-            offered.append("STARTTLS")
-        if self._authenticator and not self._client.account and self._may_log_in():
-            offered.append("AUTH " + " ".join(sasl.SERVER_MECHANISMS))
-        return [*offered, "HELP"]
+    def _capabilities(self) -> Iterator[str]:
+        """What is possible now: extensions in the order of their table, and the
+        words of those that have any."""
+        possible = {
+            "STARTTLS": self._may_start_tls(),
+            "AUTH": self._authenticator is not None
+            and self._client.account is None
+            and self._may_log_in(),
+        }
+        words = {
+            "SIZE": str(self._settings.message_size),
+            "AUTH": " ".join(sasl.SERVER_MECHANISMS),
+        }
+        for keyword in EXTENSIONS:
+            if keyword in self._client.offer.keywords and possible.get(keyword, True):
+                said = words.get(keyword)
+                yield f"{keyword} {said}" if said else keyword
+        yield "HELP"
 
     def _may_start_tls(self) -> bool:
-        return self._tls is not None and not self.stream.secure
+        offered = self._tls is not None and "STARTTLS" in self._client.offer.keywords
+        return offered and not self.stream.secure
 
     def _may_log_in(self) -> bool:
         return self.stream.secure or self._settings.plaintext_login
@@ -269,7 +277,7 @@ class SmtpSession:
     async def do_AUTH(self, command: events.Auth) -> bytes:
         """RFC 4954."""
         client = self._client
-        if self._authenticator is None:
+        if self._authenticator is None or "AUTH" not in client.offer.keywords:
             return reply.NO_AUTH
         if not client.origin.helo:
             return reply.HELLO_FIRST

@@ -1,7 +1,9 @@
 """How a listener speaks SMTP, as the sessions need it."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from twisted_mta.mail.networks import NOBODY, Networks
+from twisted_mta.wire.smtp.extension import Offer, offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,8 @@ class SmtpSettings:
     @ivar header_size: octets of a header block.
     @ivar relay_from: who may send anywhere without a login; not on submission.
     @ivar check_sender: sender and From must be the login's.
+    @ivar without: extensions that nobody is offered.
+    @ivar without_for: extensions that clients of some networks are not offered.
     @ivar soft_error_delay_s: how late errors past C{soft_errors} are answered
         (Postfix smtpd_error_sleep_time: 1 s).
     @ivar junk_delay_s: how late the goodbye after C{junk_commands} is said: as long
@@ -36,22 +40,17 @@ class SmtpSettings:
     junk_commands: int = 100
     idle_s: float = 300
     total_s: float = 6 * 3600
-    relay_from: tuple[IPv4Network | IPv6Network, ...] = ()
+    relay_from: Networks = NOBODY
     check_sender: bool = True
+    without: frozenset[str] = frozenset()
+    without_for: tuple[tuple[Networks, frozenset[str]], ...] = ()
     soft_error_delay_s: float = 1.0
     junk_delay_s: float = 10.0
 
-    def relays_from(self, host: str) -> bool:
-        """Whether this address is in a network that may relay."""
-        if not self.relay_from:
-            return False
-        try:
-            address = ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(address, IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return any(
-            address.version == network.version and address in network
-            for network in self.relay_from
-        )
+    def offer(self, host: str) -> Offer:
+        """The extensions that a client at this address is offered."""
+        without = self.without
+        for networks, words in self.without_for:
+            if host in networks:
+                without |= words
+        return offer(without)

@@ -2,7 +2,10 @@
 
 from twisted_mta.interfaces import IContentWriter
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.confirmation import Confirmation
+from twisted_mta.mail.dsn import USUAL, Notification
 from twisted_mta.mail.route import Route
+from twisted_mta.servers.smtp.notification import informed
 from twisted_mta.wire.smtp.grammar import MailParameters
 
 
@@ -12,12 +15,14 @@ class Transaction:
     @ivar sender: C{None} for the null sender.
     @ivar recipients: each once, in order.
     @ivar routes: of all recipients.
+    @ivar confirmed: what the sender is told once the message is accepted.
     @ivar content: once the first octets are expected.
     @ivar failed: a chunk was refused; only RSET helps (RFC 3030 2).
     """
 
     __slots__ = (
         "_keys",
+        "confirmed",
         "content",
         "failed",
         "parameters",
@@ -31,6 +36,7 @@ class Transaction:
         self.parameters = parameters
         self.recipients: list[Address] = []
         self.routes: list[Route] = []
+        self.confirmed: list[Confirmation] = []
         self.content: IContentWriter | None = None
         self.failed = False
         self._keys: set[str] = set()
@@ -39,11 +45,24 @@ class Transaction:
         """Whether this recipient was given before."""
         return recipient.key in self._keys
 
-    def add(self, recipient: Address, routes: tuple[Route, ...]) -> None:
-        """Take a recipient on."""
+    def add(
+        self,
+        recipient: Address,
+        routes: tuple[Route, ...],
+        notification: Notification = USUAL,
+    ) -> None:
+        """Take a recipient on.
+
+        @param notification: what the sender asks to be told of it.
+        """
         self._keys.add(recipient.key)
         self.recipients.append(recipient)
+        if notification is USUAL:
+            self.routes += routes
+            return
+        routes, told = informed(recipient, routes, notification)
         self.routes += routes
+        self.confirmed += told
 
     def abort(self) -> None:
         """Forget the content, unless it was accepted."""

@@ -8,10 +8,17 @@ and what is none ends the connection. It lets no line end into a command.
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.dsn import (
+    Notification,
+    Notify,
+    encode_original,
+    encode_xtext,
+)
+from twisted_mta.mail.envelope import Handling
 from twisted_mta.mail.reply import Reply
 from twisted_mta.wire.engine import ReceiveBuffer, RemoteProtocolError
 
@@ -162,6 +169,7 @@ def mail(
     size: int | None = None,
     eight_bit: bool = False,
     smtputf8: bool = False,
+    more: Sequence[str] = (),
 ) -> bytes:
     """MAIL. Give only what the server offers.
 
@@ -169,20 +177,51 @@ def mail(
     @param size: octets, for SIZE (RFC 1870).
     @param eight_bit: say BODY=8BITMIME (RFC 6152).
     @param smtputf8: say SMTPUTF8 (RFC 6531).
+    @param more: further parameters, as they are said.
     """
     parameters = "".join(
         (
             f" SIZE={size}" if size is not None else "",
             " BODY=8BITMIME" if eight_bit else "",
             " SMTPUTF8" if smtputf8 else "",
+            *(f" {parameter}" for parameter in more),
         )
     )
     return _command(f"MAIL FROM:<{sender or ''}>{parameters}")
 
 
-def rcpt(recipient: Address) -> bytes:
-    """RCPT."""
-    return _command(f"RCPT TO:<{recipient}>")
+def rcpt(recipient: Address, more: Sequence[str] = ()) -> bytes:
+    """RCPT.
+
+    @param more: parameters, as they are said.
+    """
+    return _command(" ".join((f"RCPT TO:<{recipient}>", *more)))
+
+
+def message_parameters(handling: Handling) -> Sequence[str]:
+    """What MAIL says of notifications to a server that offers DSN (RFC 3461)."""
+    said = []
+    if handling.ret is not None:
+        said.append(f"RET={handling.ret.value}")
+    if handling.envid:
+        said.append(f"ENVID={encode_xtext(handling.envid)}")
+    return said
+
+
+def recipient_parameters(
+    notification: Notification, smtputf8: bool = False
+) -> Sequence[str]:
+    """What RCPT says of notifications to a server that offers DSN.
+
+    @param smtputf8: MAIL says SMTPUTF8.
+    """
+    said = []
+    if notification.notify is not None:
+        words = [flag.name or "" for flag in Notify if flag in notification.notify]
+        said.append(f"NOTIFY={','.join(words) or 'NEVER'}")
+    if notification.original is not None:
+        said.append(f"ORCPT={encode_original(notification.original, smtputf8)}")
+    return said
 
 
 def auth(mechanism: str, initial: bytes | None = None) -> bytes:

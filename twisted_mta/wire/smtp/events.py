@@ -11,7 +11,11 @@ from enum import Enum
 from typing import NamedTuple
 
 from twisted_mta.mail.address import Address
-from twisted_mta.wire.smtp.grammar import MailParameters
+from twisted_mta.wire.smtp.grammar import (
+    NO_RCPT_PARAMETERS,
+    MailParameters,
+    RcptParameters,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Rcpt(NamedTuple):
     """RCPT."""
 
     recipient: Address
+    parameters: RcptParameters = NO_RCPT_PARAMETERS
 
 
 class DataCommand(NamedTuple):

@@ -8,11 +8,17 @@ character is ever part of a value (RFC 5321 4.1.2, RFC 6531 3.3).
 
 import re
 import unicodedata
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import Any
 
+from twisted_mta.mail import dsn
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.dsn import Notification, Notify
+from twisted_mta.mail.envelope import Body, DeliverBy, Return
 
 # RFC 5321 4.5.3.1.1 to 4.5.3.1.3, in octets.
 _LOCAL_OCTETS = 64
@@ -53,9 +59,10 @@ _FORWARD_PATH = re.compile(
 )
 _QUOTED_PAIR = re.compile(r"\\(.)")
 
-# RFC 5321 4.1.2: esmtp-keyword, esmtp-value (RFC 6531 widens the value; no
-# parameter offered here uses that).
-_ESMTP_PARAM = re.compile(r"([A-Za-z0-9][A-Za-z0-9\-]*)(?:=([\x21-\x3c\x3e-\x7e]+))?")
+# RFC 5321 4.1.2: esmtp-keyword, esmtp-value, which RFC 6531 3.3 widens.
+_ESMTP_PARAM = re.compile(
+    rf"([A-Za-z0-9][A-Za-z0-9\-]*)(?:=([\x21-\x3c\x3e-\x7e{_UTF8_NON_ASCII}]+))?"
+)
 
 # What HELO and EHLO may say goes into Received and the log: a domain or a
 # literal by its characters, and not more than that.
@@ -68,7 +75,18 @@ _AUTH = re.compile(r"([A-Za-z0-9_\-]{1,20})(?: +([\x21-\x7e]+))? *")  # RFC 4422
 # at most (the command line's limit), for 0.2 us instead of 5.
 _REMEMBERED = 2048
 
-_BODY_VALUES = frozenset({"7BIT", "8BITMIME"})
+# RFC 3461 4.4: 100 characters; 4.2: an address of 500.
+_ENVID_MOST = 100
+_ORCPT_MOST = 500
+# RFC 2852 4: nine digits, a mode, perhaps a trace.
+_BY = re.compile(r"(-?[0-9]{1,9});([NR])(T?)", re.IGNORECASE)
+# RFC 4865 4: nine digits; a time as RFC 3339 has it.
+_HOLDFOR = re.compile(r"[0-9]{1,9}")
+_PRIORITY = re.compile(r"-?[0-9]")  # RFC 6710 2
+# RFC 3865 2: words of a domain's author, reversed and with its year.
+_SOLICIT = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9.:_\-]{0,999}(?:,[A-Za-z0-9.:_\-]{1,1000})*"
+)
 
 
 class SyntaxFault(ValueError):
@@ -88,16 +106,49 @@ class MailParameters:
     """What MAIL declares.
 
     @ivar size: octets (RFC 1870), C{None} if not said.
-    @ivar eight_bit: BODY=8BITMIME (RFC 6152).
+    @ivar body: what the content may hold (RFC 6152).
     @ivar smtputf8: RFC 6531.
+    @ivar ret: what a report of failure returns (RFC 3461 4.3).
+    @ivar envid: the sender's name for the message (RFC 3461 4.4), decoded.
+    @ivar require_tls: RFC 8689.
+    @ivar by: RFC 2852.
+    @ivar priority: RFC 6710, -9 to 9.
+    @ivar hold_for: seconds until it is released (RFC 4865); C{None} if not said.
+    @ivar hold_until: the same as a time, seconds since the epoch.
+    @ivar solicit: classes of solicitation that it belongs to (RFC 3865).
+    @ivar prdr: each recipient shall have an answer of its own.
+    @ivar keywords: all that were given, in upper case.
     """
 
     size: int | None = None
-    eight_bit: bool = False
+    body: Body = Body.SEVEN_BIT
     smtputf8: bool = False
+    ret: Return | None = None
+    envid: str = ""
+    require_tls: bool = False
+    by: DeliverBy | None = None
+    priority: int = 0
+    hold_for: int | None = None
+    hold_until: float | None = None
+    solicit: tuple[str, ...] = ()
+    prdr: bool = False
+    keywords: frozenset[str] = frozenset()
 
 
-_NO_PARAMETERS = MailParameters()
+@dataclass(frozen=True, slots=True)
+class RcptParameters:
+    """What RCPT declares.
+
+    @ivar notification: RFC 3461 4.1 and 4.2.
+    @ivar keywords: all that were given, in upper case.
+    """
+
+    notification: Notification = dsn.USUAL
+    keywords: frozenset[str] = frozenset()
+
+
+NO_PARAMETERS = MailParameters()
+NO_RCPT_PARAMETERS = RcptParameters()
 
 
 def hello_name(argument: str) -> str:
@@ -121,7 +172,7 @@ def mail_argument(argument: str) -> tuple[Address | None, MailParameters]:
     if match is None:
         raise SyntaxFault(501, "5.1.7", "Bad sender address syntax")
     atoms, quoted, domain, rest = match.groups()
-    parameters = _mail_parameters(rest) if rest else _NO_PARAMETERS
+    parameters = _mail_parameters(rest) if rest else NO_PARAMETERS
     if domain is None:
         return None, parameters
     address = _address(atoms, quoted, domain, "5.1.7")
@@ -131,25 +182,25 @@ def mail_argument(argument: str) -> tuple[Address | None, MailParameters]:
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def rcpt_argument(argument: str, smtputf8: bool) -> Address:
+def rcpt_argument(argument: str, smtputf8: bool) -> tuple[Address, RcptParameters]:
     """The argument of RCPT. Source routes are read and not followed (RFC 5321
     4.1.1.3).
 
     @param smtputf8: the transaction's MAIL said SMTPUTF8.
-    @return: the recipient; of the bare C{postmaster} the domain is empty.
-    @raise SyntaxFault: it is none; 555 for any parameter.
+    @return: the recipient, of the bare C{postmaster} without a domain; and what it
+        declares.
+    @raise SyntaxFault: it is none; 555 for a parameter not known.
     """
     match = _FORWARD_PATH.fullmatch(argument)
     if match is None:
         raise SyntaxFault(501, "5.1.3", "Bad recipient address syntax")
     atoms, quoted, domain, postmaster, rest = match.groups()
-    if rest and rest.strip(" "):
-        raise SyntaxFault(555, "5.5.4", "Unsupported RCPT parameter")
+    parameters = _rcpt_parameters(rest) if rest else NO_RCPT_PARAMETERS
     if postmaster is not None:
-        return Address("postmaster", "")
+        return Address("postmaster", ""), parameters
     if not (smtputf8 or argument.isascii()):
         raise SyntaxFault(553, "5.6.7", "This address needs SMTPUTF8")
-    return _address(atoms, quoted, domain, "5.1.3")
+    return _address(atoms, quoted, domain, "5.1.3"), parameters
 
 
 def bdat_argument(argument: str) -> tuple[int, bool]:
@@ -223,36 +274,153 @@ def _literal(text: str) -> bool:
     return True
 
 
-def _mail_parameters(text: str) -> MailParameters:
-    size: int | None = None
-    eight_bit = smtputf8 = False
+# --- parameters: each reader takes the value and gives what is kept ---
+
+
+def _bare(keyword: str, value: str | None) -> bool:
+    if value is not None:
+        raise SyntaxFault(501, "5.5.4", f"{keyword} takes no value")
+    return True
+
+
+def _size(value: str) -> int:
+    if not _SIZE_VALUE.fullmatch(value):
+        raise ValueError
+    return int(value)
+
+
+def _by(value: str) -> DeliverBy:
+    match = _BY.fullmatch(value)
+    if match is None:
+        raise ValueError
+    seconds, returns = int(match[1]), match[2].upper() == "R"
+    if returns and seconds <= 0:  # RFC 2852 4: not with R
+        raise ValueError
+    return DeliverBy(seconds, returns, bool(match[3]))
+
+
+def _hold_for(value: str) -> int:
+    if not _HOLDFOR.fullmatch(value):
+        raise ValueError
+    return int(value)
+
+
+def _hold_until(value: str) -> float:
+    moment = datetime.fromisoformat(value.upper())
+    if moment.tzinfo is None:
+        raise ValueError
+    return moment.timestamp()
+
+
+def _priority(value: str) -> int:
+    if not _PRIORITY.fullmatch(value):
+        raise ValueError
+    return int(value)
+
+
+def _envid(value: str) -> str:
+    decoded = dsn.decode_xtext(value)
+    if len(decoded) > _ENVID_MOST:
+        raise ValueError
+    return decoded
+
+
+def _solicit(value: str) -> tuple[str, ...]:
+    if not _SOLICIT.fullmatch(value):
+        raise ValueError
+    return tuple(value.lower().split(","))
+
+
+def _notify(value: str) -> Notify:
+    words = value.upper().split(",")
+    if words == ["NEVER"]:
+        return Notify.NEVER
+    notify = Notify.NEVER
+    for word in words:
+        notify |= _NOTIFY[word]
+    return notify
+
+
+def _original(value: str) -> dsn.OriginalRecipient:
+    if len(value) > _ORCPT_MOST:
+        raise ValueError
+    return dsn.decode_original(value)
+
+
+_NOTIFY = {
+    "SUCCESS": Notify.SUCCESS,
+    "FAILURE": Notify.FAILURE,
+    "DELAY": Notify.DELAY,
+}
+
+# A keyword, the field that it sets, and what reads its value, which must be there
+# unless there is nothing to read.
+_Reader = Callable[[str], object] | None
+_MAIL: Mapping[str, tuple[str, _Reader]] = {
+    "SIZE": ("size", _size),
+    "BODY": ("body", lambda value: Body(value.upper())),
+    "SMTPUTF8": ("smtputf8", None),
+    # RFC 4954 5: a server that trusts no client's word for a third party's
+    # identity reads it as AUTH=<>, which asks for nothing.
+    "AUTH": ("", lambda value: None),
+    "RET": ("ret", lambda value: Return(value.upper())),
+    "ENVID": ("envid", _envid),
+    "REQUIRETLS": ("require_tls", None),
+    "BY": ("by", _by),
+    "MT-PRIORITY": ("priority", _priority),
+    "HOLDFOR": ("hold_for", _hold_for),
+    "HOLDUNTIL": ("hold_until", _hold_until),
+    "SOLICIT": ("solicit", _solicit),
+    "PRDR": ("prdr", None),
+}
+_RCPT: Mapping[str, tuple[str, _Reader]] = {
+    "NOTIFY": ("notify", _notify),
+    "ORCPT": ("original", _original),
+}
+
+
+def _parameters(
+    text: str, known: Mapping[str, tuple[str, _Reader]], verb: str
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """The values by the field that they set, and all keywords.
+
+    @raise SyntaxFault: one is not known, is there twice, or has a wrong value.
+    """
+    values: dict[str, Any] = {}
     seen: set[str] = set()
     for word in text.split(" "):
         if not word:
             continue
         match = _ESMTP_PARAM.fullmatch(word)
         keyword = match[1].upper() if match else ""
-        value = match[2] if match else None
+        if match is None or keyword not in known:
+            raise SyntaxFault(555, "5.5.4", f"Unsupported {verb} parameter")
         if keyword in seen:
             raise SyntaxFault(501, "5.5.4", f"{keyword} is given twice")
         seen.add(keyword)
-        if keyword == "SIZE":
-            if value is None or not _SIZE_VALUE.fullmatch(value):
-                raise SyntaxFault(501, "5.5.4", "Bad SIZE value")
-            size = int(value)
-        elif keyword == "BODY":
-            if value is None or value.upper() not in _BODY_VALUES:
-                raise SyntaxFault(501, "5.5.4", "BODY is 7BIT or 8BITMIME")
-            eight_bit = value.upper() == "8BITMIME"
-        elif keyword == "SMTPUTF8":
-            if value is not None:
-                raise SyntaxFault(501, "5.5.4", "SMTPUTF8 takes no value")
-            smtputf8 = True
-        elif keyword == "AUTH":
-            # RFC 4954 5: a server that trusts no client's word for a third
-            # party's identity reads it as AUTH=<>, which asks for nothing.
-            if value is None:
-                raise SyntaxFault(501, "5.5.4", "Bad AUTH value")
-        else:
-            raise SyntaxFault(555, "5.5.4", "Unsupported MAIL parameter")
-    return MailParameters(size, eight_bit, smtputf8)
+        name, read = known[keyword]
+        try:
+            if read is None:
+                values[name] = _bare(keyword, match[2])
+            elif match[2] is None:
+                raise ValueError
+            else:
+                values[name] = read(match[2])
+        except (ValueError, KeyError):
+            raise SyntaxFault(501, "5.5.4", f"Bad {keyword} value")
+    values.pop("", None)
+    return values, frozenset(seen)
+
+
+def _mail_parameters(text: str) -> MailParameters:
+    values, keywords = _parameters(text, _MAIL, "MAIL")
+    if {"HOLDFOR", "HOLDUNTIL"} <= keywords:
+        raise SyntaxFault(501, "5.5.4", "HOLDFOR and HOLDUNTIL exclude each other")
+    return MailParameters(**values, keywords=keywords)
+
+
+def _rcpt_parameters(text: str) -> RcptParameters:
+    values, keywords = _parameters(text, _RCPT, "RCPT")
+    if not keywords:
+        return NO_RCPT_PARAMETERS
+    return RcptParameters(Notification(**values), keywords)

@@ -248,7 +248,7 @@ class SmtpServerEngine:
         return Mail(sender, parameters)
 
     def _rcpt(self, argument: str) -> Command:
-        return Rcpt(grammar.rcpt_argument(argument, self._smtputf8))
+        return Rcpt(*grammar.rcpt_argument(argument, self._smtputf8))
 
     def _data(self, argument: str) -> Command:
         return _NO_ARGUMENT if argument else DataCommand(len(self._buffer) > 0)
