@@ -50,7 +50,7 @@ class Desk:
         self._config = config
         self._office = office
         self._intake = intake
-        self._policy = Chain(policies) if policies else None
+        self._policies = Chain(reactor, policies) if policies else None
         self._tls = tls
         self._memo = Memo()
         self._authenticator = PasswordAuthenticator(
@@ -87,6 +87,7 @@ class Desk:
             total_s=smtp.total,
             relay_from=Networks(smtp.relay_from),
             check_sender=smtp.check_sender,
+            greeting_pause_s=0.0 if submission else smtp.greeting_pause,
             without=frozenset(listener.without),
             without_for=tuple(
                 (Networks(each.networks), frozenset(each.extensions))
@@ -110,7 +111,7 @@ class Desk:
                 self._intake,
                 self._office.directory,
                 self._authenticator if submission else None,
-                self._policy,
+                self._policies,
                 tls,
             ).run()
 

@@ -33,7 +33,7 @@ from twisted_mta.mail.placement import (
 )
 from twisted_mta.mail.route import Outcome, Resolved, Route, ToAgent
 from twisted_mta.mail.summary import Email
-from twisted_mta.mail.verdict import Progress, Verdict
+from twisted_mta.mail.verdict import Judgement, Progress, Verdict
 
 T = TypeVar("T")
 
@@ -415,9 +415,8 @@ class ISearchable(Interface):
 
 
 class IPolicy(Interface):
-    """An opinion on a transaction at each of its stages. C{None}: no
-    objection. Raising means that the policy is broken: the client reads a
-    temporary failure."""
+    """An opinion on a transaction at each of its stages. C{None}: none. Raising
+    means that the policy is broken: the client reads a temporary failure."""
 
     name: str = Attribute("for the log")
 
@@ -435,6 +434,16 @@ class IPolicy(Interface):
 
     def message(progress: Progress) -> Awaitable[Verdict | None]:
         """The message came whole; nothing was promised yet."""
+
+
+class IPolicyChain(Interface):
+    """All policies of a listener."""
+
+    def ask(stage: str, progress: Progress) -> Awaitable[Judgement]:
+        """What they come to.
+
+        @param stage: the name of a method of L{IPolicy}.
+        """
 
 
 class IRouter(Interface):

@@ -21,6 +21,7 @@ from twisted_mta.config.schema import Config
 from twisted_mta.errors import ConfigError
 from twisted_mta.interfaces import IDeliveryAgent, IPolicy
 from twisted_mta.plugin import Environment, Shelf
+from twisted_mta.shipped import POLICIES
 
 
 class Parts:
@@ -37,7 +38,8 @@ class Parts:
         listening: Callable[[], Sequence[tuple[str, int]]],
     ) -> None:
         self._config = config
-        shelf = Shelf([SmtpAgentPlugin(listening)], config.plugin_path)
+        built_in = [SmtpAgentPlugin(listening), *POLICIES]
+        shelf = Shelf(built_in, config.plugin_path)
         problems: list[str] = []
         chosen: dict[Where, tuple[Any, Any]] = {}
         for where, kind in _choices(config):

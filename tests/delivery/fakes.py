@@ -410,9 +410,19 @@ class Office:
         @param asked: what the sender asks to be told of each recipient.
         """
         made = self.envelope(sender, *recipients)._replace(handling=handling)
+        return await self.accept(made, octets, prefix, asked)
+
+    async def accept(
+        self,
+        made: Envelope,
+        octets: bytes = MESSAGE,
+        prefix: bytes = b"Received: here\r\n",
+        asked: Notification = USUAL,
+    ) -> Envelope:
+        """The same for an envelope."""
         routes: list[Route] = []
         confirmed: list[Confirmation] = []
-        for recipient in recipients:
+        for recipient in made.recipients:
             resolved = await self.router.route(recipient)
             informing, told = informed(recipient, resolved.routes, asked)
             routes += informing

@@ -457,6 +457,16 @@ class BacklogTests(QueueCase):
         self.assertEqual(self.now(self.backlog.release([self.first])), 1)
         self.assertEqual(len(self.now(self.queue.claim(9))), 2)
 
+    def test_quarantined(self) -> None:
+        """What policies want to be kept apart waits for an operator."""
+        jobs = self.now(self.queue.claim(9))
+        made = self.office.envelope(ALICE, CAROL)._replace(quarantined=True)
+        self.now(self.office.accept(made))
+        self.assertEqual(self.now(self.queue.claim(9)), [])
+        self.now(self.backlog.release([to_text(made.id)]))
+        self.assertEqual(len(self.now(self.queue.claim(9))), 1)
+        self.assertEqual(len(jobs), 3)
+
     def test_flush(self) -> None:
         """What waits for its next attempt is tried now; what is being tried is
         left alone."""

@@ -39,6 +39,7 @@ from twisted_mta.mail.mime import Structure, scan
 from twisted_mta.mail.route import Resolved, Route, ToAgent, ToMailbox
 from twisted_mta.mail.verdict import Progress, Verdict
 from twisted_mta.net.stream import Stream
+from twisted_mta.policy.chain import Chain
 from twisted_mta.servers.smtp.session import SmtpSession
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.wire.smtp.server import BareLineEnds, SmtpLimits, SmtpServerEngine
@@ -300,7 +301,7 @@ class Peer:
             self.intake,
             Directory(),
             self.authenticator,
-            self.policy,
+            Chain(self.clock, [self.policy]) if self.policy else None,  # type: ignore[arg-type]
             self.tls,
         ).run()
 

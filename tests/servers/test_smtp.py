@@ -5,7 +5,17 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from zope.interface import verify
 
-from tests.servers.smtpdrive import ALICE, BOB, HOST, START, Peer, Policy, SmtpCase, mx
+from tests.servers.smtpdrive import (
+    ALICE,
+    BOB,
+    HOST,
+    START,
+    Accepted,
+    Peer,
+    Policy,
+    SmtpCase,
+    mx,
+)
 from twisted_mta.errors import LedgerFull, LedgerUnavailable, OverQuota, Temporary
 from twisted_mta.interfaces import IIntake
 from twisted_mta.mail.address import Address
@@ -443,7 +453,7 @@ class PolicyTests(SmtpCase):
         """Who may not connect reads why, and that is all."""
         peer, policy = self.peer("connect")
         self.assertEqual(
-            peer.heard(), ["550-5.7.1 Not today", "550 5.7.1 nor tomorrow"]
+            peer.heard(), ["550-5.7.1 Not today", "550 5.7.1 nor tomorrow (smtp-1)"]
         )
         self.assertTrue(peer.closed)
         self.assertEqual(policy.asked["connect"].origin.host, "192.168.1.1")
@@ -489,3 +499,84 @@ class PolicyTests(SmtpCase):
         self.assertEqual(asked.size, len(MESSAGE))
         self.assertEqual(peer.intake.accepted, [])
         self.assertTrue(peer.closed)
+
+    def marked(self, **verdicts: Verdict) -> Accepted:
+        """A message of which policies said this."""
+        peer = Peer(SmtpSettings(HOST), policy=Policy(verdicts))
+        peer.say("EHLO x")
+        self.play(peer, TO_BOB)
+        peer.say("DATA")
+        self.assertIn("250", peer.send(MESSAGE + b".\r\n")[0])
+        (accepted,) = peer.intake.accepted
+        return accepted
+
+    def test_tags(self) -> None:
+        """Tags of all stages stand before the message, each once, and whatever they
+        are they are fields of one line."""
+        accepted = self.marked(
+            connect=Verdict.tag("X-A", "one"),
+            rcpt=Verdict.tag("X-A", "one"),
+            message=Verdict.tag("X B:\r\nEvil", "t\u00e4g\r\nEvil: yes" + "x" * 5000),
+        )
+        first, second, *rest = accepted.prefix.split(b"\r\n")
+        self.assertEqual(first, b"X-A: one")
+        self.assertTrue(second.startswith(b"X-B---Evil: t\xc3\xa4g  Evil: yesxxx"))
+        self.assertLess(len(second), 998)
+        self.assertTrue(rest[0].startswith(b"Received: "))
+        self.assertFalse(accepted.envelope.quarantined)
+
+    def test_quarantine(self) -> None:
+        """One policy at any stage is enough."""
+        for stage in ("connect", "helo", "mail", "rcpt", "message"):
+            accepted = self.marked(**{stage: Verdict.quarantine("odd")})
+            self.assertTrue(accepted.envelope.quarantined, stage)
+
+    def test_exempt(self) -> None:
+        """Of a client that was accepted nothing more is asked; of a transaction,
+        nothing until the next one."""
+        peer, policy = Peer(SmtpSettings(HOST)), None
+        for stage, asked in (("connect", {"connect"}), ("mail", {"mail"})):
+            policy = Policy({stage: Verdict.accept("a friend")})
+            peer = Peer(SmtpSettings(HOST), policy=policy)
+            peer.say("EHLO x")
+            policy.asked.pop("helo", None)
+            for _ in range(2):
+                policy.asked = {k: v for k, v in policy.asked.items() if k == "connect"}
+                self.play(peer, TO_BOB)
+                peer.say("RSET")
+            wanted = asked if stage == "connect" else {"connect", "mail"}
+            self.assertEqual(set(policy.asked), wanted)
+
+    def test_trusted(self) -> None:
+        """Policies are told that a client is one of ours."""
+        policy = Policy({})
+        near = Networks(["192.168.1.0/24"])
+        peer = Peer(SmtpSettings(HOST, relay_from=near), policy=policy)
+        self.assertTrue(policy.asked["connect"].trusted)
+        peer.say("EHLO x")
+        self.play(peer, TO_BOB)
+        self.assertTrue(policy.asked["rcpt"].trusted)
+
+    def test_greeting_pause(self) -> None:
+        """Who speaks before the greeting is sent away; who waits is greeted; who may
+        relay does not wait."""
+        settings = SmtpSettings(HOST, greeting_pause_s=6)
+        peer = Peer(settings)
+        self.assertEqual(peer.heard(), [])
+        peer.clock.advance(6)
+        self.assertIn("220", peer.heard()[0])
+        peer = Peer(settings)
+        peer.send(b"EHLO spam\r\n")
+        peer.clock.advance(6)
+        self.assertEqual([line[:3] for line in peer.heard()], ["554"])
+        self.assertTrue(peer.closed)
+        near = Networks(["192.168.1.0/24"])
+        peer = Peer(SmtpSettings(HOST, greeting_pause_s=6, relay_from=near))
+        self.assertIn("220", peer.heard()[0])
+
+    def test_signed(self) -> None:
+        """A refusal names the session, under which the log says more."""
+        peer = mx()
+        for line in ("FOO", "RCPT TO:<x>", "DATA"):
+            self.assertTrue(peer.say(line).endswith(" (smtp-1)"), line)
+        self.assertFalse(peer.say("NOOP").endswith(")"))

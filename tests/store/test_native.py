@@ -91,7 +91,11 @@ class DeliveryTests(NativeCase):
     """Mail that comes into an INBOX with the transaction that accepts it."""
 
     async def deliver(
-        self, store: NativeStore, octets: bytes, *accounts: Account
+        self,
+        store: NativeStore,
+        octets: bytes,
+        *accounts: Account,
+        quarantined: bool = False,
     ) -> None:
         """One message, one transaction."""
         content = self.ledger.content()
@@ -100,6 +104,7 @@ class DeliveryTests(NativeCase):
 
         def unit(transaction: ITransaction) -> None:
             email = an_email(transaction, content, PREFIX)
+            email = email._replace(quarantined=quarantined)
             store.deliver(transaction, [(account.id, email) for account in accounts])
 
         try:
@@ -129,6 +134,21 @@ class DeliveryTests(NativeCase):
         self.assertEqual(found.header, PREFIX + PLAIN[: -len(BODY)])
         self.assertEqual((found.received_at, found.flags), (123.0, frozenset()))
         self.assertEqual((await inbox.content(1))[0], PREFIX)
+
+    async def test_quarantined(self) -> None:
+        """What policies want to be kept apart is in the mailbox for junk, whatever
+        that is called; in INBOX if there is none. What comes with it is not."""
+        store = await self.store()
+        account = await store.account(ALICE)
+        await self.deliver(store, PLAIN, ALICE, quarantined=True)
+        self.assertEqual((await account.status("INBOX")).messages, 1)
+        await account.create("Spam", "\\Junk")
+        await self.deliver(store, PLAIN, ALICE, quarantined=True)
+        await self.deliver(store, PLAIN, ALICE)
+        self.assertEqual((await account.status("INBOX")).messages, 2)
+        spam = await account.open("Spam")
+        self.assertEqual((await message(spam, 1, *Part)).octets, PREFIX + PLAIN)
+        self.assertEqual((await account.status("Spam")).messages, 1)
 
     async def test_content_is_kept_once(self) -> None:
         """Two accounts, one content; it goes with the last of them."""

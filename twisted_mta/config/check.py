@@ -34,6 +34,9 @@ _STAND_INS = {
 # setting, the element's list.
 _DEPTH = 4
 
+# Numbers of which 0 means that there is no such thing.
+_MAY_BE_0 = frozenset({"greeting_pause"})
+
 # What to do about text of the wrong form.
 _SUCH_AS = "write one such as "
 
@@ -144,7 +147,9 @@ def _limits(config: Config) -> Iterator[Problem]:
         settings = getattr(config, section)
         for name in settings.__slots__:
             value = getattr(settings, name, None)
-            if isinstance(value, int | float) and value <= 0 and value is not False:
+            if not isinstance(value, int | float) or value is False:
+                continue
+            if value < 0 or (value == 0 and name not in _MAY_BE_0):
                 yield (section, name), "must be more than 0"
     if config.workers is not None and not 0 < config.workers <= WORKERS_MOST:
         yield ("workers",), f"must be 1 to {WORKERS_MOST}"

@@ -143,6 +143,9 @@ class Smtp:
     idle: Seconds = _time(300)
     # How long one connection may last.
     total: Seconds = _time(6 * 3600)
+    # How long clients from elsewhere wait for the greeting; who speaks before it is
+    # no mail server, and is sent away. 0: not at all. Postfix (postscreen): 6 s.
+    greeting_pause: Seconds = _time(0)
     # A CR or LF on its own in a message from elsewhere: refuse it, or make it
     # a line end. Both keep smuggled messages out; refusing keeps signatures
     # right.

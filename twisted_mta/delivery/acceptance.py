@@ -131,6 +131,7 @@ class Acceptance:
             size=len(self._own_prefix) + self._content.size,
             received_at=self._envelope.received_at,
             summary=self._summary,
+            quarantined=self._envelope.quarantined,
         )
         return [(account, email) for account in self._boxes]
 

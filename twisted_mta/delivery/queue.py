@@ -109,7 +109,7 @@ class Queue(Backlog):
         hops: dict[tuple[str, str, bool], int] = {}
         recipients: dict[tuple[int, str], str] = {}
         for route in routes:
-            hop = route.agent, route.next_hop, route.hold
+            hop = route.agent, route.next_hop, route.hold or envelope.quarantined
             if hop not in hops:
                 hops[hop] = new_id()
             asked = write_notification(route.notification)

@@ -96,6 +96,8 @@ class Envelope(NamedTuple):
     @ivar body: what the content may hold, by the sender's word.
     @ivar smtputf8: SMTPUTF8 was said (RFC 6531).
     @ivar handling: what else was said.
+    @ivar quarantined: a policy wants it kept apart: in mailboxes for junk, and held
+        in the queue.
     """
 
     id: int
@@ -106,3 +108,4 @@ class Envelope(NamedTuple):
     body: Body = Body.SEVEN_BIT
     smtputf8: bool = False
     handling: Handling = USUAL
+    quarantined: bool = False

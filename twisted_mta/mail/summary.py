@@ -45,6 +45,7 @@ class Email(NamedTuple):
         content: Return-Path, Received, what submission had to add.
     @ivar size: octets of prefix and content together (RFC822.SIZE).
     @ivar received_at: seconds since the epoch, UTC (INTERNALDATE).
+    @ivar quarantined: it goes into the mailbox for junk, if there is one.
     """
 
     content: int
@@ -52,3 +53,4 @@ class Email(NamedTuple):
     size: int
     received_at: float
     summary: Summary
+    quarantined: bool = False

@@ -27,12 +27,14 @@ from twisted_mta.store import native_rows as rows
 from twisted_mta.store.native_account import NativeAccount
 from twisted_mta.store.search_index import SearchIndex
 
+JUNK = "\\Junk"
+
 #: What a new account has besides its INBOX (RFC 6154), subscribed to, since
 #: many clients show nothing else.
 SPECIAL = (
     ("Archive", "\\Archive"),
     ("Drafts", "\\Drafts"),
-    ("Junk", "\\Junk"),
+    ("Junk", JUNK),
     ("Sent", "\\Sent"),
     ("Trash", "\\Trash"),
 )
@@ -67,13 +69,15 @@ class NativeStore:
     ) -> None:
         """See L{ITransactionalDelivery.deliver}. Two statements for each account
         and two for all emails: 13 us for an email alone, 5 among many."""
-        by_account: dict[int, list[tuple[int, Email]]] = {}
+        by_mailbox: dict[tuple[int, bool], list[tuple[int, Email]]] = {}
         ids = rows.keep(transaction, deliveries)
         for id, (account, email) in zip(ids, deliveries, strict=True):
-            by_account.setdefault(account, []).append((id, email))
+            key = account, email.quarantined
+            by_mailbox.setdefault(key, []).append((id, email))
         placements: list[Sequence[SqlValue]] = []
-        for account, emails in by_account.items():
-            placements += _into_inbox(transaction, account, emails)
+        for (account, quarantined), emails in by_mailbox.items():
+            name = _junk(transaction, account) if quarantined else names.INBOX
+            placements += _into(transaction, account, name, emails)
         transaction.executemany(rows.PLACE, placements)
 
     def provision(self, transaction: ITransaction, account: int) -> None:
@@ -101,11 +105,25 @@ class NativeStore:
             transaction.execute(f"DELETE FROM {table} WHERE account_id = ?", (account,))
 
 
-def _into_inbox(
-    transaction: ITransaction, account: int, emails: Sequence[tuple[int, Email]]
-) -> Iterator[Sequence[SqlValue]]:
-    """Count emails into an account's INBOX.
+def _junk(transaction: ITransaction, account: int) -> str:
+    """The name of an account's mailbox for junk; INBOX if it has none."""
+    found = transaction.execute(
+        "SELECT name FROM mailbox WHERE account_id = ? AND special_use = ?"
+        " ORDER BY name LIMIT 1",
+        (account, JUNK),
+    )
+    return next((str(name) for (name,) in found), names.INBOX)
 
+
+def _into(
+    transaction: ITransaction,
+    account: int,
+    name: str,
+    emails: Sequence[tuple[int, Email]],
+) -> Iterator[Sequence[SqlValue]]:
+    """Count emails into a mailbox of an account.
+
+    @param name: of the mailbox; INBOX is made if it is missing.
     @param emails: each with its id.
     @return: the rows that place them there.
     @raise NoSuchAccount: it was removed.
@@ -116,8 +134,8 @@ def _into_inbox(
         for mailbox, uidnext in transaction.execute(
             "UPDATE mailbox SET uidnext = uidnext + ?, modseq = ?,"
             " messages = messages + ?, unseen = unseen + ?, size = size + ?"
-            " WHERE account_id = ? AND name = 'INBOX' RETURNING id, uidnext",
-            (len(emails), modseq, len(emails), len(emails), size, account),
+            " WHERE account_id = ? AND name = ? RETURNING id, uidnext",
+            (len(emails), modseq, len(emails), len(emails), size, account, name),
         ):
             transaction.changed(rows.topic(mailbox))
             for uid, (id, email) in enumerate(emails, uidnext - len(emails)):

@@ -10,10 +10,9 @@ settings, and builds the policy. The config chooses it so::
 from attrs import frozen
 from zope.interface import implementer
 
-from twisted_mta.interfaces import IPolicy
-from twisted_mta.mail.reply import Reply
 from twisted_mta.mail.verdict import Progress, Verdict
 from twisted_mta.plugin import Environment, IPlugin
+from twisted_mta.policy.silent import Silent
 
 
 @frozen
@@ -26,31 +25,18 @@ class Settings:
     names: tuple[str, ...]
 
 
-@implementer(IPolicy)
-class RefuseHelo:
-    """Refuses a client at HELO; has no objection at any other stage."""
+class RefuseHelo(Silent):
+    """Refuses a client at HELO; has no opinion at any other stage."""
 
     def __init__(self, name: str, names: tuple[str, ...]) -> None:
-        self.name = name
+        super().__init__(name)
         self._names = {name.lower() for name in names}
-
-    async def connect(self, progress: Progress) -> Verdict | None:
-        return None
 
     async def helo(self, progress: Progress) -> Verdict | None:
         if progress.origin.helo.lower() not in self._names:
             return None
         text = f"You are not {progress.origin.helo}; say your own name"
-        return Verdict(Reply(550, "5.7.1", (text,)), disconnect=True)
-
-    async def mail(self, progress: Progress) -> Verdict | None:
-        return None
-
-    async def rcpt(self, progress: Progress) -> Verdict | None:
-        return None
-
-    async def message(self, progress: Progress) -> Verdict | None:
-        return None
+        return Verdict.reject(text, disconnect=True)
 
 
 @implementer(IPlugin)

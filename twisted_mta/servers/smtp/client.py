@@ -1,11 +1,12 @@
-"""Who is at the other end of a session, as far as is known by now."""
+"""Who is at the other end of a session, as far as is known by now, and what the
+policies say of it."""
 
 from dataclasses import replace
 
-from twisted_mta.interfaces import IPolicy
+from twisted_mta.interfaces import IPolicyChain
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.envelope import Origin
-from twisted_mta.mail.verdict import Progress, Verdict
+from twisted_mta.mail.verdict import Judgement, Progress
 from twisted_mta.servers.smtp.reply import render
 from twisted_mta.wire.smtp.extension import Offer
 
@@ -19,7 +20,8 @@ class Client:
     @ivar offer: the extensions that it may use.
     @ivar extended: it said EHLO.
     @ivar account: who logged in.
-    @ivar policy: the opinion on it and its mail, C{None} for none.
+    @ivar policies: the opinions on it and its mail, C{None} for none.
+    @ivar judged: what they came to, by stage.
     @ivar leaving: the session ends with the answer that is being made.
     """
 
@@ -29,7 +31,7 @@ class Client:
         origin: Origin,
         relays: bool,
         offer: Offer,
-        policy: IPolicy | None,
+        policies: IPolicyChain | None,
     ) -> None:
         self.session = session
         self.origin = origin
@@ -38,7 +40,8 @@ class Client:
         self.extended = False
         self.account: Account | None = None
         self.leaving = False
-        self.policy = policy
+        self.policies = policies
+        self.judged: dict[str, Judgement] = {}
 
     def forget(self, tls: str) -> None:
         """TLS began: what was said in the clear is void (RFC 3207 4.2)."""
@@ -70,18 +73,37 @@ class Client:
         self.leaving = True
         return goodbye
 
-    async def objection(self, stage: str, progress: Progress | None = None) -> bytes:
-        """Ask the policy.
+    @property
+    def trusted(self) -> bool:
+        """It is one of ours, as far as it has shown."""
+        return self.relays or self.account is not None
 
-        @param stage: the name of the method of L{IPolicy}.
-        @param progress: C{None} before there is a transaction.
+    async def judge(self, stage: str) -> bytes:
+        """Ask the policies of the client itself.
+
+        @param stage: C{"connect"} or C{"helo"}.
         @return: the reply that refuses, or nothing.
         """
-        if self.policy is None:
+        if self.policies is None or self._exempt:
             return b""
-        asked = progress or Progress(self.session, self.origin)
-        verdict: Verdict | None = await getattr(self.policy, stage)(asked)
-        if verdict is None:
+        asked = Progress(self.session, self.origin, trusted=self.trusted)
+        return self.keep(stage, await self.policies.ask(stage, asked), self.judged)
+
+    def keep(
+        self, stage: str, judgement: Judgement, kept: dict[str, Judgement]
+    ) -> bytes:
+        """Remember what was said at a stage.
+
+        @param kept: with what was said at the others.
+        @return: the reply that refuses, or nothing.
+        """
+        kept[stage] = judgement
+        refusal = judgement.refusal
+        if refusal is None or refusal.reply is None:
             return b""
-        self.leaving = self.leaving or verdict.disconnect
-        return render(verdict.reply)
+        self.leaving = self.leaving or refusal.disconnect
+        return render(refusal.reply)
+
+    @property
+    def _exempt(self) -> bool:
+        return any(judgement.exempt for judgement in self.judged.values())

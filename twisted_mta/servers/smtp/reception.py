@@ -102,7 +102,7 @@ class Reception:
         if refusal:
             return refusal
         self.transaction = Transaction(sender, command.parameters)
-        refusal = await self._objection("mail", (), size)
+        refusal = await self._judge("mail", (), size)
         if refusal:
             self.reset()
         return refusal or reply.SENDER_OK
@@ -140,10 +140,10 @@ class Reception:
             resolved.local or submission.fully_qualified(recipient)
         ):
             return reply.RECIPIENT_UNQUALIFIED
-        if self._client.policy is not None:
+        if self._client.policies is not None:
             asked = (*transaction.recipients, recipient)
             size = transaction.parameters.size or 0
-            refusal = await self._objection("rcpt", asked, size)
+            refusal = await self._judge("rcpt", asked, size)
             if refusal:
                 return refusal
         notification = command.parameters.notification
@@ -262,11 +262,14 @@ class Reception:
                 )
             login = self._client.account.address
             prefix += submission.missing(block, envelope, login, settings.hostname)
-        refusal = await self._objection(
-            "message", envelope.recipients, content.size, block
-        )
+        refusal = await self._judge("message", envelope.recipients, content.size, block)
         if refusal:
             return refusal
+        if self._client.policies is not None:
+            marks = (*self._client.judged.values(), *transaction.judged.values())
+            quarantined = any(mark.quarantine for mark in marks)
+            envelope = envelope._replace(quarantined=quarantined)
+            prefix = trace.tags(marks) + prefix
         await self._intake.accept(
             envelope, transaction.routes, content, prefix, transaction.confirmed
         )
@@ -294,19 +297,30 @@ class Reception:
             return USUAL
         return Handling(ret=parameters.ret, envid=parameters.envid)
 
-    async def _objection(
+    async def _judge(
         self,
         stage: str,
         recipients: Sequence[Address],
         size: int,
         header: bytes = b"",
     ) -> bytes:
-        """See L{Client.objection}."""
-        client = self._client
-        if client.policy is None:
+        """Ask the policies of the transaction.
+
+        @return: the reply that refuses, or nothing.
+        """
+        client, transaction = self._client, self.transaction
+        if client.policies is None or transaction is None:
             return b""
-        sender = self.transaction.sender if self.transaction else None
-        return await client.objection(
-            stage,
-            Progress(client.session, client.origin, sender, recipients, size, header),
+        judged = transaction.judged
+        if any(one.exempt for one in (*client.judged.values(), *judged.values())):
+            return b""
+        asked = Progress(
+            client.session,
+            client.origin,
+            transaction.sender,
+            recipients,
+            size,
+            header,
+            client.trusted,
         )
+        return client.keep(stage, await client.policies.ask(stage, asked), judged)

@@ -26,6 +26,11 @@ def plain(answer: bytes) -> bytes:
     return _ENHANCED.sub(rb"\1", answer)
 
 
+def signed(answer: bytes, session: str) -> bytes:
+    """A refusal with the name under which the log says more of it."""
+    return b"%b (%b)\r\n" % (answer[:-2], session.encode())
+
+
 OK = made(250, "2.0.0", "Ok")
 SENDER_OK = made(250, "2.1.0", "Ok")
 RECIPIENT_OK = made(250, "2.1.5", "Ok")

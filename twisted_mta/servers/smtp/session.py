@@ -3,7 +3,7 @@ submission servers (RFC 6409).
 
 This is the conversation: greeting, TLS, login and how patient the server is;
 mail itself is the L{Reception}'s. It speaks to a router, an intake, a directory,
-an authenticator and a policy, and knows none of them. Every command is a C{do_}
+an authenticator and policies, and knows none of them. Every command is a C{do_}
 that returns the octets of its reply; what counts as the client's error is read
 off the reply.
 """
@@ -22,7 +22,7 @@ from twisted_mta.interfaces import (
     IAuthenticator,
     IDirectory,
     IIntake,
-    IPolicy,
+    IPolicyChain,
     IRouter,
 )
 from twisted_mta.mail.envelope import Origin
@@ -63,13 +63,13 @@ class SmtpSession:
         intake: IIntake,
         directory: IDirectory,
         authenticator: IAuthenticator | None = None,
-        policy: IPolicy | None = None,
+        policies: IPolicyChain | None = None,
         tls: object | None = None,
     ) -> None:
         """
         @param stream: connected, with a L{SmtpServerEngine}.
         @param authenticator: C{None} if nobody can log in here.
-        @param policy: the opinion on every transaction.
+        @param policies: the opinions on every transaction.
         @param tls: the context for STARTTLS, C{None} if it is not offered.
         """
         host, port = stream.peer()
@@ -82,7 +82,7 @@ class SmtpSession:
         self._authenticator = authenticator
         self._tls = tls
         offer = settings.offer(host)
-        self._client = Client(stream.name, origin, relays, offer, policy)
+        self._client = Client(stream.name, origin, relays, offer, policies)
         self._reception = Reception(
             stream,
             self.engine,
@@ -113,10 +113,15 @@ class SmtpSession:
     async def _converse(self) -> None:
         stream, client = self.stream, self._client
         stream.limit(self._settings.idle_s, self._settings.total_s)
-        refusal = await client.objection("connect")
+        refusal = await client.judge("connect")
         if refusal:
-            stream.write(refusal)
+            stream.write(reply.signed(refusal, stream.name))
             return
+        if self._settings.greeting_pause_s and not client.trusted:
+            await deferLater(self._clock, self._settings.greeting_pause_s)
+            if self.engine.buffered():
+                stream.write(reply.OUT_OF_STEP)
+                return
         stream.write(f"220 {self._settings.hostname} ESMTP\r\n".encode())
         while not client.leaving:
             event = await stream.next_event()
@@ -161,6 +166,7 @@ class SmtpSession:
             return b""
         if answer[:1] >= b"4":
             self._log_refusal(command, transaction, answer)
+            answer = reply.signed(answer, self.stream.name)
             if answer[:1] == b"5":
                 return await self._count_error(answer)
         return answer
@@ -224,7 +230,7 @@ class SmtpSession:
         self._reception.reset()
         again = bool(client.origin.helo)
         client.hello(command.name, command.extended)
-        refusal = await client.objection("helo")
+        refusal = await client.judge("helo")
         if refusal:
             client.hello("", extended=False)
             return refusal

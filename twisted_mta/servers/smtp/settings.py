@@ -19,6 +19,7 @@ class SmtpSettings:
     @ivar header_size: octets of a header block.
     @ivar relay_from: who may send anywhere without a login; not on submission.
     @ivar check_sender: sender and From must be the login's.
+    @ivar greeting_pause_s: until the greeting; who speaks before it is sent away.
     @ivar without: extensions that nobody is offered.
     @ivar without_for: extensions that clients of some networks are not offered.
     @ivar soft_error_delay_s: how late errors past C{soft_errors} are answered
@@ -42,6 +43,7 @@ class SmtpSettings:
     total_s: float = 6 * 3600
     relay_from: Networks = NOBODY
     check_sender: bool = True
+    greeting_pause_s: float = 0.0
     without: frozenset[str] = frozenset()
     without_for: tuple[tuple[Networks, frozenset[str]], ...] = ()
     soft_error_delay_s: float = 1.0

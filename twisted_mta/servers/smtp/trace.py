@@ -5,6 +5,7 @@ line end or comment can be smuggled into it.
 """
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -12,7 +13,13 @@ from twisted_mta.errors import MailLoop, TooLarge
 from twisted_mta.mail import date, header
 from twisted_mta.mail.envelope import Envelope, Origin
 from twisted_mta.mail.ids import to_text
+from twisted_mta.mail.verdict import Judgement
 from twisted_mta.servers.smtp.settings import SmtpSettings
+
+# What a policy cannot put into a field: policies are strangers' code.
+_NO_NAME = re.compile(r"[^!-9;-~]")
+_NO_TEXT = re.compile(r"[^ -~\u00a0-\U0010ffff]")
+_TAG_MOST = 240  # RFC 5322 2.1.1: a line has 998 octets at most, a character 4
 
 # How often a message may have been here before. A forward that comes back is
 # legitimate once or twice; a loop is not going to end by itself.
@@ -51,6 +58,16 @@ def _literal(host: str) -> str:
     if not host or host.startswith("/"):
         return "localhost"
     return f"[IPv6:{host}]" if ":" in host else f"[{host}]"
+
+
+def tags(judged: Iterable[Judgement]) -> bytes:
+    """The fields that policies add, each once."""
+    fields = dict.fromkeys(field for one in judged for field in one.fields)
+    lines = [
+        f"{_NO_NAME.sub('-', name)}: {_NO_TEXT.sub(' ', value)[:_TAG_MOST]}\r\n"
+        for name, value in fields
+    ]
+    return "".join(lines).encode()
 
 
 def check(block: bytes, settings: SmtpSettings) -> None:

@@ -5,6 +5,7 @@ from twisted_mta.mail.address import Address
 from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.dsn import USUAL, Notification
 from twisted_mta.mail.route import Route
+from twisted_mta.mail.verdict import Judgement
 from twisted_mta.servers.smtp.notification import informed
 from twisted_mta.wire.smtp.grammar import MailParameters
 
@@ -17,6 +18,7 @@ class Transaction:
     @ivar routes: of all recipients.
     @ivar confirmed: what the sender is told once the message is accepted.
     @ivar content: once the first octets are expected.
+    @ivar judged: what policies said of it, by stage.
     @ivar failed: a chunk was refused; only RSET helps (RFC 3030 2).
     """
 
@@ -25,6 +27,7 @@ class Transaction:
         "confirmed",
         "content",
         "failed",
+        "judged",
         "parameters",
         "recipients",
         "routes",
@@ -38,6 +41,7 @@ class Transaction:
         self.routes: list[Route] = []
         self.confirmed: list[Confirmation] = []
         self.content: IContentWriter | None = None
+        self.judged: dict[str, Judgement] = {}
         self.failed = False
         self._keys: set[str] = set()
 
