@@ -32,7 +32,8 @@ ARROWS: dict[str, set[str]] = {
     "testing": _BELOW,
     "builtin": {*_BELOW, "delivery", "plugin"},
     "shipped": {*_BELOW, "policy", "plugin"},
-    "parts": {*_BELOW, "builtin", "shipped", "plugin"},
+    "jsonwebtoken": {*_BELOW, "plugin"},
+    "parts": {*_BELOW, "builtin", "shipped", "jsonwebtoken", "plugin"},
     "office": {*_BELOW, "store", "auth", "delivery"},
     "desk": {*_BELOW, "office", "auth", "delivery", "policy", "servers"},
     "indexing": {*_BELOW, "store"},
@@ -41,7 +42,10 @@ ARROWS: dict[str, set[str]] = {
     "worker": {*_BELOW, "app"},
     "service": set(),
     "tap": {"app", "crew", "service", "cli", "config", "errors"},
-    "cli": {"app", "service", "office", "store", "config", *_VALUES, "net", "ledger"},
+    "cli": {
+        *("app", "service", "office", "auth", "store", "config"),
+        *(*_VALUES, "net", "ledger"),
+    },
 }
 WITHOUT_TWISTED = {"errors", "mail", "wire", "config", "interfaces"}
 

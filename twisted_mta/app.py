@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -18,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mta.auth.throttle import Throttle
+from twisted_mta.config import schema
 from twisted_mta.config.check import host_port
 from twisted_mta.config.load import Document
 from twisted_mta.config.schema import Config
@@ -60,7 +62,7 @@ def part_problems(document: Document, config: Config) -> Sequence[str]:
     return problems
 
 
-def _server_tls(document: Document, config: Config) -> ServerTls | None:
+def _server_tls(document: Document, config: Config) -> _Tls | None:
     """@raise ConfigError: certificates cannot be used."""
     pairs = [Pair(one.certificate, one.key) for one in config.certificates]
     problems = []
@@ -71,7 +73,34 @@ def _server_tls(document: Document, config: Config) -> ServerTls | None:
             problems.append(document.problem(("certificates", index), str(error)))
     if problems:
         raise ConfigError(problems)
-    return ServerTls(pairs) if pairs else None
+    if not pairs:
+        return None
+    try:
+        return _Tls(pairs, config.login.authorities)
+    except CertificateError as error:
+        where = ("login", "authorities")
+        raise ConfigError([document.problem(where, str(error))])
+
+
+class _Tls:
+    """What listeners show: other mail servers are not asked for certificates, since
+    theirs are of authorities that nobody here knows."""
+
+    def __init__(self, pairs: Sequence[Pair], authorities: Path | None) -> None:
+        self._mail = self._logins = ServerTls(pairs)
+        if authorities is not None:
+            self._logins = ServerTls(pairs, authorities)
+
+    def of(self, listener: schema.Listener) -> ServerTls:
+        """The context of a listener."""
+        return self._mail if listener.protocol == "smtp" else self._logins
+
+    def reload(self) -> bool:
+        """See L{ServerTls.reload}."""
+        reloaded = self._mail.reload()
+        if self._logins is not self._mail:
+            reloaded = self._logins.reload() and reloaded
+        return reloaded
 
 
 def _resolver(reactor: Any, config: Config) -> Resolver:
@@ -233,7 +262,8 @@ class Mta:
             office,
             self.intake,
             self._parts.policies(**environment),
-            self._tls,
+            self._parts.verifiers(**environment),
+            self._tls_of,
             self._throttle,
         )
         admission = Admission(
@@ -250,11 +280,14 @@ class Mta:
                 settings.endpoints,
                 desk.spoken(settings),
                 admission,
-                self._tls if settings.tls == "implicit" else None,
+                self._tls_of(settings) if settings.tls == "implicit" else None,
                 strangers,
             )
             self._listeners.append(listener)
             await listener.start(sockets.adopt)
+
+    def _tls_of(self, listener: schema.Listener) -> ServerTls | None:
+        return None if self._tls is None else self._tls.of(listener)
 
     async def stop(self) -> None:
         """Stop everything, in reverse.

@@ -6,15 +6,15 @@ session what it needs.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
-from twisted_mta.auth.authenticator import PasswordAuthenticator
+from twisted_mta.auth.authenticator import Authenticator
 from twisted_mta.auth.throttle import Throttle
 from twisted_mta.config.schema import Config, Listener
 from twisted_mta.delivery.intake import Intake
-from twisted_mta.interfaces import IPolicy
+from twisted_mta.interfaces import IPolicy, ITokenVerifier
 from twisted_mta.mail.networks import Networks
 from twisted_mta.net.listener import Spoken
 from twisted_mta.net.stream import Stream
@@ -43,9 +43,13 @@ class Desk:
         office: Office,
         intake: Intake,
         policies: Sequence[IPolicy],
-        tls: ServerTls | None,
+        verifiers: Sequence[ITokenVerifier],
+        tls: Callable[[Listener], ServerTls | None],
         throttle: Throttle,
     ) -> None:
+        """
+        @param tls: the context of a listener, if there are certificates.
+        """
         self._reactor = reactor
         self._config = config
         self._office = office
@@ -53,8 +57,13 @@ class Desk:
         self._policies = Chain(reactor, policies) if policies else None
         self._tls = tls
         self._memo = Memo()
-        self._authenticator = PasswordAuthenticator(
-            reactor, office.directory, office.passwords, throttle
+        self._authenticator = Authenticator(
+            reactor,
+            office.directory,
+            office.passwords,
+            throttle,
+            config.login.mechanisms,
+            verifiers,
         )
 
     def spoken(self, listener: Listener) -> Spoken:
@@ -65,7 +74,7 @@ class Desk:
             "imap": self._imap,
             "pop3": self._pop3,
         }
-        tls = self._tls if listener.tls == "starttls" else None
+        tls = self._tls(listener) if listener.tls == "starttls" else None
         return speak[listener.protocol](listener, tls)
 
     def _smtp(self, listener: Listener, tls: ServerTls | None) -> Spoken:

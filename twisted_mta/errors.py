@@ -90,6 +90,20 @@ class AuthenticationFailed(Permanent):
     text = "Authentication failed"
 
 
+class AuthenticationCancelled(Permanent):
+    """The client thought better of it."""
+
+    status = "5.7.0"
+    text = "Authentication cancelled"
+
+
+class UnknownMechanism(Permanent):
+    """There is no such SASL mechanism, or not for this connection."""
+
+    status = "5.5.4"
+    text = "Unknown mechanism"
+
+
 class AuthenticationUnavailable(Temporary):
     """The credentials could not be checked now."""
 

@@ -16,6 +16,7 @@ from zope.interface import Attribute, Interface
 
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.channel import Channel
 from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.criterion import Criterion, Found
 from twisted_mta.mail.envelope import Envelope
@@ -215,16 +216,47 @@ class IDirectory(Interface):
 class IAuthenticator(Interface):
     """Who you are."""
 
-    def authenticate(name: str, password: str, host: str) -> Awaitable[Account]:
+    def authenticate(name: str, password: str, channel: Channel) -> Awaitable[Account]:
         """Check a password.
 
         Takes as long for a name that does not exist as for a wrong password,
-        and longer the more often C{host} failed.
+        and longer the more often the client's host failed.
 
         @param name: what the client typed; often an address.
-        @param host: the client's address, for counting failures.
         @raise AuthenticationFailed: wrong, without saying what.
         @raise AuthenticationUnavailable: it could not be checked.
+        """
+
+    def mechanisms(channel: Channel) -> Sequence[str]:
+        """The SASL mechanisms for a connection, the strongest first."""
+
+    def exchange(
+        mechanism: str,
+        initial: bytes | None,
+        channel: Channel,
+        ask: Callable[[bytes], Awaitable[bytes]],
+    ) -> Awaitable[Account]:
+        """Go through a SASL exchange (RFC 4422).
+
+        @param mechanism: in upper case.
+        @param initial: the initial response, decoded; C{None} if there was none.
+        @param ask: sends a challenge and returns the response; raises if the client
+            cancels or is gone.
+        @raise UnknownMechanism: it is none of L{mechanisms}.
+        @raise MalformedResponse: what the client sends is not of its form.
+        @raise AuthenticationFailed: see L{authenticate}.
+        @raise AuthenticationUnavailable: see L{authenticate}.
+        """
+
+
+class ITokenVerifier(Interface):
+    """Whose a token is (OAUTHBEARER, XOAUTH2)."""
+
+    def verify(token: str, channel: Channel) -> Awaitable[str | None]:
+        """Look at a token.
+
+        @return: the address that it is good for; C{None} if it is good for none.
+        @raise Temporary: it cannot be said now.
         """
 
 

@@ -19,7 +19,8 @@ from twisted_mta.config.check import DEFAULT_AGENT
 from twisted_mta.config.load import Document, Where, structure
 from twisted_mta.config.schema import Config
 from twisted_mta.errors import ConfigError
-from twisted_mta.interfaces import IDeliveryAgent, IPolicy
+from twisted_mta.interfaces import IDeliveryAgent, IPolicy, ITokenVerifier
+from twisted_mta.jsonwebtoken import JwtPlugin
 from twisted_mta.plugin import Environment, Shelf
 from twisted_mta.shipped import POLICIES
 
@@ -38,7 +39,7 @@ class Parts:
         listening: Callable[[], Sequence[tuple[str, int]]],
     ) -> None:
         self._config = config
-        built_in = [SmtpAgentPlugin(listening), *POLICIES]
+        built_in = [SmtpAgentPlugin(listening), *POLICIES, JwtPlugin()]
         shelf = Shelf(built_in, config.plugin_path)
         problems: list[str] = []
         chosen: dict[Where, tuple[Any, Any]] = {}
@@ -65,6 +66,10 @@ class Parts:
         """Build the policies, in the config's order."""
         return [made for _, made in self._build("policies", environment)]
 
+    def verifiers(self, **environment: Any) -> Sequence[ITokenVerifier]:
+        """Build the verifiers of tokens, in the config's order."""
+        return [made for _, made in self._build("tokens", environment)]
+
     def _build(
         self, section: str, environment: Mapping[str, Any]
     ) -> Iterator[tuple[Where, Any]]:
@@ -89,6 +94,9 @@ def _choices(config: Config) -> Iterator[tuple[Where, str]]:
     for index, settings in enumerate(config.policies):
         if _has_kind(settings):
             yield ("policies", index), "policy"
+    for index, settings in enumerate(config.tokens):
+        if _has_kind(settings):
+            yield ("tokens", index), "tokens"
 
 
 def _has_kind(settings: object) -> bool:

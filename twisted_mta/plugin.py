@@ -29,12 +29,12 @@ PACKAGE = "twisted_mta.plugins"
 class IPlugin(Interface):
     """One plugin."""
 
-    kind = Attribute('what it builds: "agent" or "policy"')
+    kind = Attribute('what it builds: "agent", "policy" or "tokens"')
     name = Attribute("the word that the config chooses it by, as kind:")
     config = Attribute("an attrs class: its settings, typed, with defaults")
 
     def build(config: Any, environment: "Environment") -> Any:
-        """Make what the kind says: an IDeliveryAgent or an IPolicy.
+        """Make what the kind says: an IDeliveryAgent, IPolicy or ITokenVerifier.
 
         @param config: an instance of the class above.
         @param environment: an L{Environment}.

@@ -8,7 +8,7 @@ from twisted.logger import capturedLogs, formatEvent
 from zope.interface.verify import verifyObject
 
 from tests.auth.fakes import DirectoryTestCase
-from twisted_mta.auth.authenticator import PasswordAuthenticator
+from twisted_mta.auth.authenticator import Authenticator
 from twisted_mta.auth.throttle import Throttle
 from twisted_mta.errors import (
     AuthenticationFailed,
@@ -17,6 +17,7 @@ from twisted_mta.errors import (
 )
 from twisted_mta.interfaces import IAuthenticator
 from twisted_mta.mail.account import Account
+from twisted_mta.mail.channel import Channel
 
 HOST = "192.0.2.1"
 OTHER = "198.51.100.1"
@@ -26,7 +27,7 @@ class AuthenticatorTests(DirectoryTestCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         self.throttle = Throttle(cast(Any, self.clock))
-        self.authenticator = PasswordAuthenticator(
+        self.authenticator = Authenticator(
             cast(Any, self.clock), self.directory, self.passwords, self.throttle
         )
         self.bob = await self.add("bob@example.test", "pass word")
@@ -35,7 +36,9 @@ class AuthenticatorTests(DirectoryTestCase):
         self, name: str = "bob@example.test", password: str = "pass word"
     ) -> Account:
         """An attempt from C{HOST}."""
-        return await self.authenticator.authenticate(name, password, HOST)
+        return await self.authenticator.authenticate(
+            name, password, Channel(HOST, "smtp")
+        )
 
     async def fails(self, name: str, password: str) -> AuthenticationFailed:
         """An attempt that fails; its wait, if any, is let pass."""
@@ -72,7 +75,7 @@ class AuthenticatorTests(DirectoryTestCase):
             return await check(stored, password)
 
         self.passwords = mock.Mock(wraps=self.passwords, check=counting)
-        self.authenticator = PasswordAuthenticator(
+        self.authenticator = Authenticator(
             cast(Any, self.clock), self.directory, self.passwords, self.throttle
         )
         texts = set()
@@ -98,7 +101,7 @@ class AuthenticatorTests(DirectoryTestCase):
         self.clock.advance(1.9)
         self.assertNoResult(trying)
         elsewhere = self.authenticator.authenticate(
-            "bob@example.test", "pass word", OTHER
+            "bob@example.test", "pass word", Channel(OTHER, "smtp")
         )
         self.assertEqual(await elsewhere, self.bob)
         self.clock.advance(0.2)

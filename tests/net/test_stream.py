@@ -28,6 +28,9 @@ class Handle:
     def get_cipher_name(self) -> str:
         return "CIPHER"
 
+    def get_peer_certificate(self) -> None:
+        return None
+
 
 class Transport(StringTransport):
     """Counts writes, and remembers that TLS was begun."""

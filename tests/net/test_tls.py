@@ -1,15 +1,23 @@
 """L{twisted_mta.net.tls}: contexts, by handshakes in memory and over loopback."""
 
 import contextlib
+import hashlib
 import ssl
 import unittest
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -66,6 +74,29 @@ def handshake(
             ours.do_handshake()
         incoming.write(ours.bio_read(65536))
     raise AssertionError("no end of the handshake")
+
+
+def logged_in_by(
+    server: ServerTls, context: ssl.SSLContext
+) -> tuple[Sequence[str], SSL.Connection, ssl.SSLObject]:
+    """The addresses in a client's certificate, and both ends of the connection."""
+    ours = server.serverConnectionForTLS(cast(TLSMemoryBIOProtocol, None))
+    ours.set_accept_state()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    theirs = context.wrap_bio(incoming, outgoing)
+    done = False
+    for _ in range(8):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            theirs.do_handshake()
+        if said := outgoing.read():
+            ours.bio_write(said)
+        with contextlib.suppress(SSL.WantReadError):
+            ours.do_handshake()
+            done = True
+        with contextlib.suppress(SSL.WantReadError):
+            incoming.write(ours.bio_read(65536))
+    assert done
+    return tls.certified(ours), ours, theirs
 
 
 def shown(server: ServerTls, name: str | None) -> Sequence[str]:
@@ -277,3 +308,81 @@ class ClientTests(TestCase):
         missing = Path("missing.pem")
         with self.assertRaisesRegex(CertificateError, "missing.pem"):
             tls.verifying("mx.example.test", missing)
+
+
+class LoginTests(Files):
+    """What a connection is to a login."""
+
+    def authority(self, word: str, *addresses: str) -> Pair:
+        """A self-signed certificate of a client, which is its own authority."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, word)])
+        now = datetime.now(UTC)
+        names = [x509.RFC822Name(each) for each in addresses]
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName(names), False)
+            .add_extension(x509.BasicConstraints(True, None), True)
+            .sign(key, SHA256())
+        )
+        pair = Pair(self.directory / f"{word}.crt", self.directory / f"{word}.key")
+        pair.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
+        pair.key.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
+        return pair
+
+    def test_certified(self) -> None:
+        """A client's certificate of an authority that is believed has addresses; who
+        shows none has none; one of another authority is no client."""
+        bob = self.authority("bob", "bob@example.test", "b@example.test")
+        eve = self.authority("eve", "bob@example.test")
+        server = ServerTls([made(self.directory, ["mx.test"])], bob.certificate)
+        context = trusting_all()
+        self.assertEqual(logged_in_by(server, context)[0], ())
+        context.load_cert_chain(bob.certificate, bob.key)
+        found = logged_in_by(server, context)[0]
+        self.assertEqual(found, ("bob@example.test", "b@example.test"))
+        context = trusting_all()
+        context.load_cert_chain(eve.certificate, eve.key)
+        with self.assertRaises((SSL.Error, ssl.SSLError)):
+            logged_in_by(server, context)
+        with self.assertRaises(CertificateError):
+            ServerTls([made(self.directory, ["mx.test"])], self.directory / "none")
+
+    def test_not_asked(self) -> None:
+        """Without authorities nobody is asked for one."""
+        bob = self.authority("bob", "bob@example.test")
+        server = ServerTls([made(self.directory, ["mx.test"])])
+        context = trusting_all()
+        context.load_cert_chain(bob.certificate, bob.key)
+        self.assertEqual(logged_in_by(server, context)[0], ())
+
+    def test_channel_binding(self) -> None:
+        """The certificate as the client sees it; from TLS 1.3 on something that only
+        the two ends know, and no other connection has."""
+        server = ServerTls([made(self.directory, ["mx.test"])])
+        exported = set()
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = trusting_all()
+            context.maximum_version = version
+            for _ in range(2):
+                _, ours, theirs = logged_in_by(server, context)
+                seen = hashlib.sha256(theirs.getpeercert(True) or b"").digest()
+                self.assertEqual(
+                    tls.channel_binding(ours, "tls-server-end-point"), seen
+                )
+                self.assertIsNone(tls.channel_binding(ours, "tls-unique"))
+                octets = tls.channel_binding(ours, "tls-exporter")
+                if version == ssl.TLSVersion.TLSv1_2:
+                    self.assertIsNone(octets)
+                else:
+                    self.assertEqual(len(octets or b""), 32)
+                    exported.add(octets)
+        self.assertEqual(len(exported), 2)

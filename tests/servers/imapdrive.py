@@ -2,12 +2,12 @@
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from zope.interface import implementer
 
+from twisted_mta.auth.exchange import Exchanges
 from twisted_mta.errors import AuthenticationFailed
-from twisted_mta.interfaces import IAuthenticator
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.channel import Channel
 from twisted_mta.net.stream import Stream
 from twisted_mta.servers.imap.session import ImapSession, ImapSettings
 from twisted_mta.store.memory import MemoryStore
@@ -33,8 +33,7 @@ PLAIN = (
 RECEIVED_AT = 1_704_164_645.0
 
 
-@implementer(IAuthenticator)
-class Passwords:
+class Passwords(Exchanges):
     """Everybody's password is C{secret}, if they are known.
 
     @ivar asked: names and hosts that were checked.
@@ -43,8 +42,8 @@ class Passwords:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
 
-    async def authenticate(self, name: str, password: str, host: str) -> Account:
-        self.asked.append((name, host))
+    async def authenticate(self, name: str, password: str, channel: Channel) -> Account:
+        self.asked.append((name, channel.host))
         for account in (ALICE, BOB):
             if name == account.address.local and password == "secret":
                 return account

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from twisted_mta.auth.exchange import Exchanges
 from twisted_mta.errors import (
     AuthenticationFailed,
     LedgerFull,
@@ -33,6 +34,7 @@ from twisted_mta.interfaces import (
 from twisted_mta.mail import header
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address, split
+from twisted_mta.mail.channel import Channel
 from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.mime import Structure, scan
@@ -181,15 +183,14 @@ class Directory:
         return address.key in ("alice@example.test", "sales@example.test")
 
 
-@implementer(IAuthenticator)
-class Authenticator:
+class Authenticator(Exchanges):
     """Alice's password is C{secret}."""
 
     def __init__(self) -> None:
         self.tried: list[tuple[str, str, str]] = []
 
-    async def authenticate(self, name: str, password: str, host: str) -> Account:
-        self.tried.append((name, password, host))
+    async def authenticate(self, name: str, password: str, channel: Channel) -> Account:
+        self.tried.append((name, password, channel.host))
         if (name, password) == ("alice@example.test", "secret"):
             return ALICE
         raise AuthenticationFailed()
@@ -236,6 +237,9 @@ class TlsHandle:
 
     def get_cipher_name(self) -> str:
         return "TLS_AES_256_GCM_SHA384"
+
+    def get_peer_certificate(self) -> None:
+        return None
 
 
 class Transport(StringTransport):

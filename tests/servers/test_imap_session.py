@@ -133,7 +133,7 @@ LOGINDISABLED
             C: *
             S: a BAD Authentication was cancelled
             C: b AUTHENTICATE X-NONE
-            S: b NO [CANNOT] There is no such mechanism
+            S: b NO [CANNOT] Unknown mechanism
             C: c AUTHENTICATE PLAIN {another}
             S: c NO [AUTHENTICATIONFAILED] Authentication failed
             C: d LOGIN alice secret

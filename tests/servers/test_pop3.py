@@ -14,11 +14,11 @@ from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.net.test_stream import Transport
 from tests.net.test_tls import made
+from twisted_mta.auth.exchange import Exchanges
 from twisted_mta.errors import (
     AuthenticationFailed,
     AuthenticationUnavailable,
@@ -27,6 +27,7 @@ from twisted_mta.errors import (
 from twisted_mta.interfaces import IAuthenticator, IMailbox, IMailStore
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.channel import Channel
 from twisted_mta.net.admission import Admission
 from twisted_mta.net.listener import Listener, Spoken
 from twisted_mta.net.stream import Stream
@@ -45,16 +46,15 @@ SECOND = b"Subject: two\r\n\r\nline 1\r\nline 2\r\nline 3\r\n"
 LARGE = b"Subject: large\r\n\r\n" + b"." * 76 + b"\r\n" + b"x" * 700_000 + b"\r\n"
 
 
-@implementer(IAuthenticator)
-class OneUser:
+class OneUser(Exchanges):
     """Knows bob, whose password is C{"pass word"}."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, str]] = []
         self.error: Exception | None = None
 
-    async def authenticate(self, name: str, password: str, host: str) -> Account:
-        self.asked.append((name, password, host))
+    async def authenticate(self, name: str, password: str, channel: Channel) -> Account:
+        self.asked.append((name, password, channel.host))
         if self.error is not None:
             raise self.error
         if (name, password) != ("bob", "pass word"):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from twisted_mta.errors import AuthenticationFailed, MailError
 from twisted_mta.wire import sasl
 from twisted_mta.wire.sasl import Credentials, MalformedResponse
+from twisted_mta.wire.saslclient import CramMd5Client, choose
 
 _NAMES = st.text(
     st.characters(codec="utf-8", min_codepoint=32, exclude_characters="\x7f"),
@@ -16,6 +17,9 @@ _NAMES = st.text(
 _PASSWORDS = st.text(
     st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=80
 )
+
+
+SERVER = {"PLAIN": sasl.Plain, "LOGIN": sasl.Login}
 
 
 class Base64Tests(unittest.TestCase):
@@ -127,13 +131,13 @@ class LoginTests(unittest.TestCase):
 
 class GarbageTests(unittest.TestCase):
     @given(
-        st.sampled_from(sorted(sasl.SERVER_MECHANISMS)),
+        st.sampled_from(sorted(SERVER)),
         st.lists(st.one_of(st.none(), st.binary(max_size=40)), max_size=4),
     )
     @settings(max_examples=100)
     def test_any_responses(self, name: str, responses: list[bytes | None]) -> None:
         """Whatever comes, a mechanism answers, ends, or raises a domain error."""
-        mechanism = sasl.SERVER_MECHANISMS[name]()
+        mechanism = SERVER[name]()
         for response in responses:
             try:
                 made = mechanism.next(response)
@@ -145,25 +149,40 @@ class GarbageTests(unittest.TestCase):
 
 
 class BothSidesTests(unittest.TestCase):
-    @given(st.sampled_from(sorted(sasl.CLIENT_MECHANISMS)), _NAMES, _PASSWORDS)
+    @given(st.sampled_from(sorted(SERVER)), _NAMES, _PASSWORDS)
     @settings(max_examples=50)
     def test_client_against_server(self, name: str, user: str, word: str) -> None:
         """What our client says, our server understands."""
         credentials = Credentials(user[:60], word)
-        client = sasl.choose({name}, credentials)
+        client = choose({name}, credentials)
         assert client is not None
-        server = sasl.SERVER_MECHANISMS[client.name]()
+        server = SERVER[client.name]()
         made = server.next(client.initial())
         while isinstance(made, bytes):
             made = server.next(client.next(made))
         self.assertEqual(made, credentials)
 
     def test_strongest_first(self) -> None:
-        """PLAIN goes before LOGIN; without either there is none."""
+        """What tells a server least goes first; without any there is none."""
         credentials = Credentials("a", "b")
-        chosen = sasl.choose({"LOGIN", "CRAM-MD5", "PLAIN"}, credentials)
+        order = ["SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN"]
+        while order:
+            chosen = choose({*order, "GSSAPI"}, credentials)
+            assert chosen is not None
+            self.assertEqual(chosen.name, order.pop(0))
+        self.assertIsNone(choose({"GSSAPI"}, credentials))
+        unprepared = Credentials("a", "\u0007")
+        chosen = choose({"SCRAM-SHA-256", "PLAIN"}, unprepared)
         self.assertIsInstance(chosen, sasl.PlainClient)
-        self.assertIsNone(sasl.choose({"GSSAPI"}, credentials))
+
+    def test_cram_md5(self) -> None:
+        """The example of RFC 2195 2."""
+        client = CramMd5Client(Credentials("tim", "tanstaaftanstaaf"))
+        self.assertIsNone(client.initial())
+        challenge = b"<1896.697170952@postoffice.reston.mci.net>"
+        answer = b"tim b913a602c7eda7a495b4e6e7334d3890"
+        self.assertEqual(client.next(challenge), answer)
+        self.assertRaises(MalformedResponse, client.next, challenge)
 
     def test_plain_after_a_challenge(self) -> None:
         """Where no initial response is possible, the empty challenge gets it."""

@@ -1,20 +1,24 @@
-"""Names and passwords against the ledger's accounts.
+"""Who somebody is, by password, SCRAM, token or certificate.
 
 A name is an address. The answer is the same, and takes as long, for a name that
 nobody has as for a wrong password; attempts of a network that failed before wait
-first. A password that was found right a moment ago waits for nothing, so that a
-client which logs in again and again is not slowed by a neighbour who guesses.
+first, and so do those for an account at which many failed, unless they come from
+where its owner has logged in: nobody can lock him out from everywhere. A password that
+was found right a moment ago waits for nothing, so that a client which logs in again
+and again is not slowed by a neighbour who guesses.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from twisted_mta.auth.directory import LedgerDirectory
+from twisted_mta.auth.exchange import Ask, Exchange, Exchanges
 from twisted_mta.auth.passwords import Passwords
 from twisted_mta.auth.throttle import Throttle
 from twisted_mta.errors import (
@@ -22,9 +26,11 @@ from twisted_mta.errors import (
     AuthenticationUnavailable,
     Temporary,
 )
-from twisted_mta.interfaces import IAuthenticator
+from twisted_mta.interfaces import ITokenVerifier
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address, split
+from twisted_mta.mail.channel import Channel
+from twisted_mta.wire import oauth, scram
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -32,10 +38,26 @@ if TYPE_CHECKING:
 # Of a name that failed, for the log.
 _NAME_SHOWN = 80
 
+#: All mechanisms, as they are offered.
+MECHANISMS = (
+    "SCRAM-SHA-256-PLUS",
+    "SCRAM-SHA-1-PLUS",
+    "SCRAM-SHA-256",
+    "SCRAM-SHA-1",
+    "EXTERNAL",
+    "OAUTHBEARER",
+    "XOAUTH2",
+    "PLAIN",
+    "LOGIN",
+)
 
-@implementer(IAuthenticator)
-class PasswordAuthenticator:
-    """Checks passwords."""
+
+class Authenticator(Exchanges):
+    """Checks who somebody is.
+
+    @param offered: the mechanisms that may be used.
+    @param verifiers: say whose a token is; without any no token is good.
+    """
 
     log = Logger()
 
@@ -45,47 +67,183 @@ class PasswordAuthenticator:
         directory: LedgerDirectory,
         passwords: Passwords,
         throttle: Throttle,
+        offered: Collection[str] = MECHANISMS,
+        verifiers: Sequence[ITokenVerifier] = (),
     ) -> None:
         self._clock = clock
         self._directory = directory
         self._passwords = passwords
         self._throttle = throttle
+        self._offered = frozenset(offered)
+        self._verifiers = tuple(verifiers)
 
-    async def authenticate(self, name: str, password: str, host: str) -> Account:
-        try:
-            account = await self._check(name, password, host)
-        except Temporary as error:
-            self.log.warn(
-                "login not checked: name={name!r}, client={host}: {why}",
-                name=name[:_NAME_SHOWN],
-                host=host,
-                why=str(error),
-            )
-            raise AuthenticationUnavailable()
-        if account is None:
-            self._throttle.failed(host)
-            self.log.warn(
-                "login failed: name={name!r}, client={host}",
-                name=name[:_NAME_SHOWN],
-                host=host,
-            )
-            raise AuthenticationFailed()
-        return account
+    def exchanges(self, channel: Channel) -> Mapping[str, Exchange]:
+        """See L{Exchanges.exchanges}."""
+        if not channel.private:
+            return {}
+        bound = any(channel.binding(name) is not None for name in scram.BINDINGS)
+        possible: dict[str, Exchange] = {}
+        for mechanism in MECHANISMS:
+            plus = mechanism.endswith("-PLUS")
+            if mechanism.startswith("SCRAM") and (bound or not plus):
+                possible[mechanism] = partial(self._scram, mechanism)
+        if channel.certified:
+            possible["EXTERNAL"] = self._external
+        if self._verifiers:
+            possible["OAUTHBEARER"] = partial(self._token, oauth.read_bearer)
+            possible["XOAUTH2"] = partial(self._token, oauth.read_xoauth2)
+        possible |= super().exchanges(channel)
+        return {name: one for name, one in possible.items() if name in self._offered}
 
-    async def _check(self, name: str, password: str, host: str) -> Account | None:
-        address = self._address(name)
+    # --- passwords ---
+
+    async def authenticate(self, name: str, password: str, channel: Channel) -> Account:
+        """See L{IAuthenticator.authenticate}."""
+        return await self._judge(name, channel, self._check(name, password, channel))
+
+    async def _check(
+        self, name: str, password: str, channel: Channel
+    ) -> Account | None:
+        address = _address(name)
         found = None
         if address is not None:
             found = await self._directory.credentials(address)
         account, stored = found or (None, None)
         if stored is not None and self._passwords.known(stored, password):
             return account
-        await self._wait(host)
-        right = await self._passwords.check(stored, password)
-        return account if right else None
+        await self._wait(name, channel.host)
+        if account is not None and await self._directory.check_app_password(
+            account, password, channel.protocol
+        ):
+            return account
+        if not await self._passwords.check(stored, password) or account is None:
+            return None
+        await self._directory.keep_scram(account, password)
+        return account
 
-    async def _wait(self, host: str) -> None:
-        delay_s = self._throttle.delay_s(host)
+    # --- SCRAM ---
+
+    async def _scram(
+        self, mechanism: str, initial: bytes | None, channel: Channel, ask: Ask
+    ) -> Account:
+        exchange = scram.ScramServer(mechanism, channel.binding)
+        response = initial if initial is not None else await ask(b"")
+        try:
+            name = exchange.first(response).name
+        except AuthenticationFailed:
+            raise self._failed(f"{mechanism}: channel binding", channel)
+        account, keys = await self._keys(name, exchange.mechanism)
+        response = await ask(exchange.found(keys))
+        said: list[bytes] = []
+
+        async def verify() -> Account | None:
+            await self._wait(name, channel.host)
+            try:
+                said.append(exchange.final(response))
+            except AuthenticationFailed:
+                return None
+            return account
+
+        verified = await self._judge(name, channel, verify())
+        await ask(said[0])
+        return verified
+
+    async def _keys(
+        self, name: str, mechanism: str
+    ) -> tuple[Account | None, scram.Keys]:
+        """An account and its keys; of what has none, keys that nobody has."""
+        try:
+            address = _address(name)
+            found = None
+            if address is not None:
+                found = await self._directory.scram_keys(address, mechanism)
+            if found is not None:
+                return found
+            secret = await self._directory.secret("scram")
+        except Temporary:
+            raise AuthenticationUnavailable()
+        return None, scram.no_keys(mechanism, secret, name.casefold())
+
+    # --- certificates and tokens ---
+
+    async def _external(
+        self, initial: bytes | None, channel: Channel, ask: Ask
+    ) -> Account:
+        """RFC 4422 A: who the certificate says, or one of those if it says several."""
+        wanted = initial if initial is not None else await ask(b"")
+        name = wanted.decode(errors="replace") or channel.certified[0]
+        return await self._judge(name, channel, self._certified(name, channel))
+
+    async def _certified(self, name: str, channel: Channel) -> Account | None:
+        await self._wait(name, channel.host)
+        address = _address(name)
+        certified = [_address(each) for each in channel.certified]
+        if address is None or address.key not in {a.key for a in certified if a}:
+            return None
+        return await self._directory.account(address)
+
+    async def _token(
+        self,
+        read: Callable[[bytes], oauth.Token],
+        initial: bytes | None,
+        channel: Channel,
+        ask: Ask,
+    ) -> Account:
+        token = read(initial if initial is not None else await ask(b""))
+        shown = token.name or "a token"
+        try:
+            return await self._judge(shown, channel, self._bearer(token, channel))
+        except AuthenticationFailed:
+            await ask(oauth.refusal())  # RFC 7628 3.2.3: then it fails
+            raise
+
+    async def _bearer(self, token: oauth.Token, channel: Channel) -> Account | None:
+        await self._wait(token.name, channel.host)
+        for verifier in self._verifiers:
+            name = await verifier.verify(token.token, channel)
+            address = _address(name) if name else None
+            if address is None:
+                continue
+            wanted = _address(token.name) if token.name else address
+            if wanted is None or wanted.key != address.key:
+                return None
+            return await self._directory.account(address)
+        return None
+
+    # --- what is the same for all ---
+
+    async def _judge(
+        self, name: str, channel: Channel, check: Awaitable[Account | None]
+    ) -> Account:
+        """The account that a check came to; a failure is counted and told."""
+        try:
+            account = await check
+        except Temporary as error:
+            self.log.warn(
+                "login not checked: name={name!r}, client={host}: {why}",
+                name=name[:_NAME_SHOWN],
+                host=channel.host,
+                why=str(error),
+            )
+            raise AuthenticationUnavailable()
+        if account is None:
+            raise self._failed(name, channel)
+        self._throttle.succeeded(channel.host, account.address.key)
+        return account
+
+    def _failed(self, name: str, channel: Channel) -> AuthenticationFailed:
+        address = _address(name)
+        self._throttle.failed(channel.host, address.key if address else "")
+        self.log.warn(
+            "login failed: name={name!r}, client={host}",
+            name=name[:_NAME_SHOWN],
+            host=channel.host,
+        )
+        return AuthenticationFailed()
+
+    async def _wait(self, name: str, host: str) -> None:
+        address = _address(name)
+        delay_s = self._throttle.delay_s(host, address.key if address else "")
         if not delay_s:
             return
         if not self._throttle.enter(host):
@@ -95,12 +253,13 @@ class PasswordAuthenticator:
         finally:
             self._throttle.leave(host)
 
-    def _address(self, name: str) -> Address | None:
-        """The address that a name means; C{None} if nobody can have it."""
-        try:
-            return split(name)
-        except ValueError:
-            return None
+
+def _address(name: str) -> Address | None:
+    """The address that a name means; C{None} if nobody can have it."""
+    try:
+        return split(name)
+    except ValueError:
+        return None
 
 
 def _nothing() -> None:

@@ -8,17 +8,26 @@ it stores are hashes; it never sees one in the clear for longer than a call.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from zope.interface import implementer
 
+from twisted_mta.auth.apppassword import AppPassword, app_hash, new_app_password
 from twisted_mta.auth.passwords import Passwords
 from twisted_mta.errors import AccountExists, NoSuchAccount
 from twisted_mta.interfaces import IDirectory, ILedger, ITransaction
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.ids import new_id
+from twisted_mta.wire.scram import Keys, read_keys
+
+# Where the keys of a mechanism are.
+_SCRAM = {"SCRAM-SHA-256": "scram_sha256", "SCRAM-SHA-1": "scram_sha1"}
+
+# That a password for a program was used is written down at most so often.
+_USED_EVERY_S = 3600.0
 
 # How far aliases are followed to find out for whom somebody may send.
 _ALIAS_DEPTH = 10
@@ -54,6 +63,7 @@ class LedgerDirectory:
         # message. Forgotten when the ledger says that one was removed, by
         # whichever process.
         self._known: dict[str, Account] = {}
+        self._secrets: dict[str, bytes] = {}
         ledger.watch(_TOPIC, self._known.clear)
 
     # --- IDirectory ---
@@ -120,6 +130,166 @@ class LedgerDirectory:
             return None
         return Account(found[0], split(found[1])), found[2]
 
+    async def scram_keys(
+        self, address: Address, mechanism: str
+    ) -> tuple[Account, Keys] | None:
+        """An account and its keys for a mechanism; C{None} if it has none (yet)."""
+        key, column = address.key, _SCRAM[mechanism]
+
+        def query(transaction: ITransaction) -> tuple[int, str, str] | None:
+            rows = transaction.execute(
+                f"SELECT id, address, {column} FROM account WHERE address_key = ?",
+                (key,),
+            )
+            return next(((id, text, keys) for id, text, keys in rows if keys), None)
+
+        found = await self._ledger.lookup(query)
+        if found is None:
+            return None
+        return Account(found[0], split(found[1])), read_keys(found[2])
+
+    async def keep_scram(self, account: Account, password: str) -> None:
+        """Make what SCRAM needs of a password that was found right, for an account of
+        before there was any."""
+
+        def query(transaction: ITransaction) -> bool:
+            rows = transaction.execute(
+                "SELECT 1 FROM account WHERE id = ? AND scram_sha256 = ''",
+                (account.id,),
+            )
+            return bool(list(rows))
+
+        if not await self._ledger.lookup(query):
+            return
+        keys = await self._passwords.scram(password)
+        await self._ledger.write(
+            lambda transaction: transaction.execute(
+                "UPDATE account SET scram_sha256 = ?, scram_sha1 = ?"
+                " WHERE id = ? AND scram_sha256 = ''",
+                (*keys, account.id),
+            )
+        )
+
+    async def secret(self, name: str) -> bytes:
+        """A secret that all processes of this server share; made when it is first
+        asked for."""
+        if name not in self._secrets:
+
+            def unit(transaction: ITransaction) -> bytes:
+                transaction.execute(
+                    "INSERT INTO secret (name, octets) VALUES (?, ?)"
+                    " ON CONFLICT (name) DO NOTHING",
+                    (name, secrets.token_bytes(32)),
+                )
+                rows = transaction.execute(
+                    "SELECT octets FROM secret WHERE name = ?", (name,)
+                )
+                return next(bytes(octets) for (octets,) in rows)
+
+            self._secrets[name] = await self._ledger.write(unit)
+        return self._secrets[name]
+
+    # --- passwords of programs ---
+
+    async def check_app_password(
+        self, account: Account, password: str, protocol: str
+    ) -> bool:
+        """Whether this is one of the account's passwords for programs that may be
+        used here. It has so many random bits that a plain hash protects it."""
+        hashed = app_hash(password)
+        if not hashed:
+            return False
+
+        def query(transaction: ITransaction) -> tuple[str, float] | None:
+            rows = transaction.execute(
+                "SELECT name, protocols, used_at FROM app_password"
+                " WHERE account_id = ? AND password = ?",
+                (account.id, hashed),
+            )
+            for name, protocols, used_at in rows:
+                if protocol in protocols.split():
+                    return name, used_at
+            return None
+
+        found = await self._ledger.lookup(query)
+        if found is None:
+            return False
+        name, used_at = found
+        now = time.time()
+        if now - used_at > _USED_EVERY_S:
+            await self._ledger.write(
+                lambda transaction: transaction.execute(
+                    "UPDATE app_password SET used_at = ?"
+                    " WHERE account_id = ? AND name = ?",
+                    (now, account.id, name),
+                )
+            )
+        return True
+
+    async def add_app_password(
+        self, address: Address, name: str, protocols: Sequence[str]
+    ) -> str:
+        """Make a password for a program.
+
+        @param name: what the person calls it.
+        @param protocols: some of L{PROTOCOLS}.
+        @return: the password, which nobody can be told again.
+        @raise NoSuchAccount:
+        @raise AccountExists: the account has one of that name.
+        """
+        password = new_app_password()
+
+        def unit(transaction: ITransaction) -> None:
+            id = _account_id(transaction, address)
+            values = (id, name)
+            there = transaction.execute(
+                "SELECT 1 FROM app_password WHERE account_id = ? AND name = ?", values
+            )
+            if list(there):
+                raise AccountExists(f"{address} has a password of that name already")
+            transaction.execute(
+                "INSERT INTO app_password (account_id, name, password, protocols,"
+                " created_at, used_at) VALUES (?, ?, ?, ?, ?, 0)",
+                (*values, app_hash(password), " ".join(protocols), time.time()),
+            )
+
+        await self._ledger.write(unit)
+        return password
+
+    async def remove_app_password(self, address: Address, name: str) -> None:
+        """Take one back; it is of no use from now on.
+
+        @raise NoSuchAccount: there is none of that name.
+        """
+
+        def unit(transaction: ITransaction) -> None:
+            values = (_account_id(transaction, address), name)
+            where = "WHERE account_id = ? AND name = ?"
+            if not list(
+                transaction.execute(f"SELECT 1 FROM app_password {where}", values)
+            ):
+                raise NoSuchAccount(f"{address} has no password of that name")
+            transaction.execute(f"DELETE FROM app_password {where}", values)
+
+        await self._ledger.write(unit)
+
+    async def app_passwords(self, address: Address) -> Sequence[AppPassword]:
+        """Those of an account, by name.
+
+        @raise NoSuchAccount:
+        """
+
+        def query(transaction: ITransaction) -> Sequence[AppPassword]:
+            id = _account_id(transaction, address)
+            rows = transaction.execute(
+                "SELECT name, protocols, created_at, used_at FROM app_password"
+                " WHERE account_id = ? ORDER BY name",
+                (id,),
+            )
+            return [AppPassword(*row) for row in rows]
+
+        return await self._ledger.read(query)
+
     # --- administration ---
 
     async def add_account(
@@ -133,6 +303,7 @@ class LedgerDirectory:
         @raise AccountExists: the address is an account's or an alias.
         """
         hashed = await self._passwords.hash(password)
+        keys = await self._passwords.scram(password)
         made = Account(new_id(), address)
 
         def unit(transaction: ITransaction) -> None:
@@ -141,10 +312,10 @@ class LedgerDirectory:
             ):
                 raise AccountExists()
             transaction.execute(
-                "INSERT INTO account"
-                " (id, address, address_key, password, created_at, modseq)"
-                " VALUES (?, ?, ?, ?, ?, 1)",
-                (made.id, str(address), address.key, hashed, time.time()),
+                "INSERT INTO account (id, address, address_key, password,"
+                " scram_sha256, scram_sha1, created_at, modseq)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, 1)",
+                (made.id, str(address), address.key, hashed, *keys, time.time()),
             )
             provision(transaction, made.id)
 
@@ -158,12 +329,14 @@ class LedgerDirectory:
         @raise NoSuchAccount:
         """
         hashed = await self._passwords.hash(password)
+        keys = await self._passwords.scram(password)
 
         def unit(transaction: ITransaction) -> None:
             _account_id(transaction, address)
             transaction.execute(
-                "UPDATE account SET password = ? WHERE address_key = ?",
-                (hashed, address.key),
+                "UPDATE account SET password = ?, scram_sha256 = ?, scram_sha1 = ?"
+                " WHERE address_key = ?",
+                (hashed, *keys, address.key),
             )
 
         await self._ledger.write(unit)
@@ -181,6 +354,7 @@ class LedgerDirectory:
             discard(transaction, id_)
             transaction.changed(_TOPIC)
             transaction.execute("DELETE FROM account WHERE id = ?", (id_,))
+            transaction.execute("DELETE FROM app_password WHERE account_id = ?", (id_,))
             transaction.execute(
                 "DELETE FROM alias WHERE target_key = ?", (address.key,)
             )

@@ -4,7 +4,9 @@ import argparse
 import getpass
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 
+from twisted_mta.auth.apppassword import PROTOCOLS, AppPassword
 from twisted_mta.cli import table
 from twisted_mta.cli.server import with_office
 from twisted_mta.errors import Permanent
@@ -94,6 +96,61 @@ def list_(options: argparse.Namespace) -> int:
     rows = [{"address": str(one.address)} for one in with_office(options, work)]
     table.show(rows, options.json, "There are no accounts.")
     return 0
+
+
+def app_add(options: argparse.Namespace) -> int:
+    """Make a password for a program."""
+    protocols = options.protocols.split(",")
+    unknown = sorted(set(protocols) - set(PROTOCOLS))
+    if unknown:
+        known = ", ".join(PROTOCOLS)
+        raise BadInput(f"no such protocol: {', '.join(unknown)} (known: {known})")
+
+    async def work(office: Office) -> str:
+        address = _address(options.address)
+        return await office.directory.add_app_password(address, options.name, protocols)
+
+    made = with_office(options, work)
+    print(f"The password of '{options.name}', which is shown only now:\n\n    {made}\n")
+    print(f"It logs {options.address} in to {', '.join(protocols)}.")
+    return 0
+
+
+def app_remove(options: argparse.Namespace) -> int:
+    """Take a program's password back."""
+
+    async def work(office: Office) -> None:
+        address = _address(options.address)
+        await office.directory.remove_app_password(address, options.name)
+
+    with_office(options, work)
+    print(f"'{options.name}' can no longer log in to {options.address}")
+    return 0
+
+
+def app_list(options: argparse.Namespace) -> int:
+    """An account's passwords for programs."""
+
+    async def work(office: Office) -> Sequence[AppPassword]:
+        return await office.directory.app_passwords(_address(options.address))
+
+    rows = [
+        {
+            "name": one.name,
+            "protocols": one.protocols,
+            "made": _moment(one.created_at),
+            "used": _moment(one.used_at),
+        }
+        for one in with_office(options, work)
+    ]
+    table.show(rows, options.json, "There are no passwords for programs.")
+    return 0
+
+
+def _moment(at: float) -> str:
+    if not at:
+        return "never"
+    return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M")
 
 
 def alias_add(options: argparse.Namespace) -> int:

@@ -222,6 +222,23 @@ def _accounts(
     ):
         add(name, help, run).add_argument("address", metavar="ADDRESS")
     _json(add("list", "list the accounts", "account.list_"))
+    add = _group(
+        commands, where, "app-password", "passwords of programs, one for each of them"
+    )
+    leaf = add("add", "make one; it is shown once", "account.app_add")
+    leaf.add_argument("address", metavar="ADDRESS")
+    leaf.add_argument("name", metavar="NAME", help="what you call the program")
+    leaf.add_argument(
+        "--protocols",
+        default="smtp,imap,pop3",
+        help="what it may be used for (default: %(default)s)",
+    )
+    leaf = add("remove", "take one back", "account.app_remove")
+    leaf.add_argument("address", metavar="ADDRESS")
+    leaf.add_argument("name", metavar="NAME")
+    leaf = add("list", "list those of an account", "account.app_list")
+    leaf.add_argument("address", metavar="ADDRESS")
+    _json(leaf)
 
 
 def _aliases(

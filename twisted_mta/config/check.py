@@ -188,6 +188,8 @@ def _outbound(config: Config) -> Iterator[Problem]:
         yield from _kind(("agents", name), agent)
     for index, policy in enumerate(config.policies):
         yield from _kind(("policies", index), policy)
+    for index, verifier in enumerate(config.tokens):
+        yield from _kind(("tokens", index), verifier)
 
 
 # Each part with the settings that it cannot do without.

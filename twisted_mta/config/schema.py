@@ -7,7 +7,7 @@ fit each other is checked in L{twisted_mta.config.check}.
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from attrs import field, frozen
 
@@ -111,6 +111,32 @@ class Without:
     networks: tuple[str, ...]
     # What they are not offered, such as [PIPELINING, CHUNKING].
     extensions: tuple[ExtensionName, ...]
+
+
+#: How somebody can log in.
+MechanismName = Literal[
+    "SCRAM-SHA-256-PLUS",
+    "SCRAM-SHA-1-PLUS",
+    "SCRAM-SHA-256",
+    "SCRAM-SHA-1",
+    "EXTERNAL",
+    "OAUTHBEARER",
+    "XOAUTH2",
+    "PLAIN",
+    "LOGIN",
+]
+
+
+@frozen(kw_only=True)
+class Login:
+    """How people and programs log in, to submission, IMAP and POP3."""
+
+    # The SASL mechanisms that may be used, as far as they are possible: -PLUS under
+    # TLS, EXTERNAL with a certificate, OAUTHBEARER and XOAUTH2 with 'tokens'.
+    mechanisms: tuple[MechanismName, ...] = get_args(MechanismName)
+    # A PEM file of the authorities whose client certificates log in their owners, by
+    # the mail addresses in them (EXTERNAL). null: nobody is asked for one.
+    authorities: Path | None = None
 
 
 @frozen(kw_only=True)
@@ -268,6 +294,8 @@ class Config:
     workers: int | None = None
     # How many connections there may be at once.
     connections: Connections = Connections()
+    # How people and programs log in.
+    login: Login = Login()
     # SMTP and submission.
     smtp: Smtp = Smtp()
     # IMAP.
@@ -285,6 +313,9 @@ class Config:
     # Policies, asked in this order, each with its kind and that kind's own
     # settings.
     policies: tuple[Any, ...] = ()
+    # Who says whose a token is (OAUTHBEARER, XOAUTH2), each with its kind and that
+    # kind's own settings.
+    tokens: tuple[Any, ...] = ()
     # Searching in mail.
     search: Search = Search()
     # Where names are looked up.

@@ -138,6 +138,10 @@ class Stream(Protocol):
         address = cast(interfaces.ITransport, self.transport).getPeer()
         return getattr(address, "host", ""), getattr(address, "port", 0)
 
+    def handle(self) -> Any:
+        """The TLS connection, as pyOpenSSL has it; only if it is L{secure}."""
+        return cast(Any, self.transport).getHandle()
+
     def limit(
         self,
         idle_s: float,
@@ -328,7 +332,7 @@ class Stream(Protocol):
 
     def handshakeCompleted(self) -> None:
         self.secure = True
-        handle = cast(Any, self.transport).getHandle()
+        handle = self.handle()
         self.tls = f"{handle.get_protocol_version_name()} {handle.get_cipher_name()}"
         handshake, self._handshake = self._handshake, None
         if handshake is not None:

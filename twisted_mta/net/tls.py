@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import SSL
+from OpenSSL.crypto import X509
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
@@ -71,6 +72,51 @@ class Pair:
     key: Path
 
 
+# --- what a connection is to a login ----------------------------------------
+
+
+def channel_binding(handle: SSL.Connection, name: str) -> bytes | None:
+    """What ties a login to this connection, so that nobody can pass it on.
+
+    @param handle: pyOpenSSL's connection, after the handshake.
+    @param name: C{tls-exporter} (RFC 9266, from TLS 1.3 on) or
+        C{tls-server-end-point} (RFC 5929 4).
+    @return: C{None} if there is none of that name.
+    """
+    if name == "tls-exporter":
+        if handle.get_protocol_version_name() != "TLSv1.3":
+            return None
+        exported: bytes = handle.export_keying_material(
+            b"EXPORTER-Channel-Binding", 32, b""
+        )
+        return exported
+    shown = handle.get_certificate()
+    if name != "tls-server-end-point" or shown is None:
+        return None
+    certificate = shown.to_cryptography()
+    hashed = certificate.signature_hash_algorithm
+    # RFC 5929 4.1: SHA-256 where the certificate uses MD5 or SHA-1.
+    if hashed is None or hashed.name in ("md5", "sha1"):
+        hashed = SHA256()
+    fingerprint: bytes = certificate.fingerprint(hashed)
+    return fingerprint
+
+
+def certified(handle: SSL.Connection) -> tuple[str, ...]:
+    """The mail addresses in the certificate that the client showed, which was
+    verified (RFC 5280 4.2.1.6: rfc822Name); none if it showed none."""
+    shown = handle.get_peer_certificate()
+    if shown is None:
+        return ()
+    try:
+        names = shown.to_cryptography().extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    return tuple(names.value.get_values_for_type(x509.RFC822Name))
+
+
 # --- the server -------------------------------------------------------------
 
 
@@ -80,13 +126,17 @@ class ServerTls:
 
     log = Logger()
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
+    def __init__(self, pairs: Sequence[Pair], authorities: Path | None = None) -> None:
         """
+        @param authorities: a PEM file of those whose client certificates are
+            believed. Clients are then asked for one: who has none goes on without, who
+            shows one of another authority does not.
         @param pairs: at least one; the first is shown to a client that asks
             for no name, or one that none is for.
         @raise CertificateError:
         """
         self._pairs = tuple(pairs)
+        self._authorities = authorities
         self._default, self._by_name = self._read()
 
     def reload(self) -> bool:
@@ -117,6 +167,8 @@ class ServerTls:
         by_name: dict[str, SSL.Context] = {}
         for pair in self._pairs:
             context = _server_context(pair)
+            if self._authorities is not None:
+                _ask_for_certificates(context, self._authorities)
             context.set_tlsext_servername_callback(self._chosen)
             contexts.append(context)
             for name in _names(pair.certificate):
@@ -165,6 +217,22 @@ def _server_context(pair: Pair) -> SSL.Context:
             f"{pair.key}: is not the unencrypted PEM key of {pair.certificate}"
         )
     return context
+
+
+def _ask_for_certificates(context: SSL.Context, authorities: Path) -> None:
+    try:
+        context.load_verify_locations(str(authorities))
+        context.set_client_ca_list(
+            [
+                X509.from_cryptography(each).get_subject()
+                for each in x509.load_pem_x509_certificates(authorities.read_bytes())
+            ]
+        )
+    except OSError as error:
+        raise CertificateError(f"{authorities}: cannot be read: {error.strerror}")
+    except (SSL.Error, ValueError):
+        raise CertificateError(f"{authorities}: holds no PEM certificates")
+    context.set_verify(SSL.VERIFY_PEER, lambda *said: bool(said[-1]))
 
 
 def _names(certificate: Path) -> Sequence[str]:

@@ -34,6 +34,8 @@ _TABLE: dict[type[MailError], Rendering] = {
     errors.AuthenticationUnavailable: Rendering(454, "UNAVAILABLE", "SYS/TEMP"),
     errors.Permanent: Rendering(550),
     errors.AuthenticationFailed: Rendering(535, "AUTHENTICATIONFAILED", "AUTH"),
+    errors.AuthenticationCancelled: Rendering(501),
+    errors.UnknownMechanism: Rendering(504, "CANNOT"),
     MalformedResponse: Rendering(501),
     errors.NotPermitted: Rendering(550, "NOPERM"),  # another login might
     errors.InboxNeeded: Rendering(550, "CANNOT"),  # nobody ever can

@@ -14,7 +14,7 @@ message cannot delete it either.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -23,11 +23,14 @@ from twisted.logger import Logger
 
 from twisted_mta.errors import AuthenticationFailed, MailError
 from twisted_mta.interfaces import IAuthenticator, IMailStore
+from twisted_mta.mail.account import Account
+from twisted_mta.mail.channel import Channel
 from twisted_mta.net.stream import SHUTTING_DOWN, TIMED_OUT, Closed, Stream
 from twisted_mta.servers import errors
+from twisted_mta.servers.channel import channel
 from twisted_mta.servers.maildrop import open_maildrop
 from twisted_mta.servers.pop3_transaction import TRANSACTION, Abandoned, Transaction
-from twisted_mta.wire import pop3, sasl
+from twisted_mta.wire import pop3
 from twisted_mta.wire.engine import RemoteProtocolError
 from twisted_mta.wire.pop3 import AuthResponse, BadCommand, Command, err, ok
 
@@ -62,6 +65,17 @@ class Pop3Settings:
 # Octets of replies until the client must have read most of them: who pipelines
 # for ever and never reads holds no more than this and what the kernel takes.
 _UNREAD_OCTETS = 64 * 1024
+
+
+class _NoResponse(Exception):
+    """A challenge came to nothing.
+
+    @ivar answer: to AUTH; empty if the session ends.
+    """
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__()
+        self.answer = answer
 
 
 class Pop3Session:
@@ -192,7 +206,7 @@ class Pop3Session:
             "IMPLEMENTATION twisted-mta",
         ]
         if self._may_log_in():
-            lines += ["USER", "SASL " + " ".join(sasl.SERVER_MECHANISMS)]
+            lines += ["USER", "SASL " + " ".join(self._mechanisms())]
         if self._transaction is None and self._may_start_tls():
             lines.append("STLS")
         return _listing("Capabilities follow", lines)
@@ -259,50 +273,52 @@ class Pop3Session:
         if not self._may_log_in():
             return self._no_plaintext()
         if not command.text:
-            return _listing("Mechanisms follow", sasl.SERVER_MECHANISMS)
-        made = sasl.SERVER_MECHANISMS.get(command.text)
-        if made is None:
-            self._count_bad()
-            return err("No such mechanism")
+            return _listing("Mechanisms follow", self._mechanisms())
         try:
-            credentials = await self._exchange(made(), command.initial)
+            account = await self._authenticator.exchange(
+                command.text, command.initial, self._channel(), self._ask
+            )
+        except _NoResponse as none:
+            return none.answer
         except MailError:
             self._count_bad()
             raise
-        if isinstance(credentials, sasl.Credentials):
-            return await self._log_in(credentials.name, credentials.password)
-        return credentials
+        return await self._begin(account)
 
-    async def _exchange(
-        self, mechanism: sasl.ServerMechanism, response: bytes | None
-    ) -> sasl.Credentials | bytes:
-        """Challenges and responses.
+    def _mechanisms(self) -> Sequence[str]:
+        return self._authenticator.mechanisms(self._channel())
 
-        @return: credentials, or the answer if it came to none.
+    def _channel(self) -> Channel:
+        return channel(self.stream, "pop3", self._may_log_in())
+
+    async def _ask(self, challenge: bytes) -> bytes:
+        """Send a challenge and read the response.
+
+        @raise _NoResponse: there is none.
         """
-        while True:
-            step = mechanism.next(response)
-            if not isinstance(step, bytes):
-                return step
-            self.stream.write(self.engine.challenge(step))
-            event = await self.stream.next_event()
-            if isinstance(event, AuthResponse) and event.response is not None:
-                response = event.response
-                continue
-            if isinstance(event, (AuthResponse, BadCommand)):
-                self._count_bad()
-                why = event.text if isinstance(event, BadCommand) else "Cancelled"
-                return err(why)
-            self.stream.post(event)  # closed, timed out: the loop ends the session
-            return b""
+        self.stream.write(self.engine.challenge(challenge))
+        event = await self.stream.next_event()
+        if isinstance(event, AuthResponse) and event.response is not None:
+            return event.response
+        if isinstance(event, (AuthResponse, BadCommand)):
+            self._count_bad()
+            why = event.text if isinstance(event, BadCommand) else "Cancelled"
+            raise _NoResponse(err(why))
+        self.stream.post(event)  # closed, timed out: the loop ends the session
+        raise _NoResponse(b"")
 
     async def _log_in(self, name: str, password: str) -> bytes:
-        host = self.stream.peer()[0]
         try:
-            account = await self._authenticator.authenticate(name, password, host)
+            account = await self._authenticator.authenticate(
+                name, password, self._channel()
+            )
         except AuthenticationFailed:
             self._count_bad()
             raise
+        return await self._begin(account)
+
+    async def _begin(self, account: Account) -> bytes:
+        """The TRANSACTION state."""
         mailboxes = await self._store.account(account)
         maildrop = await open_maildrop(await mailboxes.open("INBOX"))
         self._transaction = Transaction(self.stream, maildrop)
@@ -313,7 +329,7 @@ class Pop3Session:
             "{session}: login={login}, client={host}, tls={tls!r}",
             session=self.stream.name,
             login=str(account.address),
-            host=host,
+            host=self.stream.peer()[0],
             tls=self.stream.tls,
         )
         count, octets = maildrop.total()

@@ -36,6 +36,9 @@ class _Handle:
     def get_cipher_name(self) -> str:
         return "TLS_AES_256_GCM_SHA384"
 
+    def get_peer_certificate(self) -> None:
+        return None
+
 
 class Wire(StringTransport):
     """A transport that keeps what is written, and pretends to TLS.

@@ -6,14 +6,12 @@ same in SMTP, POP3 and IMAP, so the engines do it with L{decode} and L{encode}.
 A mechanism knows no accounts: it ends with L{Credentials} that somebody else
 checks. It trusts nothing that the other side says.
 
-A mechanism that needs more than a name and a password (SCRAM, EXTERNAL) gives
-back another class than L{Credentials} at its end; sessions look at the class.
+SCRAM is in L{twisted_mta.wire.scram}, tokens in L{twisted_mta.wire.oauth}.
 """
 
 from __future__ import annotations
 
 import binascii
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -167,10 +165,6 @@ class Login:
         return Credentials(self._name, _text(response, MAX_PASSWORD))
 
 
-# In the order of their strength, as capabilities list them.
-SERVER_MECHANISMS: dict[str, type[ServerMechanism]] = {"PLAIN": Plain, "LOGIN": Login}
-
-
 # --- the client -------------------------------------------------------------
 
 
@@ -209,22 +203,3 @@ class LoginClient:
         if not self._answers:
             raise MalformedResponse()
         return self._answers.pop()
-
-
-CLIENT_MECHANISMS: dict[str, type[PlainClient] | type[LoginClient]] = {
-    mechanism.name: mechanism for mechanism in (PlainClient, LoginClient)
-}
-
-
-def choose(
-    offered: Collection[str], credentials: Credentials
-) -> ClientMechanism | None:
-    """The strongest mechanism that the server offers and we have.
-
-    @param offered: names in capitals.
-    @return: C{None} if there is none.
-    """
-    for name, mechanism in CLIENT_MECHANISMS.items():
-        if name in offered:
-            return mechanism(credentials)
-    return None

@@ -38,6 +38,8 @@ from twisted_mta.net.stream import TimedOut
 from twisted_mta.net.tls import CertificateError, opportunistic, verifying
 from twisted_mta.wire import sasl
 from twisted_mta.wire.engine import RemoteProtocolError
+from twisted_mta.wire.saslclient import choose
+from twisted_mta.wire.scram import ScramClient
 from twisted_mta.wire.smtp import client
 from twisted_mta.wire.smtp.content import DotStuffing
 
@@ -179,7 +181,7 @@ class Session:
         if not self._connection.secure and self._settings.tls is not Tls.NONE:
             text = "The password is not sent to a server without TLS"
             raise Unusable(deferred("4.7.4", text, self._remote))
-        mechanism = sasl.choose(self._offers.auth, credentials)
+        mechanism = choose(self._offers.auth, credentials)
         if mechanism is None:
             text = "The server offers no way to log in that we know"
             raise Unusable(deferred("4.7.0", text, self._remote))
@@ -194,6 +196,9 @@ class Session:
         if not reply.positive:
             # The operator's to mend (Postfix: smtp_sasl_auth_soft_bounce).
             raise Unusable(refused(reply, self._remote, final=False))
+        if isinstance(mechanism, ScramClient) and not mechanism.verified:
+            text = "The server did not show that it knows the password (SCRAM)"
+            raise Unusable(deferred("4.7.0", text, self._remote))
 
     # --- a message ---
 

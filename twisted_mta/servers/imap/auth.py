@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from twisted_mta import errors
+from twisted_mta.mail.account import Account
+from twisted_mta.mail.channel import Channel
+from twisted_mta.servers.channel import channel
 from twisted_mta.servers.imap.client import Answer, Client
 from twisted_mta.servers.imap.errors import Leave, Refused
 from twisted_mta.wire import sasl
@@ -56,7 +59,8 @@ def capabilities(client: Client) -> list[str]:
     if client.tls is not None and not client.stream.secure:
         listed.append("STARTTLS")
     if client.may_log_in:
-        listed += [f"AUTH={name}" for name in sasl.SERVER_MECHANISMS]
+        mechanisms = client.authenticator.mechanisms(_channel(client))
+        listed += [f"AUTH={name}" for name in mechanisms]
     else:
         listed.append("LOGINDISABLED")
     return listed
@@ -113,30 +117,37 @@ async def do_login(client: Client, command: Login) -> Answer:
     try:
         said = f"\0{command.user}\0{command.password}".encode()
         credentials = exchange.next(said)
+        assert isinstance(credentials, sasl.Credentials)  # PLAIN has but one step
     except (errors.MailError, UnicodeEncodeError):
         # NUL and the like: no such account, and not worth another answer.
         raise _failed(client, errors.AuthenticationFailed(), command.user)
-    return await _log_in(client, credentials)
+    try:
+        login = await client.authenticator.authenticate(
+            credentials.name, credentials.password, _channel(client)
+        )
+    except errors.AuthenticationFailed:
+        _count(client)  # the authenticator has logged it
+        raise
+    return await _log_in(client, login)
 
 
 async def do_authenticate(client: Client, command: Authenticate) -> Answer:
     """RFC 3501 6.2.2, RFC 4959."""
     _require_privacy(client)
-    mechanism = sasl.SERVER_MECHANISMS.get(command.mechanism)
-    if mechanism is None:
-        raise Refused("There is no such mechanism", b"CANNOT")
-    exchange = mechanism()
-    response = command.initial
-    while True:
-        try:
-            step = exchange.next(response)
-        except sasl.MalformedResponse as error:
-            raise Refused(error.text, condition=b"BAD")
-        except errors.AuthenticationFailed as error:
-            raise _failed(client, error, "")
-        if not isinstance(step, bytes):
-            return await _log_in(client, step)
-        response = await _challenge(client, step)
+
+    async def ask(challenge: bytes) -> bytes:
+        return await _challenge(client, challenge)
+
+    try:
+        login = await client.authenticator.exchange(
+            command.mechanism, command.initial, _channel(client), ask
+        )
+    except sasl.MalformedResponse as error:
+        raise Refused(error.text, condition=b"BAD")
+    except errors.AuthenticationFailed:
+        _count(client)
+        raise
+    return await _log_in(client, login)
 
 
 async def do_enable(client: Client, command: Enable) -> Answer:
@@ -171,18 +182,11 @@ async def _challenge(client: Client, challenge: bytes) -> bytes:
     return event.response
 
 
-async def _log_in(client: Client, credentials: object) -> Answer:
-    if not isinstance(credentials, sasl.Credentials):
-        raise TypeError(f"not credentials that can be checked: {credentials!r}")
-    host, _ = client.stream.peer()
-    name = credentials.name
-    try:
-        login = await client.authenticator.authenticate(
-            name, credentials.password, host
-        )
-    except errors.AuthenticationFailed:
-        _count(client)  # the authenticator has logged it
-        raise
+def _channel(client: Client) -> Channel:
+    return channel(client.stream, "imap", client.may_log_in)
+
+
+async def _log_in(client: Client, login: Account) -> Answer:
     account = await client.store.account(login)
     client.login, client.account = login, account
     client.engine.authenticated = True
@@ -192,7 +196,7 @@ async def _log_in(client: Client, credentials: object) -> Answer:
         "{session}: login={login}, client={host}, tls={tls!r}",
         session=client.stream.name,
         login=str(login.address),
-        host=host,
+        host=client.stream.peer()[0],
         tls=client.stream.tls,
     )
     return Answer("Logged in", replies.capability_code(capabilities(client)))

@@ -17,7 +17,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from twisted_mta.errors import MailError
+from twisted_mta.errors import AuthenticationCancelled, MailError
 from twisted_mta.interfaces import (
     IAuthenticator,
     IDirectory,
@@ -25,10 +25,12 @@ from twisted_mta.interfaces import (
     IPolicyChain,
     IRouter,
 )
+from twisted_mta.mail.channel import Channel
 from twisted_mta.mail.envelope import Origin
 from twisted_mta.mail.reply import Reply
 from twisted_mta.net.stream import SHUTTING_DOWN, TIMED_OUT, Closed, Stream
 from twisted_mta.servers import errors
+from twisted_mta.servers.channel import channel
 from twisted_mta.servers.smtp import reply
 from twisted_mta.servers.smtp.client import Client
 from twisted_mta.servers.smtp.reception import Gone, Reception
@@ -245,19 +247,23 @@ class SmtpSession:
         words of those that have any."""
         possible = {
             "STARTTLS": self._may_start_tls(),
-            "AUTH": self._authenticator is not None
-            and self._client.account is None
-            and self._may_log_in(),
+            "AUTH": self._client.account is None and bool(self._mechanisms()),
         }
         words = {
             "SIZE": str(self._settings.message_size),
-            "AUTH": " ".join(sasl.SERVER_MECHANISMS),
+            "AUTH": self._mechanisms() if possible["AUTH"] else "",
         }
         for keyword in EXTENSIONS:
             if keyword in self._client.offer.keywords and possible.get(keyword, True):
                 said = words.get(keyword)
                 yield f"{keyword} {said}" if said else keyword
         yield "HELP"
+
+    def _mechanisms(self) -> str:
+        """For whom can log in."""
+        if self._authenticator is None or not self._may_log_in():
+            return ""
+        return " ".join(self._authenticator.mechanisms(self._channel()))
 
     def _may_start_tls(self) -> bool:
         offered = self._tls is not None and "STARTTLS" in self._client.offer.keywords
@@ -293,40 +299,32 @@ class SmtpSession:
             return reply.NESTED_MAIL
         if not self._may_log_in():
             return reply.TLS_FIRST
-        mechanism = sasl.SERVER_MECHANISMS.get(command.mechanism)
-        if mechanism is None:
-            return reply.NO_MECHANISM
-        credentials = await self._exchange(mechanism(), command.initial)
-        if credentials is None:
-            return reply.AUTH_CANCELLED
-        account = await self._authenticator.authenticate(
-            credentials.name, credentials.password, client.origin.host
+        said = command.initial
+        initial = None if said is None else sasl.decode_initial(said)
+        account = await self._authenticator.exchange(
+            command.mechanism, initial, self._channel(), self._ask
         )
         client.log_in(account)
         self.stream.stranger = False
         return reply.LOGGED_IN
 
-    async def _exchange(
-        self, mechanism: sasl.ServerMechanism, initial: bytes | None
-    ) -> sasl.Credentials | None:
-        """Challenges and responses.
+    def _channel(self) -> Channel:
+        return channel(self.stream, "smtp", self._may_log_in())
 
-        @return: C{None} if the client cancelled.
-        @raise MalformedResponse: it is not of the mechanism's form.
+    async def _ask(self, challenge: bytes) -> bytes:
+        """Send a challenge and read the response.
+
+        @raise AuthenticationCancelled: there is none.
+        @raise MalformedResponse: it is none.
         """
-        response = None if initial is None else sasl.decode_initial(initial)
-        while True:
-            step = mechanism.next(response)
-            if not isinstance(step, bytes):
-                return step
-            self.stream.write(self.engine.start_auth(sasl.encode(step)))
-            event = await self.stream.next_event()
-            if not isinstance(event, events.AuthResponse):
-                self.stream.post(event)
-                raise Gone
-            if event.line == b"*":
-                return None
-            response = sasl.decode(event.line)
+        self.stream.write(self.engine.start_auth(sasl.encode(challenge)))
+        event = await self.stream.next_event()
+        if not isinstance(event, events.AuthResponse):
+            self.stream.post(event)
+            raise Gone
+        if event.line == b"*":
+            raise AuthenticationCancelled()
+        return sasl.decode(event.line)
 
     # --- mail ---
 

@@ -1,0 +1,28 @@
+"""The connection over which somebody logs in, as far as a login depends on it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+def _unbound(name: str) -> bytes | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A connection.
+
+    @ivar host: the client's address, for counting failures.
+    @ivar protocol: C{"smtp"}, C{"imap"} or C{"pop3"}.
+    @ivar private: nobody else reads along, so that a password may be said.
+    @ivar binding: gives the octets of a channel binding by its name (RFC 5929, RFC
+        9266), C{None} if there are none.
+    @ivar certified: the addresses in the client's certificate, if it showed one of
+        an authority that is believed.
+    """
+
+    host: str
+    protocol: str = ""
+    private: bool = True
+    binding: Callable[[str], bytes | None] = _unbound
+    certified: tuple[str, ...] = ()

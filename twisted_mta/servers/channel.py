@@ -1,0 +1,22 @@
+"""What a session's connection is to a login."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from twisted_mta.mail.channel import Channel
+from twisted_mta.net.stream import Stream
+from twisted_mta.net.tls import certified, channel_binding
+
+
+def channel(stream: Stream, protocol: str, private: bool) -> Channel:
+    """The channel of a connection as it is now.
+
+    @param private: a password may be said in the clear.
+    """
+    host = stream.peer()[0]
+    if not stream.secure:
+        return Channel(host, protocol, private)
+    handle = stream.handle()
+    binding = partial(channel_binding, handle)
+    return Channel(host, protocol, True, binding, certified(handle))
