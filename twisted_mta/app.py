@@ -31,6 +31,7 @@ from twisted_mta.desk import Desk
 from twisted_mta.errors import ConfigError, MailError
 from twisted_mta.indexing import Indexing
 from twisted_mta.mail.address import split
+from twisted_mta.mail.networks import Networks
 from twisted_mta.net.admission import Admission, descriptors
 from twisted_mta.net.listener import Listener
 from twisted_mta.net.poller import polled, unpolled
@@ -282,6 +283,7 @@ class Mta:
                 admission,
                 self._tls_of(settings) if settings.tls == "implicit" else None,
                 strangers,
+                Networks(settings.proxies),
             )
             self._listeners.append(listener)
             await listener.start(sockets.adopt)

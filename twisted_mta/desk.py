@@ -71,6 +71,7 @@ class Desk:
         speak = {
             "smtp": self._smtp,
             "submission": self._smtp,
+            "lmtp": self._smtp,
             "imap": self._imap,
             "pop3": self._pop3,
         }
@@ -96,7 +97,14 @@ class Desk:
             total_s=smtp.total,
             relay_from=Networks(smtp.relay_from),
             check_sender=smtp.check_sender,
-            greeting_pause_s=0.0 if submission else smtp.greeting_pause,
+            greeting_pause_s=smtp.greeting_pause
+            if listener.protocol == "smtp"
+            else 0.0,
+            lmtp=listener.protocol == "lmtp",
+            verify_from=Networks(smtp.verify_from),
+            xclient_from=Networks(smtp.xclient_from),
+            xforward_from=Networks(smtp.xforward_from),
+            etrn=frozenset(map(str.lower, smtp.etrn)),
             without=frozenset(listener.without),
             without_for=tuple(
                 (Networks(each.networks), frozenset(each.extensions))
@@ -120,7 +128,7 @@ class Desk:
                 self._intake,
                 self._office.directory,
                 self._authenticator if submission else None,
-                self._policies,
+                self._policies if listener.protocol != "lmtp" else None,
                 tls,
             ).run()
 

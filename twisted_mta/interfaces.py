@@ -522,6 +522,13 @@ class IIntake(Interface):
         @raise Permanent: it need not.
         """
 
+    def start(domain: str, below: bool = False) -> Awaitable[int]:
+        """Try what waits for a domain at once (ETRN).
+
+        @param below: for the domains below it, too.
+        @return: how many messages.
+        """
+
     def submit(envelope: Envelope, octets: bytes) -> Awaitable[None]:
         """Send a message that this server itself wrote (a bounce, a
         report). Recipients that do not exist are dropped."""
@@ -578,6 +585,9 @@ class IQueue(Interface):
         @return: how many messages.
         @raise NoSuchQueueId:
         """
+
+    def start(domain: str, below: bool = False) -> Awaitable[int]:
+        """See L{IIntake.start}."""
 
     def hold(ids: Sequence[str]) -> Awaitable[int]:
         """Stop attempts until released."""

@@ -20,6 +20,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 from tests.net.lines import Lines
 from tests.net.test_stream import Session, echo
 from tests.net.test_tls import made
+from twisted_mta.mail.networks import NOBODY, Networks
 from twisted_mta.net.admission import Admission
 from twisted_mta.net.listener import Listener, Spoken
 from twisted_mta.net.poller import polled
@@ -73,6 +74,7 @@ class ListenerTests(TestCase):
         session: Session = echo,
         admission: Admission | None = None,
         tls: object | None = None,
+        proxies: Networks = NOBODY,
     ) -> Listener:
         """A listener that has started, and stops with the test."""
         listener = Listener(
@@ -82,6 +84,7 @@ class ListenerTests(TestCase):
             Spoken(Lines, session, b"421 later\r\n"),
             admission or Admission(100),
             tls,
+            proxies=proxies,
         )
         await listener.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(listener.stop(0)))
@@ -168,6 +171,55 @@ class ListenerTests(TestCase):
             client.close()
         while admission.count:
             await in_thread(time.sleep, 0.01)
+
+    async def test_proxied(self) -> None:
+        """A proxy says who the client is, who then counts for the limits; what it says
+        after that is the client's."""
+        admission = Admission(100, 2)
+        peers: list[tuple[str, int]] = []
+
+        async def session(stream: Stream) -> None:
+            peers.append(stream.peer())
+            await echo(stream)
+
+        listener = await self.listener(
+            session=session, admission=admission, proxies=Networks(["127.0.0.2"])
+        )
+        (where,) = listener.where
+        clients = []
+        for number in range(3):
+            client = await in_thread(dial, where, ("127.0.0.2", 0))
+            clients.append(client)
+            header = b"PROXY TCP4 192.0.2.1 127.0.0.1 %d 25\r\n" % (1000 + number)
+            for octet in header:
+                await in_thread(client.sendall, bytes([octet]))
+            answer = await in_thread(say, client, b"x")
+            self.assertEqual(answer, b"x\r\n" if number < 2 else b"421 later\r\n")
+        self.assertEqual(peers, [("192.0.2.1", 1000), ("192.0.2.1", 1001)])
+        checking = await in_thread(dial, where, ("127.0.0.2", 0))
+        self.assertEqual(
+            await in_thread(say, checking, b"PROXY UNKNOWN\r\nx"), b"x\r\n"
+        )
+        direct = await in_thread(dial, where)
+        self.assertEqual(await in_thread(say, direct, b"PROXY y"), b"PROXY y\r\n")
+        self.assertEqual(peers[2][0], "")
+        self.assertEqual(peers[3][0], "127.0.0.1")
+        for client in (*clients, checking, direct):
+            client.close()
+        while admission.count:
+            await in_thread(time.sleep, 0.01)
+
+    async def test_not_proxied(self) -> None:
+        """A proxy that says anything else is hung up on."""
+        listener = await self.listener(proxies=Networks(["127.0.0.2"]))
+        (where,) = listener.where
+        with capturedLogs() as captured:
+            client = await in_thread(dial, where, ("127.0.0.2", 0))
+            await in_thread(client.sendall, b"EHLO x\r\n")
+            with self.assertRaises(ConnectionResetError):
+                await in_thread(client.recv, 1)
+        self.assertIn("PROXY", "".join(event["log_format"] for event in captured))
+        client.close()
 
     async def test_h38_no_descriptors_left(self) -> None:
         """When a process has none left, it goes on serving those it has, and

@@ -120,6 +120,8 @@ class Intake:
         self.write_fails: MailError | None = None
         self.hold: Deferred[None] | None = None
         self.room: int | None = None
+        self.started: list[tuple[str, bool]] = []
+        self.not_for: set[Address] = set()
 
     def need(self, octets: int) -> None:
         if self.room is not None and octets >= self.room:
@@ -142,9 +144,15 @@ class Intake:
             await self.hold
         if self.refusal is not None:
             raise self.refusal
+        if self.not_for & set(envelope.recipients):
+            raise LedgerFull()
         self.accepted.append(
             Accepted(envelope, tuple(routes), content.octets, prefix, tuple(confirmed))
         )
+
+    async def start(self, domain: str, below: bool = False) -> int:
+        self.started.append((domain, below))
+        return 3 if domain == "example.test" else 0
 
     async def submit(self, envelope: Envelope, octets: bytes) -> None:
         raise AssertionError("a session writes no mail")
@@ -177,7 +185,9 @@ class Directory:
         return ALICE if address == ALICE.address else None
 
     async def aliases(self, address: Address) -> Sequence[Address]:
-        return ()
+        if address.local != "team":
+            return ()
+        return split("bob@example.test"), split("dave@elsewhere.test")
 
     async def may_send_as(self, account: Account, address: Address) -> bool:
         return address.key in ("alice@example.test", "sales@example.test")

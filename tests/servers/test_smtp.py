@@ -67,6 +67,8 @@ class GreetingTests(SmtpCase):
             S: 250-ENHANCEDSTATUSCODES
             S: 250-CHUNKING
             S: 250-DSN
+            S: 250-PRDR
+            S: 250-LIMITS RCPTMAX=1000
             S: 250 HELP
             C: HELO client.example
             S: 250 mx.example.test

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import get_args
 
-from tests.servers.smtpdrive import BOB, HOST, Peer, SmtpCase, mx, submission
+from twisted.logger import capturedLogs, formatEvent
+
+from tests.servers.smtpdrive import BOB, HOST, Peer, Policy, SmtpCase, mx, submission
 from twisted_mta.config.schema import ExtensionName
+from twisted_mta.errors import LedgerUnavailable
 from twisted_mta.mail import dsn
 from twisted_mta.mail.address import split
 from twisted_mta.mail.dsn import Notification, Notify
@@ -33,7 +36,8 @@ class OfferTests(SmtpCase):
                 peer = Peer(settings)
                 self.assertNotIn(word, self.offered(peer))
             far = Peer(SmtpSettings(HOST, without_for=((FAR, frozenset({word})),)))
-            if word not in ("STARTTLS", "AUTH"):
+            # The others need more than that nobody switches them off.
+            if word not in ("STARTTLS", "AUTH", "ETRN", "VRFY", "XCLIENT", "XFORWARD"):
                 self.assertIn(word, self.offered(far))
 
     def offered(self, peer: Peer) -> set[str]:
@@ -146,3 +150,217 @@ class DsnTests(SmtpCase):
         (accepted,) = peer.intake.accepted
         self.assertIs(accepted.envelope.handling, USUAL)
         self.assertEqual(accepted.confirmed, ())
+
+
+class AskingTests(SmtpCase):
+    """VRFY, EXPN (RFC 5321 3.5) and ETRN (RFC 1985)."""
+
+    def test_verify(self) -> None:
+        """Who may ask is told; what is no address, or elsewhere, cannot be verified."""
+        peer = mx(verify_from=NEAR)
+        for who, answer in (
+            ("bob@example.test", "250 2.1.5 <bob@example.test>"),
+            ("<bob@example.test>", "250 2.1.5 <bob@example.test>"),
+            ("nobody@example.test", "550 5.1.1"),
+            ("dave@elsewhere.test", "252"),
+            ("Bob Example", "252"),
+        ):
+            self.assertTrue(peer.say(f"VRFY {who}").startswith(answer), who)
+        self.assertIn("250-VRFY", peer.say("EHLO x").splitlines())
+
+    def test_expand(self) -> None:
+        """An alias is what it leads to."""
+        peer = mx(verify_from=NEAR)
+        self.assertEqual(peer.say("EXPN alice@example.test"), EXPANDED)
+        team = peer.say("EXPN team@example.test").splitlines()
+        self.assertEqual(team[0], "250-2.1.5 <bob@example.test>")
+        self.assertEqual(team[1], "250 2.1.5 <dave@elsewhere.test>")
+        self.assertIn("550 5.1.1", peer.say("EXPN nobody@example.test"))
+        self.assertIn("550 5.1.1", peer.say("EXPN team"))
+
+    def test_h39_others(self) -> None:
+        """Others are told nothing."""
+        peer = mx(verify_from=FAR)
+        for who in ("bob@example.test", "nobody@example.test"):
+            self.assertTrue(peer.say(f"VRFY {who}").startswith("252 2.0.0"))
+            self.assertTrue(peer.say(f"EXPN {who}").startswith("502"))
+
+    def test_etrn(self) -> None:
+        """What waits for a domain of the config is tried now."""
+        peer = mx(etrn=frozenset({"example.test", "other.test"}))
+        self.assertIn("250-ETRN", peer.say("EHLO x").splitlines())
+        self.assertTrue(peer.say("ETRN Example.TEST").startswith("253 2.0.0 3"))
+        self.assertTrue(peer.say("ETRN @other.test").startswith("251"))
+        self.assertTrue(peer.say("ETRN elsewhere.test").startswith("459"))
+        self.assertTrue(peer.say("ETRN #queue").startswith("501"))
+        wanted = [("example.test", False), ("other.test", True)]
+        self.assertEqual(peer.intake.started, wanted)
+        self.assertTrue(mx().say("ETRN example.test").startswith("502"))
+
+
+EXPANDED = "250 2.1.5 <alice@example.test>"
+
+
+class ForwardedTests(SmtpCase):
+    """XCLIENT and XFORWARD."""
+
+    def test_xclient(self) -> None:
+        """The session begins anew, as that client's: address, name, login, limits."""
+        policy = Policy({})
+        settings = SmtpSettings(HOST, xclient_from=NEAR, relay_from=FAR)
+        peer = Peer(settings, policy=policy)
+        peer.say("EHLO proxy.test")
+        self.assertIn("XCLIENT ADDR DESTADDR", peer.say("EHLO proxy.test"))
+        said = peer.say(
+            "XCLIENT ADDR=10.0.0.7 PORT=99 HELO=spike.test NAME=+5BUNAVAILABLE+5D"
+        )
+        self.assertTrue(said.startswith("220 "))
+        self.assertEqual(policy.asked["connect"].origin.host, "10.0.0.7")
+        self.assertIn("503", peer.say("MAIL FROM:<>"))
+        peer.say("EHLO spike.test")
+        peer.say("MAIL FROM:<a@elsewhere.test>")
+        self.assertIn("250", peer.say("RCPT TO:<dave@elsewhere.test>"))  # may relay
+        peer.say("DATA")
+        peer.send(b".\r\n")
+        (accepted,) = peer.intake.accepted
+        self.assertEqual(accepted.envelope.origin.host, "10.0.0.7")
+        self.assertIn(b"from spike.test ([10.0.0.7])", accepted.prefix)
+
+    def test_h43_no_relay(self) -> None:
+        """Who may say for whom he speaks does not lend that one his own rights."""
+        peer = mx(xclient_from=NEAR, relay_from=NEAR)
+        peer.say("XCLIENT ADDR=IPv6:2001:db8::1")
+        peer.say("EHLO x")
+        peer.say("MAIL FROM:<a@elsewhere.test>")
+        self.assertIn("550", peer.say("RCPT TO:<dave@elsewhere.test>"))
+        peer.say("RSET")
+        self.assertIn("220", peer.say("XCLIENT ADDR=10.0.0.9"))  # once more
+
+    def test_refused(self) -> None:
+        """Others may not, and what is malformed is refused."""
+        self.assertIn("550 5.7.1", mx().say("XCLIENT ADDR=10.0.0.7"))
+        self.assertIn("550 5.7.1", mx().say("XFORWARD ADDR=10.0.0.7"))
+        for line in (
+            "",
+            "ADDR",
+            "ADDR=x",
+            "ADDR=1.2.3.4 ADDR=1.2.3.4",
+            "FOO=x",
+            "PORT=65536",
+            "PORT=x",
+            "HELO=a+0Ab",
+            "ADDR=+zz",
+        ):
+            peer = mx(xclient_from=NEAR)
+            self.assertTrue(peer.say(f"XCLIENT {line}").startswith("501"), line)
+        peer = mx(xclient_from=NEAR)
+        peer.say("MAIL FROM:<>")
+        self.assertIn("503", peer.say("XCLIENT ADDR=10.0.0.7"))
+
+    def test_xforward(self) -> None:
+        """Where mail came from is logged; nothing else changes."""
+        peer = mx(xforward_from=NEAR)
+        with capturedLogs() as captured:
+            self.assertIn("250", peer.say("XFORWARD ADDR=10.0.0.7 IDENT=Q1 HELO=a.b"))
+        log = "".join(str(formatEvent(event)) for event in captured)
+        self.assertIn("ADDR=10.0.0.7, IDENT=Q1", log)
+        self.assertIn("250", peer.say("MAIL FROM:<>"))
+
+
+class LimitsTests(SmtpCase):
+    def test_limits(self) -> None:
+        """RFC 9422: how many recipients are taken is said before."""
+        peer = Peer(SmtpSettings(HOST, recipients=7))
+        peer.heard()
+        self.assertIn("250-LIMITS RCPTMAX=7", peer.say("EHLO x").splitlines())
+
+
+class EachTests(SmtpCase):
+    """An answer for each recipient: LMTP (RFC 2033) and PRDR."""
+
+    def lmtp(self) -> Peer:
+        peer = Peer(SmtpSettings(HOST, lmtp=True))
+        self.assertIn("LMTP", peer.heard()[0])
+        self.assertIn("250-PIPELINING", peer.say("LHLO mx.test").splitlines())
+        return peer
+
+    def begun(self, peer: Peer, mail: str = "MAIL FROM:<a@b.test>") -> None:
+        peer.say(mail)
+        for who in ("bob", "alice"):
+            self.assertIn("250", peer.say(f"RCPT TO:<{who}@example.test>"))
+
+    def test_greetings(self) -> None:
+        """LHLO greets LMTP, and EHLO SMTP; not the other way."""
+        for settings, word in (
+            (SmtpSettings(HOST, lmtp=True), "EHLO"),
+            (SmtpSettings(HOST, lmtp=True), "HELO"),
+            (SmtpSettings(HOST), "LHLO"),
+        ):
+            peer = Peer(settings)
+            peer.heard()
+            self.assertIn("500 5.5.1", peer.say(f"{word} x"))
+            self.assertIn("503", peer.say("MAIL FROM:<>"))
+
+    def test_lmtp(self) -> None:
+        """One answer for each, in one transaction; Received says LMTP."""
+        peer = self.lmtp()
+        self.begun(peer)
+        self.assertIn("550", peer.say("RCPT TO:<nobody@example.test>"))
+        peer.say("DATA")
+        heard = peer.send(b"Subject: x\r\n\r\n.\r\n")
+        self.assertEqual([line[:9] for line in heard], ["250 2.0.0"] * 2)
+        (accepted,) = peer.intake.accepted
+        self.assertEqual(accepted.envelope.origin.protocol, "LMTP")
+        self.assertIn("250", peer.say("NOOP"))
+
+    def test_chunks(self) -> None:
+        """The same with BDAT: one for each chunk, and one for each at the last."""
+        peer = self.lmtp()
+        self.begun(peer)
+        self.assertEqual(len(peer.send(b"BDAT 3\r\nabc")), 1)
+        self.assertEqual(len(peer.send(b"BDAT 0 LAST\r\n")), 2)
+
+    def test_one_cannot_have_it(self) -> None:
+        """One who cannot have it does not keep it from the others."""
+        peer = self.lmtp()
+        self.begun(peer)
+        peer.intake.not_for.add(BOB)
+        peer.say("DATA")
+        heard = peer.send(b"Subject: x\r\n\r\n.\r\n")
+        self.assertEqual([line[:9] for line in heard], ["452 4.3.1", "250 2.0.0"])
+        (accepted,) = peer.intake.accepted
+        self.assertEqual(
+            [str(r) for r in accepted.envelope.recipients], ["alice@example.test"]
+        )
+        self.assertEqual(accepted.octets, b"Subject: x\r\n\r\n")
+        self.assertTrue(all(c.aborted for c in peer.intake.contents))
+
+    def test_nobody_can(self) -> None:
+        """What nobody can have is refused for each."""
+        peer = self.lmtp()
+        self.begun(peer)
+        peer.say("DATA")
+        heard = peer.send(b"Subject: x\n\r\n\r\n.\r\n")
+        self.assertEqual([line[:9] for line in heard], ["554 5.6.0"] * 2)
+        self.assertTrue(all(line.endswith("(smtp-1)") for line in heard))
+        self.begun(peer)
+        peer.intake.refusal = LedgerUnavailable()
+        peer.say("DATA")
+        heard = peer.send(b"Subject: x\r\n\r\n.\r\n")
+        self.assertEqual([line[:9] for line in heard], ["451 4.3.0"] * 2)
+        self.assertEqual(peer.intake.accepted, [])
+
+    def test_prdr(self) -> None:
+        """PRDR has a word before and one after."""
+        peer = mx()
+        self.assertIn("250-PRDR", peer.say("EHLO x").splitlines())
+        for not_for, codes in (
+            (set(), ["353", "250", "250", "250"]),
+            ({BOB}, ["353", "452", "250", "250"]),
+        ):
+            peer.intake.not_for = not_for
+            self.begun(peer, "MAIL FROM:<a@b.test> PRDR")
+            peer.say("DATA")
+            heard = peer.send(b"Subject: x\r\n\r\n.\r\n")
+            self.assertEqual([line[:3] for line in heard], codes)
+        self.assertEqual(len(peer.intake.accepted), 2)

@@ -18,6 +18,7 @@ from twisted_mta.wire.smtp.events import (
     DataCommand,
     EndOfChunk,
     EndOfData,
+    Etrn,
     Event,
     Expn,
     Fault,
@@ -30,6 +31,8 @@ from twisted_mta.wire.smtp.events import (
     Rset,
     StartTls,
     Vrfy,
+    XClient,
+    XForward,
 )
 from twisted_mta.wire.smtp.grammar import MailParameters
 from twisted_mta.wire.smtp.server import BareLineEnds, SmtpLimits, SmtpServerEngine
@@ -63,7 +66,7 @@ def run(
         while (event := engine.next_event()) is not None:
             match event:
                 case Hello():
-                    event = Hello(event.name, event.extended)
+                    event = Hello(event.name, event.extended, lmtp=event.lmtp)
                 case StartTls():
                     event = StartTls()
                 case DataCommand():
@@ -92,6 +95,8 @@ class CommandTests(TestCase):
         transcript = (
             b"ehlo c.example\r\nHELO c.example \r\nMAIL FROM:<a@x>\r\n"
             b"rcpt TO:<b@y>\r\nRSET\r\nNOOP what ever\r\nVRFY b\r\nEXPN l\r\n"
+            b"LHLO c\r\nETRN @X.test\r\nXCLIENT ADDR=10.0.0.1 NAME=a+2Bb PORT=\r\n"
+            b"xforward ident=Q1 helo=c SOURCE=[UNAVAILABLE]\r\n"
             b"HELP me\r\nSTARTTLS\r\nDATA\r\n.\r\nQUIT\r\n"
         )
         for pieces in every_chunking(transcript):
@@ -104,8 +109,12 @@ class CommandTests(TestCase):
                     RCPT,
                     Rset(),
                     Noop(),
-                    Vrfy(),
-                    Expn(),
+                    Vrfy("b"),
+                    Expn("l"),
+                    Hello("c", True, lmtp=True),
+                    Etrn("@x.test"),
+                    XClient({"ADDR": "10.0.0.1", "NAME": "a+b", "PORT": None}),
+                    XForward({"IDENT": "Q1", "HELO": "c", "SOURCE": None}),
                     Help(),
                     StartTls(),
                     DataCommand(),

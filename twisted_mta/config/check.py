@@ -130,6 +130,7 @@ def _listeners(config: Config) -> Iterator[Problem]:
         seen.add(listener.name)
         if not listener.endpoints:
             yield (*where, "endpoints"), "is empty; say where to listen"
+        yield from _networks((*where, "proxies"), listener.proxies)
 
 
 def _files(config: Config) -> Iterator[Problem]:
@@ -157,7 +158,12 @@ def _limits(config: Config) -> Iterator[Problem]:
         yield ("smtp", "header_size"), f"must be less than {BLOCK_MAX >> 20}M"
     if config.queue.growth_percent < 100:
         yield ("queue", "growth_percent"), "must be at least 100"
-    yield from _networks(("smtp", "relay_from"), config.smtp.relay_from)
+    for name in ("relay_from", "verify_from", "xclient_from", "xforward_from"):
+        yield from _networks(("smtp", name), getattr(config.smtp, name))
+    for index, domain in enumerate(config.smtp.etrn):
+        if not domain_name(domain):
+            where = ("smtp", "etrn", index)
+            yield where, f"is not a domain name; {_SUCH_AS}example.org"
     for index, without in enumerate(config.smtp.without):
         yield from _networks(("smtp", "without", index, "networks"), without.networks)
     for index, server in enumerate(config.dns.servers):

@@ -35,6 +35,12 @@ ExtensionName = Literal[
     "ENHANCEDSTATUSCODES",
     "CHUNKING",
     "DSN",
+    "PRDR",
+    "LIMITS",
+    "ETRN",
+    "VRFY",
+    "XCLIENT",
+    "XFORWARD",
     "STARTTLS",
     "AUTH",
 ]
@@ -70,7 +76,8 @@ class Listener:
     name: str
     # smtp takes mail from anyone for the domains above; submission takes mail
     # to anywhere from those who log in; imap and pop3 let them read it.
-    protocol: Literal["smtp", "submission", "imap", "pop3"]
+    # lmtp takes it from a mail server of ours, with an answer for each recipient.
+    protocol: Literal["smtp", "submission", "lmtp", "imap", "pop3"]
     # Twisted endpoint strings: tcp:25, tcp:25:interface=127.0.0.1,
     # tcp6:25:interface=\:\:1, unix:/run/mta.sock, systemd:domain=INET:index=0.
     endpoints: tuple[str, ...]
@@ -79,6 +86,9 @@ class Listener:
     tls: Literal["none", "starttls", "implicit"] = "none"
     # Passwords may come without TLS. Only for networks that nobody else hears.
     plaintext_login: bool = False
+    # Networks of proxies whose connections begin with a PROXY header (versions 1 and
+    # 2), which says who the client is. Others may not send one.
+    proxies: tuple[str, ...] = ()
     # Extensions of SMTP that are not offered here, such as [CHUNKING].
     without: tuple[ExtensionName, ...] = ()
 
@@ -183,6 +193,16 @@ class Smtp:
     relay_from: tuple[str, ...] = ()
     # Submission: whether the sender must be an address of the login.
     check_sender: bool = True
+    # Networks that may ask with VRFY and EXPN who is here.
+    verify_from: tuple[str, ...] = ()
+    # Domains whose waiting mail anybody may have tried at once (ETRN): their servers
+    # do when they are on line again.
+    etrn: tuple[str, ...] = ()
+    # Networks of filters and proxies that may say for whom they speak (XCLIENT): the
+    # rest of the session is that client's. Name none that you do not run.
+    xclient_from: tuple[str, ...] = ()
+    # The same for where mail came from, for the log (XFORWARD).
+    xforward_from: tuple[str, ...] = ()
     # Extensions that clients of some networks are not offered, for those that get
     # them wrong. A listener's own 'without' is for all its clients.
     without: tuple[Without, ...] = ()

@@ -6,6 +6,7 @@ A message is meant by its queue id; what is done to it is done to all its rows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from twisted.internet.interfaces import IReactorTime
@@ -36,6 +37,17 @@ def _drop(ledger: ILedger, transaction: ITransaction, queued: int) -> None:
     content = next(id for (id,) in found)
     transaction.execute("DELETE FROM queued WHERE id = ?", (queued,))
     ledger.release(transaction, content)
+
+
+# A row that is being tried keeps its lease.
+_DUE = (
+    "UPDATE hop SET due = ? WHERE queued_id = ? AND held = 0 AND lease = '' AND due > ?"
+)
+
+
+def _literal(text: str) -> str:
+    """As it stands within LIKE."""
+    return re.sub(r"([!%_])", r"!\1", text)
 
 
 class Backlog:
@@ -77,16 +89,37 @@ class Backlog:
                 messages = [id for (id,) in found]
             else:
                 messages = _existing(transaction, ids)
-            # A row that is being tried keeps its lease.
-            transaction.executemany(
-                "UPDATE hop SET due = ?"
-                " WHERE queued_id = ? AND held = 0 AND lease = '' AND due > ?",
-                [(now, id, now) for id in messages],
-            )
+            transaction.executemany(_DUE, [(now, id, now) for id in messages])
             transaction.changed(TOPIC)
             return len(messages)
 
         return await self._ledger.write(unit)
+
+    async def start(self, domain: str, below: bool = False) -> int:
+        """See L{IQueue.start <twisted_mta.interfaces.IQueue.start>}. The queue is read
+        through in another thread."""
+        ends = f"%@{_literal(domain)}", f"%.{_literal(domain)}"
+
+        def query(transaction: ITransaction) -> list[int]:
+            rows = transaction.execute(
+                "SELECT DISTINCT h.queued_id FROM hop h"
+                " JOIN recipient r ON r.hop_id = h.id"
+                " WHERE h.held = 0 AND h.lease = ''"
+                " AND (r.address LIKE ? ESCAPE '!' OR r.address LIKE ? ESCAPE '!')",
+                (ends[0], ends[1] if below else ends[0]),
+            )
+            return [id for (id,) in rows]
+
+        waiting = await self._ledger.read(query)
+        now = self._clock.seconds()
+
+        def unit(transaction: ITransaction) -> None:
+            transaction.executemany(_DUE, [(now, id, now) for id in waiting])
+            transaction.changed(TOPIC)
+
+        if waiting:
+            await self._ledger.write(unit)
+        return len(waiting)
 
     async def hold(self, ids: Sequence[str]) -> int:
         """See L{IQueue.hold <twisted_mta.interfaces.IQueue.hold>}.

@@ -88,6 +88,10 @@ class Intake:
         for accepted in (unit, *notices):
             accepted.log(_log)
 
+    async def start(self, domain: str, below: bool = False) -> int:
+        """See L{IIntake.start}."""
+        return await self._queue.start(domain, below)
+
     async def submit(self, envelope: Envelope, octets: bytes) -> None:
         """See L{IIntake.submit}."""
         unit = await self._own.prepare(self._queue, envelope, octets)

@@ -24,7 +24,9 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
+from twisted_mta.mail.networks import NOBODY, Networks
 from twisted_mta.net.admission import FULL, Admission, network
+from twisted_mta.net.proxied import Preface
 from twisted_mta.net.sockets import endpoint
 from twisted_mta.net.strangers import Guest, Strangers
 from twisted_mta.net.stream import Session, Stream
@@ -82,6 +84,7 @@ class Listener(Factory):
         admission: Admission,
         tls: object | None = None,
         strangers: Strangers | None = None,
+        proxies: Networks = NOBODY,
     ) -> None:
         """
         @param reactor: also what listens.
@@ -89,6 +92,7 @@ class Listener(Factory):
             C{systemd:domain=INET:index=0}.
         @param tls: the context with which connections begin (implicit TLS).
         @param strangers: shared with whoever shares the admission.
+        @param proxies: whose connections begin with a PROXY header.
         """
         self.name = name
         self._reactor = reactor
@@ -97,6 +101,7 @@ class Listener(Factory):
         self._admission = admission
         self._strangers = strangers or Strangers(reactor.seconds)
         self._tls = tls
+        self._proxies = proxies
         self._ports: list[IListeningPort] = []
         # With the host that its place is counted for, until it is displaced.
         self._streams: dict[Stream, str | None] = {}
@@ -167,6 +172,15 @@ class Listener(Factory):
         if self._stopping:
             return None
         host = _host_and_port(addr)[0] if hasattr(addr, "port") else ""
+        if self._proxies and host in self._proxies:
+            return Preface(self._reactor, self.name, self._proxied)
+        return self._admitted(host, None)
+
+    def _proxied(self, host: str, port: int) -> Protocol | None:
+        """A proxy has said for whom it connects."""
+        return None if self._stopping else self._admitted(host, (host, port))
+
+    def _admitted(self, host: str, peer: tuple[str, int] | None) -> Protocol | None:
         refused = self._admission.enter(host)
         if refused == FULL and self._strangers.displace(network(host)):
             refused = self._admission.enter(host)
@@ -182,6 +196,7 @@ class Listener(Factory):
             f"{self.name}-{self._made:x}",
             tls=self._tls,
             on_end=self._ended,
+            peer=peer,
         )
         self._streams[stream] = host
         self._strangers.add(network(host), stream, self._displace)

@@ -99,6 +99,7 @@ class Stream(Protocol):
         name: str,
         tls: object | None = None,
         on_end: Callable[[Stream], None] | None = None,
+        peer: tuple[str, int] | None = None,
     ) -> None:
         """
         @param session: called with this Stream once connected; what it returns
@@ -107,6 +108,7 @@ class Stream(Protocol):
         @param tls: the TLS context factory with which the connection begins
             (implicit TLS), or C{None}.
         @param on_end: called once, when the connection and the session ended.
+        @param peer: who the peer is, if a proxy has said so.
         """
         self.engine = engine
         self.name = name
@@ -116,6 +118,7 @@ class Stream(Protocol):
         self._session = session
         self._implicit_tls = tls
         self._on_end = on_end
+        self._peer = peer
         self._out: list[bytes] = []
         self._out_octets = 0
         self._posted: deque[object] = deque()
@@ -135,6 +138,8 @@ class Stream(Protocol):
 
     def peer(self) -> tuple[str, int]:
         """The peer's address and port; empty and 0 for a unix socket."""
+        if self._peer is not None:
+            return self._peer
         address = cast(interfaces.ITransport, self.transport).getPeer()
         return getattr(address, "host", ""), getattr(address, "port", 0)
 

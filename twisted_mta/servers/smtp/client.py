@@ -1,6 +1,8 @@
 """Who is at the other end of a session, as far as is known by now, and what the
 policies say of it."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from twisted_mta.interfaces import IPolicyChain
@@ -8,6 +10,7 @@ from twisted_mta.mail.account import Account
 from twisted_mta.mail.envelope import Origin
 from twisted_mta.mail.verdict import Judgement, Progress
 from twisted_mta.servers.smtp.reply import render
+from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.wire.smtp.extension import Offer
 
 
@@ -40,6 +43,7 @@ class Client:
         self.extended = False
         self.account: Account | None = None
         self.leaving = False
+        self._lmtp = False
         self.policies = policies
         self.judged: dict[str, Judgement] = {}
 
@@ -49,10 +53,39 @@ class Client:
         self.account = None
         self.origin = replace(self.origin, helo="", login="", tls=tls, protocol="SMTP")
 
-    def hello(self, name: str, extended: bool) -> None:
+    def hello(self, name: str, extended: bool, lmtp: bool = False) -> None:
         """It said who it is."""
         self.extended = extended
+        self._lmtp = lmtp
         self.origin = replace(self.origin, helo=name, protocol=self._protocol())
+
+    def become(
+        self, attributes: Mapping[str, str | None], settings: SmtpSettings
+    ) -> None:
+        """It speaks for another (XCLIENT), and begins anew as that one. What was said
+        before is kept where nothing new is said.
+
+        @param settings: say what that client may do.
+        """
+        origin = self.origin
+        host = attributes.get("ADDR", origin.host) or ""
+        host = re.sub(r"(?i)^ipv6:", "", host)
+        port = attributes.get("PORT", str(origin.port)) or "0"
+        self.origin = replace(
+            origin,
+            host=host,
+            port=int(port),
+            helo="",
+            login=attributes.get("LOGIN", origin.login) or "",
+            protocol="SMTP",
+        )
+        self.extended = False
+        self.judged.clear()
+        # What that one may do; it stays one who may speak for others, though.
+        words = self.offer.keywords & {"XCLIENT", "XFORWARD"}
+        offered = settings.offer(host)
+        self.offer = replace(offered, keywords=offered.keywords | words)
+        self.relays = not settings.submission and host in settings.relay_from
 
     def log_in(self, account: Account) -> None:
         """It has shown whose it is."""
@@ -65,6 +98,8 @@ class Client:
         """RFC 3848."""
         if not self.extended:
             return "SMTP"
+        if self._lmtp:  # RFC 3848 has LMTPS as well
+            return "LMTPS" if self.origin.tls else "LMTP"
         secure = "S" if self.origin.tls else ""
         return f"ESMTP{secure}{'A' if self.account else ''}"
 

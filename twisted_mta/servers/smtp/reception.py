@@ -18,9 +18,10 @@ from twisted_mta.mail.envelope import USUAL, Envelope, Handling
 from twisted_mta.mail.ids import new_id, to_text
 from twisted_mta.mail.verdict import Progress
 from twisted_mta.net.stream import SHUTTING_DOWN, Stream
+from twisted_mta.servers import errors
 from twisted_mta.servers.smtp import reply, submission, trace
 from twisted_mta.servers.smtp.client import Client
-from twisted_mta.servers.smtp.reply import made
+from twisted_mta.servers.smtp.reply import made, render
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.servers.smtp.transaction import Transaction
 from twisted_mta.wire.smtp import events
@@ -38,6 +39,28 @@ _FAULTS: Mapping[Fault, Callable[[], MailError]] = {
     Fault.LINE_TOO_LONG: lambda: BadContent("A line is too long"),
 }
 
+
+async def _copy(content: IContentWriter, copy: IContentWriter) -> None:
+    offset = 0
+    while offset < content.size:
+        run = await content.read(offset, _RUN_OCTETS)
+        copy.write(run)
+        offset += len(run)
+    await copy.finish()
+
+
+def _queued(envelope: Envelope) -> bytes:
+    return f"250 2.0.0 Ok: queued as {to_text(envelope.id)}\r\n".encode()
+
+
+def _last(envelope: Envelope, answers: Sequence[bytes]) -> bytes:
+    """The answer after those for each recipient (PRDR)."""
+    taken = any(answer.startswith(b"2") for answer in answers)
+    return _queued(envelope) if taken else reply.NOBODY_TOOK_IT
+
+
+# What is copied at once.
+_RUN_OCTETS = 64 * 1024
 
 # Parameters of MAIL that go with the message.
 _HANDLING = frozenset({"RET", "ENVID"})
@@ -165,10 +188,24 @@ class Reception:
             self._intake.need(transaction.parameters.size or 0)
             transaction.content = self._intake.content()
             self._stream.write(self._engine.start_data())
-            await self._receive(transaction.content)
-            return await self._accept(transaction, transaction.content)
+            return await self._conclude(transaction, transaction.content)
         finally:
             self.reset()
+
+    async def _conclude(
+        self, transaction: Transaction, content: IContentWriter
+    ) -> bytes:
+        """Read the last of the content and answer: in LMTP as often as there are
+        recipients (RFC 2033 4.2)."""
+        count = len(transaction.recipients) if self._settings.lmtp else 1
+        try:
+            await self._receive(content)
+            answer = await self._accept(transaction, content)
+        except MailError as error:
+            if not self._settings.lmtp:
+                raise
+            answer = self._not_taken(error)
+        return answer if answer.count(b"\n") > 1 else answer * count
 
     async def bdat(self, command: events.Bdat) -> bytes:
         """RFC 3030 2. A chunk's octets come whatever we think of it; after a
@@ -207,9 +244,9 @@ class Reception:
         if transaction.content is None:
             transaction.content = self._intake.content()
         try:
-            await self._receive(transaction.content)
             if command.last:
-                return await self._accept(transaction, transaction.content)
+                return await self._conclude(transaction, transaction.content)
+            await self._receive(transaction.content)
         except MailError:
             transaction.failed = True
             raise
@@ -270,11 +307,66 @@ class Reception:
             quarantined = any(mark.quarantine for mark in marks)
             envelope = envelope._replace(quarantined=quarantined)
             prefix = trace.tags(marks) + prefix
-        await self._intake.accept(
-            envelope, transaction.routes, content, prefix, transaction.confirmed
-        )
-        self.accepted += 1
-        return f"250 2.0.0 Ok: queued as {to_text(envelope.id)}\r\n".encode()
+        if not (settings.lmtp or transaction.parameters.prdr):
+            await self._intake.accept(
+                envelope, transaction.routes, content, prefix, transaction.confirmed
+            )
+            self.accepted += 1
+            return _queued(envelope)
+        answers = await self._accept_each(transaction, envelope, content, prefix)
+        if settings.lmtp:
+            return b"".join(answers)
+        return b"".join((reply.EACH_FOLLOWS, *answers, _last(envelope, answers)))
+
+    async def _accept_each(
+        self,
+        transaction: Transaction,
+        envelope: Envelope,
+        content: IContentWriter,
+        prefix: bytes,
+    ) -> Sequence[bytes]:
+        """Take responsibility for each recipient: all as one, or, if that cannot be,
+        each by itself, so that one who cannot have it does not hurt the others.
+
+        @return: an answer for each, in order.
+        """
+        try:
+            await self._intake.accept(
+                envelope, transaction.routes, content, prefix, transaction.confirmed
+            )
+        except MailError as error:
+            if len(transaction.recipients) == 1:
+                return [self._not_taken(error)]
+        else:
+            self.accepted += 1
+            return [_queued(envelope)] * len(transaction.recipients)
+        answers = []
+        for recipient, (routes, told) in zip(
+            transaction.recipients, transaction.shares, strict=True
+        ):
+            own = envelope._replace(id=new_id(), recipients=(recipient,))
+            # A content of its own: what a commit has taken belongs to the ledger.
+            copy = self._intake.content()
+            try:
+                await _copy(content, copy)
+                await self._intake.accept(
+                    own,
+                    transaction.routes[routes],
+                    copy,
+                    prefix,
+                    transaction.confirmed[told],
+                )
+            except MailError as error:
+                answers.append(self._not_taken(error))
+            else:
+                self.accepted += 1
+                answers.append(_queued(own))
+            finally:
+                copy.abort()
+        return answers
+
+    def _not_taken(self, error: MailError) -> bytes:
+        return reply.signed(render(errors.smtp(error)), self._client.session)
 
     def _envelope(self, transaction: Transaction) -> Envelope:
         origin, parameters = self._client.origin, transaction.parameters

@@ -28,7 +28,8 @@ def plain(answer: bytes) -> bytes:
 
 def signed(answer: bytes, session: str) -> bytes:
     """A refusal with the name under which the log says more of it."""
-    return b"%b (%b)\r\n" % (answer[:-2], session.encode())
+    mark = b" (%b)\r\n" % session.encode()
+    return answer if answer.endswith(mark) else answer[:-2] + mark
 
 
 OK = made(250, "2.0.0", "Ok")
@@ -43,6 +44,12 @@ LOGGED_IN = made(235, "2.7.0", "Authentication succeeded")
 
 NOT_OFFERED = made(555, "5.5.4", "A parameter that is not offered here")
 NO_CHUNKING = made(502, "5.5.1", "BDAT is not offered here")
+SAY_LHLO = made(500, "5.5.1", "This port speaks LMTP: say LHLO")
+NO_LMTP = made(500, "5.5.1", "This port speaks SMTP: say EHLO")
+NO_ETRN = made(502, "5.5.1", "ETRN is not offered here")
+NO_SUCH_NODE = made(459, "4.7.1", "Not for that domain")
+NOTHING_WAITS = made(251, "2.0.0", "No messages wait for that domain")
+NO_XCLIENT = made(550, "5.7.1", "Not from your address")
 HELLO_FIRST = made(503, "5.5.1", "Say EHLO first")
 MAIL_FIRST = made(503, "5.5.1", "Say MAIL first")
 NESTED_MAIL = made(503, "5.5.1", "A transaction is under way")
@@ -50,6 +57,8 @@ CHUNKS_STARTED = made(503, "5.5.1", "Go on with BDAT, or say RSET")
 CHUNK_FAILED = made(503, "5.5.1", "A chunk was refused: say RSET")
 NO_RECIPIENTS = made(554, "5.5.1", "No valid recipients")
 TOO_MANY_RECIPIENTS = made(452, "4.5.3", "Too many recipients; send these later")
+EACH_FOLLOWS = made(353, "", "An answer for each recipient follows")
+NOBODY_TOOK_IT = made(550, "5.0.0", "Nobody took the message")
 TOO_LARGE = made(552, "5.3.4", "The message is larger than the limit")
 LOGIN_FIRST = made(530, "5.7.0", "Authentication required")
 NOT_YOUR_SENDER = made(553, "5.7.1", "That sender address is not yours")

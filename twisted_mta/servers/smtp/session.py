@@ -33,6 +33,7 @@ from twisted_mta.servers import errors
 from twisted_mta.servers.channel import channel
 from twisted_mta.servers.smtp import reply
 from twisted_mta.servers.smtp.client import Client
+from twisted_mta.servers.smtp.inquiry import Inquiry
 from twisted_mta.servers.smtp.reception import Gone, Reception
 from twisted_mta.servers.smtp.reply import made, render
 from twisted_mta.servers.smtp.settings import SmtpSettings
@@ -41,6 +42,7 @@ from twisted_mta.wire import sasl
 from twisted_mta.wire.engine import RemoteProtocolError
 from twisted_mta.wire.smtp import events
 from twisted_mta.wire.smtp.extension import EXTENSIONS
+from twisted_mta.wire.smtp.grammar import XCLIENT, XFORWARD
 from twisted_mta.wire.smtp.server import SmtpServerEngine
 
 if TYPE_CHECKING:
@@ -85,6 +87,8 @@ class SmtpSession:
         self._tls = tls
         offer = settings.offer(host)
         self._client = Client(stream.name, origin, relays, offer, policies)
+        self._intake = intake
+        self._inquiry = Inquiry(router, directory)
         self._reception = Reception(
             stream,
             self.engine,
@@ -124,7 +128,7 @@ class SmtpSession:
             if self.engine.buffered():
                 stream.write(reply.OUT_OF_STEP)
                 return
-        stream.write(f"220 {self._settings.hostname} ESMTP\r\n".encode())
+        stream.write(self._greeting())
         while not client.leaving:
             event = await stream.next_event()
             do = _COMMANDS.get(type(event))
@@ -133,6 +137,10 @@ class SmtpSession:
                 return
             if not await self._say(await self._answer(do, event)):
                 return
+
+    def _greeting(self) -> bytes:
+        protocol = "LMTP" if self._settings.lmtp else "ESMTP"
+        return f"220 {self._settings.hostname} {protocol}\r\n".encode()
 
     async def _say(self, answer: bytes) -> bool:
         """Send, no faster than the client reads.
@@ -229,9 +237,11 @@ class SmtpSession:
         client = self._client
         if command.early:
             return client.leave(reply.OUT_OF_STEP)
+        if command.lmtp != self._settings.lmtp:
+            return reply.SAY_LHLO if self._settings.lmtp else reply.NO_LMTP
         self._reception.reset()
         again = bool(client.origin.helo)
-        client.hello(command.name, command.extended)
+        client.hello(command.name, command.extended, command.lmtp)
         refusal = await client.judge("helo")
         if refusal:
             client.hello("", extended=False)
@@ -252,6 +262,9 @@ class SmtpSession:
         words = {
             "SIZE": str(self._settings.message_size),
             "AUTH": self._mechanisms() if possible["AUTH"] else "",
+            "LIMITS": f"RCPTMAX={self._settings.recipients}",
+            "XCLIENT": " ".join(sorted(XCLIENT)),
+            "XFORWARD": " ".join(sorted(XFORWARD)),
         }
         for keyword in EXTENSIONS:
             if keyword in self._client.offer.keywords and possible.get(keyword, True):
@@ -353,11 +366,60 @@ class SmtpSession:
         return await self._junk_or(reply.HELP)
 
     async def do_VRFY(self, command: events.Vrfy) -> bytes:
-        """RFC 5321 3.5.3: nobody is told who exists."""
-        return await self._junk_or(reply.CANNOT_VERIFY)
+        """RFC 5321 3.5.3: few are told who exists."""
+        if "VRFY" not in self._client.offer.keywords:
+            return await self._junk_or(reply.CANNOT_VERIFY)
+        return await self._junk_or(await self._inquiry.verify(command.who))
 
     async def do_EXPN(self, command: events.Expn) -> bytes:
-        return await self._junk_or(reply.NO_EXPANSION)
+        """RFC 5321 3.5.2."""
+        if "VRFY" not in self._client.offer.keywords:
+            return await self._junk_or(reply.NO_EXPANSION)
+        return await self._junk_or(await self._inquiry.expand(command.what))
+
+    async def do_ETRN(self, command: events.Etrn) -> bytes:
+        """RFC 1985. Who asks is not looked at: the mail goes where it would go."""
+        if self._reception.transaction is not None:
+            return reply.NESTED_MAIL
+        below = command.node.startswith("@")
+        node = command.node.removeprefix("@")
+        if "ETRN" not in self._client.offer.keywords:
+            return await self._junk_or(reply.NO_ETRN)
+        if node not in self._settings.etrn:
+            return await self._junk_or(reply.NO_SUCH_NODE)
+        count = await self._intake.start(node, below)
+        text = f"{count} messages for {node} are tried now"
+        answer = made(253, "2.0.0", text) if count else reply.NOTHING_WAITS
+        return await self._junk_or(answer)
+
+    async def do_XCLIENT(self, command: events.XClient) -> bytes:
+        """As Postfix has it: the session begins anew, as that client's."""
+        client = self._client
+        if self._reception.transaction is not None:
+            return reply.NESTED_MAIL
+        if "XCLIENT" not in client.offer.keywords:
+            return reply.NO_XCLIENT
+        client.become(command.attributes, self._settings)
+        self.log.info(
+            "{session}: XCLIENT {said}",
+            session=self.stream.name,
+            said=_shown(command.attributes),
+        )
+        refusal = await client.judge("connect")
+        return client.leave(refusal) if refusal else self._greeting()
+
+    async def do_XFORWARD(self, command: events.XForward) -> bytes:
+        """As Postfix has it: for the log."""
+        if self._reception.transaction is not None:
+            return reply.NESTED_MAIL
+        if "XFORWARD" not in self._client.offer.keywords:
+            return reply.NO_XCLIENT
+        self.log.info(
+            "{session}: XFORWARD {said}",
+            session=self.stream.name,
+            said=_shown(command.attributes),
+        )
+        return reply.OK
 
     async def do_QUIT(self, command: events.Quit) -> bytes:
         return self._client.leave(reply.BYE)
@@ -368,6 +430,11 @@ class SmtpSession:
         return self._client.leave(answer) if command.close else answer
 
 
+def _shown(attributes: Mapping[str, str | None]) -> str:
+    said = [f"{name}={value or '-'}" for name, value in attributes.items()]
+    return ", ".join(said)
+
+
 _Do = Callable[[SmtpSession, Any], Awaitable[bytes]]
 
 _COMMANDS: Mapping[type, _Do] = {
@@ -375,6 +442,7 @@ _COMMANDS: Mapping[type, _Do] = {
     events.BadCommand: SmtpSession.bad_command,
     events.Bdat: SmtpSession.do_BDAT,
     events.DataCommand: SmtpSession.do_DATA,
+    events.Etrn: SmtpSession.do_ETRN,
     events.Expn: SmtpSession.do_EXPN,
     events.Hello: SmtpSession.do_HELLO,
     events.Help: SmtpSession.do_HELP,
@@ -385,4 +453,6 @@ _COMMANDS: Mapping[type, _Do] = {
     events.Rset: SmtpSession.do_RSET,
     events.StartTls: SmtpSession.do_STARTTLS,
     events.Vrfy: SmtpSession.do_VRFY,
+    events.XClient: SmtpSession.do_XCLIENT,
+    events.XForward: SmtpSession.do_XFORWARD,
 }

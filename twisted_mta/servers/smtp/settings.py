@@ -20,6 +20,11 @@ class SmtpSettings:
     @ivar relay_from: who may send anywhere without a login; not on submission.
     @ivar check_sender: sender and From must be the login's.
     @ivar greeting_pause_s: until the greeting; who speaks before it is sent away.
+    @ivar lmtp: LMTP is spoken (RFC 2033), and not SMTP.
+    @ivar verify_from: who may use VRFY and EXPN.
+    @ivar xclient_from: who may use XCLIENT.
+    @ivar xforward_from: who may use XFORWARD.
+    @ivar etrn: domains that may be asked for with ETRN, in lower case.
     @ivar without: extensions that nobody is offered.
     @ivar without_for: extensions that clients of some networks are not offered.
     @ivar soft_error_delay_s: how late errors past C{soft_errors} are answered
@@ -44,6 +49,11 @@ class SmtpSettings:
     relay_from: Networks = NOBODY
     check_sender: bool = True
     greeting_pause_s: float = 0.0
+    lmtp: bool = False
+    verify_from: Networks = NOBODY
+    xclient_from: Networks = NOBODY
+    xforward_from: Networks = NOBODY
+    etrn: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
     without_for: tuple[tuple[Networks, frozenset[str]], ...] = ()
     soft_error_delay_s: float = 1.0
@@ -52,6 +62,15 @@ class SmtpSettings:
     def offer(self, host: str) -> Offer:
         """The extensions that a client at this address is offered."""
         without = self.without
+        if not self.etrn:
+            without |= {"ETRN"}
+        for word, allowed in (
+            ("VRFY", self.verify_from),
+            ("XCLIENT", self.xclient_from),
+            ("XFORWARD", self.xforward_from),
+        ):
+            if host not in allowed:
+                without |= {word}
         for networks, words in self.without_for:
             if host in networks:
                 without |= words

@@ -1,5 +1,7 @@
 """A mail transaction: what MAIL, RCPT, DATA and BDAT have built so far."""
 
+from collections.abc import Sequence
+
 from twisted_mta.interfaces import IContentWriter
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.confirmation import Confirmation
@@ -16,6 +18,7 @@ class Transaction:
     @ivar sender: C{None} for the null sender.
     @ivar recipients: each once, in order.
     @ivar routes: of all recipients.
+    @ivar shares: for each recipient, which of the routes and confirmations are its.
     @ivar confirmed: what the sender is told once the message is accepted.
     @ivar content: once the first octets are expected.
     @ivar judged: what policies said of it, by stage.
@@ -32,6 +35,7 @@ class Transaction:
         "recipients",
         "routes",
         "sender",
+        "shares",
     )
 
     def __init__(self, sender: Address | None, parameters: MailParameters) -> None:
@@ -40,6 +44,7 @@ class Transaction:
         self.recipients: list[Address] = []
         self.routes: list[Route] = []
         self.confirmed: list[Confirmation] = []
+        self.shares: list[tuple[slice, slice]] = []
         self.content: IContentWriter | None = None
         self.judged: dict[str, Judgement] = {}
         self.failed = False
@@ -59,14 +64,17 @@ class Transaction:
 
         @param notification: what the sender asks to be told of it.
         """
+        told: Sequence[Confirmation] = ()
+        if notification is not USUAL:
+            routes, told = informed(recipient, routes, notification)
         self._keys.add(recipient.key)
         self.recipients.append(recipient)
-        if notification is USUAL:
-            self.routes += routes
-            return
-        routes, told = informed(recipient, routes, notification)
+        first, first_told = len(self.routes), len(self.confirmed)
         self.routes += routes
         self.confirmed += told
+        self.shares.append(
+            (slice(first, len(self.routes)), slice(first_told, len(self.confirmed)))
+        )
 
     def abort(self) -> None:
         """Forget the content, unless it was accepted."""

@@ -6,6 +6,7 @@ or BDAT. They hold decoded text that has passed the grammar, and no octet of the
 wire but content and what SASL sends.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -20,9 +21,9 @@ from twisted_mta.wire.smtp.grammar import (
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """HELO or EHLO.
+    """HELO, EHLO or LHLO (RFC 2033).
 
-    @ivar extended: it was EHLO.
+    @ivar extended: it was EHLO or LHLO.
     @ivar early: the client went on speaking without reading the answer, which
         no client may (RFC 5321 4.3.1, RFC 2920 3.1).
     """
@@ -30,6 +31,7 @@ class Hello:
     name: str
     extended: bool
     early: bool = False
+    lmtp: bool = False
 
 
 class Mail(NamedTuple):
@@ -87,12 +89,52 @@ class Quit:
 
 @dataclass(frozen=True, slots=True)
 class Vrfy:
-    """VRFY; whom it asks about is never told."""
+    """VRFY.
+
+    @ivar who: what it asks about, as it was said.
+    """
+
+    who: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Expn:
-    """EXPN."""
+    """EXPN.
+
+    @ivar what: the list, as it was said.
+    """
+
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Etrn:
+    """ETRN (RFC 1985).
+
+    @ivar node: the domain, in lower case; with C{@} before it, those below it, too.
+    """
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class XClient:
+    """XCLIENT: the client says whom it speaks for.
+
+    @ivar attributes: by name in upper case, decoded; C{None} for what is unknown.
+    """
+
+    attributes: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class XForward:
+    """XFORWARD: the client says where the mail came from, for the log.
+
+    @ivar attributes: see L{XClient}.
+    """
+
+    attributes: Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +232,9 @@ Command = (
     | Quit
     | Vrfy
     | Expn
+    | Etrn
+    | XClient
+    | XForward
     | Help
     | StartTls
     | Auth

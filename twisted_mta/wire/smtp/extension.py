@@ -31,6 +31,12 @@ EXTENSIONS: Mapping[str, Extension] = {
     "ENHANCEDSTATUSCODES": Extension(),
     "CHUNKING": Extension(),
     "DSN": Extension(frozenset({"RET", "ENVID"}), frozenset({"NOTIFY", "ORCPT"})),
+    "PRDR": Extension(frozenset({"PRDR"})),
+    "LIMITS": Extension(),
+    "ETRN": Extension(),
+    "VRFY": Extension(),
+    "XCLIENT": Extension(),
+    "XFORWARD": Extension(),
     "STARTTLS": Extension(),
     "AUTH": Extension(frozenset({"AUTH"})),
 }

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from twisted_mta.mail import dsn
@@ -70,6 +70,7 @@ _HELLO_NAME = re.compile(r"[A-Za-z0-9._:\-\[\]]{1,255}")
 
 _SIZE_VALUE = re.compile(r"[0-9]{1,20}")  # RFC 1870 4
 _CHUNK = re.compile(r"([0-9]{1,18})(?: +(LAST))? *", re.IGNORECASE)
+_ETRN = re.compile(rf"(@?)({_DOMAIN})")
 _AUTH = re.compile(r"([A-Za-z0-9_\-]{1,20})(?: +([\x21-\x7e]+))? *")  # RFC 4422 3.1
 # The same few people write to each other: arguments that are remembered, of 2 KB
 # at most (the command line's limit), for 0.2 us instead of 5.
@@ -224,6 +225,81 @@ def auth_argument(argument: str) -> tuple[str, bytes | None]:
     if match is None:
         raise SyntaxFault(501, "5.5.4", "Say AUTH mechanism [initial-response]")
     return match[1].upper(), match[2].encode() if match[2] else None
+
+
+def etrn_argument(argument: str) -> str:
+    """The argument of ETRN (RFC 1985 5.1): a domain, perhaps with C{@} before it.
+
+    @raise SyntaxFault: it is none. Queues with names of their own (C{#}) are not
+        known.
+    """
+    match = _ETRN.fullmatch(argument)
+    if match is None:
+        raise SyntaxFault(501, "5.5.4", "Say ETRN domain")
+    return match[1] + _domain(match[2], "5.5.4")
+
+
+def attributes(argument: str, known: frozenset[str]) -> dict[str, str | None]:
+    """The argument of XCLIENT or XFORWARD (Postfix XCLIENT_README,
+    XFORWARD_README): names and values in xtext.
+
+    @return: by name; C{None} for what the client does not know.
+    @raise SyntaxFault: it is none.
+    """
+    found: dict[str, str | None] = {}
+    for word in argument.split():
+        name, equals, value = word.partition("=")
+        name = name.upper()
+        if not equals or name not in known or name in found:
+            raise SyntaxFault(501, "5.5.4", "Bad attribute")
+        try:
+            decoded = dsn.decode_xtext(value)
+        except ValueError:
+            raise SyntaxFault(501, "5.5.4", f"Bad {name} value")
+        unknown = decoded.upper() in ("[UNAVAILABLE]", "[TEMPUNAVAIL]", "")
+        if not unknown:
+            try:
+                _ATTRIBUTES.get(name, _any)(decoded)
+            except ValueError:
+                raise SyntaxFault(501, "5.5.4", f"Bad {name} value")
+        found[name] = None if unknown else decoded
+    if not found:
+        raise SyntaxFault(501, "5.5.4", "Say name=value")
+    return found
+
+
+def _any(value: str) -> object:
+    return value
+
+
+def _peer(value: str) -> object:
+    return ip_address(re.sub(r"(?i)^ipv6:", "", value))
+
+
+def _port(value: str) -> object:
+    if not 0 <= int(value) < 65536:
+        raise ValueError
+    return value
+
+
+def _hello(value: str) -> object:
+    return hello_name(value)
+
+
+_ATTRIBUTES: Mapping[str, Callable[[str], object]] = {
+    "ADDR": _peer,
+    "DESTADDR": _peer,
+    "PORT": _port,
+    "DESTPORT": _port,
+    "HELO": _hello,
+}
+
+#: What XCLIENT may say.
+XCLIENT = frozenset(
+    {"NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT"}
+)
+#: What XFORWARD may say.
+XFORWARD = frozenset({"NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE"})
 
 
 def _address(

@@ -24,6 +24,7 @@ from twisted_mta.wire.smtp.events import (
     DataCommand,
     EndOfChunk,
     EndOfData,
+    Etrn,
     Event,
     Expn,
     Fault,
@@ -36,6 +37,8 @@ from twisted_mta.wire.smtp.events import (
     Rset,
     StartTls,
     Vrfy,
+    XClient,
+    XForward,
 )
 from twisted_mta.wire.smtp.grammar import SyntaxFault
 
@@ -96,14 +99,7 @@ _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 # port (Postfix smtpd_forbidden_commands): none of their lines is a command.
 _OTHER_PROTOCOLS = frozenset({b"CONNECT", b"GET", b"POST", b"PUT", b"USER", b"SSH"})
 
-_RSET, _NOOP, _QUIT, _VRFY, _EXPN, _HELP = (
-    Rset(),
-    Noop(),
-    Quit(),
-    Vrfy(),
-    Expn(),
-    Help(),
-)
+_RSET, _NOOP, _QUIT, _HELP = Rset(), Noop(), Quit(), Help()
 _UNKNOWN = BadCommand(500, "5.5.2", "Command not recognized")
 _NO_ARGUMENT = BadCommand(501, "5.5.4", "This command takes no argument")
 _BARE_IN_COMMAND = BadCommand(500, "5.5.2", "Commands end with CR LF")
@@ -242,6 +238,19 @@ class SmtpServerEngine:
     def _ehlo(self, argument: str) -> Command:
         return Hello(grammar.hello_name(argument), True, len(self._buffer) > 0)
 
+    def _lhlo(self, argument: str) -> Command:
+        early = len(self._buffer) > 0
+        return Hello(grammar.hello_name(argument), True, early, lmtp=True)
+
+    def _etrn(self, argument: str) -> Command:
+        return Etrn(grammar.etrn_argument(argument))
+
+    def _xclient(self, argument: str) -> Command:
+        return XClient(grammar.attributes(argument, grammar.XCLIENT))
+
+    def _xforward(self, argument: str) -> Command:
+        return XForward(grammar.attributes(argument, grammar.XFORWARD))
+
     def _mail(self, argument: str) -> Command:
         sender, parameters = grammar.mail_argument(argument)
         self._smtputf8 = parameters.smtputf8
@@ -280,10 +289,12 @@ class SmtpServerEngine:
         return _HELP
 
     def _vrfy(self, argument: str) -> Command:
-        return _VRFY if argument else BadCommand(501, "5.5.4", "Say whom")
+        return Vrfy(argument) if argument else BadCommand(501, "5.5.4", "Say whom")
 
     def _expn(self, argument: str) -> Command:
-        return _EXPN if argument else BadCommand(501, "5.5.4", "Say which list")
+        return (
+            Expn(argument) if argument else BadCommand(501, "5.5.4", "Say which list")
+        )
 
     # --- content ---
 
@@ -386,9 +397,11 @@ _COMMANDS: Mapping[bytes, Callable[[SmtpServerEngine, str], Command]] = {
     b"BDAT": SmtpServerEngine._bdat,
     b"DATA": SmtpServerEngine._data,
     b"EHLO": SmtpServerEngine._ehlo,
+    b"ETRN": SmtpServerEngine._etrn,
     b"EXPN": SmtpServerEngine._expn,
     b"HELO": SmtpServerEngine._helo,
     b"HELP": SmtpServerEngine._help,
+    b"LHLO": SmtpServerEngine._lhlo,
     b"MAIL": SmtpServerEngine._mail,
     b"NOOP": SmtpServerEngine._noop,
     b"QUIT": SmtpServerEngine._quit,
@@ -396,4 +409,6 @@ _COMMANDS: Mapping[bytes, Callable[[SmtpServerEngine, str], Command]] = {
     b"RSET": SmtpServerEngine._rset,
     b"STARTTLS": SmtpServerEngine._starttls,
     b"VRFY": SmtpServerEngine._vrfy,
+    b"XCLIENT": SmtpServerEngine._xclient,
+    b"XFORWARD": SmtpServerEngine._xforward,
 }
