@@ -25,6 +25,7 @@ from twisted_mta.servers.imap.client import ImapSettings
 from twisted_mta.servers.imap.memo import Memo
 from twisted_mta.servers.imap.session import ImapSession
 from twisted_mta.servers.pop3 import Pop3Session, Pop3Settings
+from twisted_mta.servers.smtp.allowance import Allowance
 from twisted_mta.servers.smtp.session import SmtpSession
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.wire.imap.engine import ImapServerEngine
@@ -97,6 +98,12 @@ class Desk:
             total_s=smtp.total,
             relay_from=Networks(smtp.relay_from),
             check_sender=smtp.check_sender,
+            allowance=Allowance(
+                smtp.messages_per_hour,
+                smtp.messages_per_day,
+                smtp.recipients_per_hour,
+                smtp.recipients_per_day,
+            ),
             greeting_pause_s=smtp.greeting_pause
             if listener.protocol == "smtp"
             else 0.0,

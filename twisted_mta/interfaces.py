@@ -33,6 +33,7 @@ from twisted_mta.mail.placement import (
     Part,
 )
 from twisted_mta.mail.route import Outcome, Resolved, Route, ToAgent
+from twisted_mta.mail.submitted import Submitted
 from twisted_mta.mail.summary import Email
 from twisted_mta.mail.verdict import Judgement, Progress, Verdict
 
@@ -207,6 +208,15 @@ class IDirectory(Interface):
     def aliases(address: Address) -> Awaitable[Sequence[Address]]:
         """Where the alias of this address leads, exactly; empty if it
         is none."""
+
+    def submitted(
+        account: Account, now: float, messages: int = 0, recipients: int = 0
+    ) -> Awaitable[Submitted]:
+        """How much an account has submitted, what is given counted with it and
+        remembered.
+
+        @param now: seconds since the epoch.
+        """
 
     def may_send_as(account: Account, address: Address) -> Awaitable[bool]:
         """Whether a login may use this address as sender: its own, one
@@ -508,6 +518,7 @@ class IIntake(Interface):
         content: IContentWriter,
         prefix: bytes,
         confirmed: Sequence[Confirmation] = (),
+        saved_by: int | None = None,
     ) -> Awaitable[None]:
         """Take responsibility: when this returns, the message is
         durably in every mailbox and queue row that the routes name, in one
@@ -518,6 +529,7 @@ class IIntake(Interface):
         @param prefix: header fields to go before the content: Received and
             what submission adds. Return-Path for mailboxes is added here.
         @param confirmed: what the sender is told in the same transaction.
+        @param saved_by: the id of an account that keeps it as sent.
         @raise Temporary: the client shall try again.
         @raise Permanent: it need not.
         """

@@ -230,3 +230,42 @@ class KnownTests(DirectoryTestCase):
         another = await self.add("bob@example.test")
         self.assertEqual(await self.directory.account(bob.address), another)
         self.assertNotEqual(another.id, bob.id)
+
+
+class SubmittedTests(DirectoryTestCase):
+    """How much an account has submitted, and where it is kept."""
+
+    async def test_counted(self) -> None:
+        """By the hour and the day; what is long ago counts no more, at the edge by
+        its share."""
+        bob = await self.add("bob@example.test")
+        eve = await self.add("eve@example.test")
+        at = 1_000_000 * 3600.0
+        count = self.directory.submitted
+        self.assertEqual(await count(bob, at, 1, 5), (1, 1, 5, 5))
+        self.assertEqual(await count(bob, at + 60, 1, 1), (2, 2, 6, 6))
+        self.assertEqual(await count(bob, at + 60), (2, 2, 6, 6))
+        self.assertEqual(await count(eve, at), (0, 0, 0, 0))
+        self.assertEqual(await count(bob, at + 1.75 * 3600), (0.5, 2, 1.5, 6))
+        self.assertEqual(await count(bob, at + 2 * 3600), (0, 2, 0, 6))
+        self.assertEqual(await count(bob, at + 24.5 * 3600), (0, 1, 0, 3))
+        self.assertEqual(await count(bob, at + 25 * 3600, 1, 0), (1, 1, 0, 0))
+        rows = await self.ledger.read(
+            lambda t: list(t.execute("SELECT COUNT(*) FROM submitted"))
+        )
+        self.assertEqual(rows, [(1,)])
+
+    async def test_save_sent(self) -> None:
+        """It is told with the account, wherever that is asked for."""
+        bob = await self.add("bob@example.test")
+        self.assertFalse(bob.save_sent)
+        for save in (True, False):
+            await self.directory.set_save_sent(bob.address, save)
+            found = await self.directory.account(bob.address)
+            assert found is not None
+            self.assertEqual(found.save_sent, save)
+            keys = await self.directory.scram_keys(bob.address, "SCRAM-SHA-256")
+            assert keys is not None
+            self.assertEqual(keys[0].save_sent, save)
+        with self.assertRaises(NoSuchAccount):
+            await self.directory.set_save_sent(split("x@example.test"), True)

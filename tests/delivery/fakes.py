@@ -44,6 +44,7 @@ from twisted_mta.mail.ids import new_id
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.mime import Structure, scan
 from twisted_mta.mail.route import Outcome, Result, Route
+from twisted_mta.mail.submitted import Submitted
 from twisted_mta.mail.summary import Email
 from twisted_mta.servers.smtp.notification import informed
 
@@ -254,12 +255,14 @@ class Store:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._emails: dict[tuple[int, int], Email] = {}
+        self.places: list[tuple[int, str, bool]] = []
 
     def deliver(
         self, transaction: ITransaction, deliveries: Sequence[tuple[int, Email]]
     ) -> None:
         for account, email in deliveries:
             self._deliver(transaction, account, email)
+            self.places.append((account, email.special_use, email.seen))
 
     def _deliver(self, transaction: ITransaction, account: int, email: Email) -> None:
         transaction.execute(
@@ -309,6 +312,11 @@ class Directory:
 
     async def aliases(self, address: Address) -> Sequence[Address]:
         return self._aliases.get(address.key, ())
+
+    async def submitted(
+        self, account: Account, now: float, messages: int = 0, recipients: int = 0
+    ) -> Submitted:
+        return Submitted()
 
     async def may_send_as(self, account: Account, address: Address) -> bool:
         return account.address == address

@@ -40,6 +40,28 @@ class IntakeTests(TestCase):
     def counts(self) -> list[int]:
         return [self.ledger.count(table) for table in TABLES]
 
+    def test_saved(self) -> None:
+        """Who wants to has what he sends in his mailbox for sent mail, read, in the
+        same transaction, wherever it goes."""
+        kept = (1, "\\Sent", True)
+        for recipient, wanted in (
+            (CAROL, {kept}),
+            (BOB, {kept, (2, "", False)}),
+            (ALICE, {kept, (1, "", False)}),
+        ):
+            envelope = self.office.envelope(ALICE, recipient)
+            routes = self.now(self.office.router.route(recipient)).routes
+            content = self.office.intake.content()
+            content.write(MESSAGE)
+            self.now(content.finish())
+            accepted = self.office.intake.accept(
+                envelope, routes, content, b"", saved_by=1
+            )
+            self.now(accepted)
+            content.abort()
+            self.assertEqual(set(self.store.places), wanted)
+            self.store.places.clear()
+
     def test_seams(self) -> None:
         """The intake and the fakes it is tested on keep to the interfaces."""
         verifyObject(IIntake, self.office.intake)

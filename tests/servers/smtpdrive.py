@@ -39,6 +39,7 @@ from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.mime import Structure, scan
 from twisted_mta.mail.route import Resolved, Route, ToAgent, ToMailbox
+from twisted_mta.mail.submitted import Submitted
 from twisted_mta.mail.verdict import Progress, Verdict
 from twisted_mta.net.stream import Stream
 from twisted_mta.policy.chain import Chain
@@ -107,6 +108,7 @@ class Accepted:
     octets: bytes
     prefix: bytes
     confirmed: tuple[Confirmation, ...] = ()
+    saved_by: int | None = None
 
 
 @implementer(IIntake)
@@ -138,6 +140,7 @@ class Intake:
         content: Content,
         prefix: bytes,
         confirmed: Sequence[Confirmation] = (),
+        saved_by: int | None = None,
     ) -> None:
         assert content.finished
         if self.hold is not None:
@@ -147,7 +150,14 @@ class Intake:
         if self.not_for & set(envelope.recipients):
             raise LedgerFull()
         self.accepted.append(
-            Accepted(envelope, tuple(routes), content.octets, prefix, tuple(confirmed))
+            Accepted(
+                envelope,
+                tuple(routes),
+                content.octets,
+                prefix,
+                tuple(confirmed),
+                saved_by,
+            )
         )
 
     async def start(self, domain: str, below: bool = False) -> int:
@@ -181,6 +191,9 @@ class Router:
 class Directory:
     """Alice may send as alice and as sales."""
 
+    def __init__(self) -> None:
+        self.sent = self.to = 0
+
     async def account(self, address: Address) -> Account | None:
         return ALICE if address == ALICE.address else None
 
@@ -188,6 +201,13 @@ class Directory:
         if address.local != "team":
             return ()
         return split("bob@example.test"), split("dave@elsewhere.test")
+
+    async def submitted(
+        self, account: Account, now: float, messages: int = 0, recipients: int = 0
+    ) -> Submitted:
+        self.sent += messages
+        self.to += recipients
+        return Submitted(self.sent, self.sent, self.to, self.to)
 
     async def may_send_as(self, account: Account, address: Address) -> bool:
         return address.key in ("alice@example.test", "sales@example.test")
@@ -198,11 +218,12 @@ class Authenticator(Exchanges):
 
     def __init__(self) -> None:
         self.tried: list[tuple[str, str, str]] = []
+        self.account = ALICE
 
     async def authenticate(self, name: str, password: str, channel: Channel) -> Account:
         self.tried.append((name, password, channel.host))
         if (name, password) == ("alice@example.test", "secret"):
-            return ALICE
+            return self.account
         raise AuthenticationFailed()
 
 

@@ -104,7 +104,8 @@ class DeliveryTests(NativeCase):
 
         def unit(transaction: ITransaction) -> None:
             email = an_email(transaction, content, PREFIX)
-            email = email._replace(quarantined=quarantined)
+            if quarantined:
+                email = email._replace(special_use="\\Junk")
             store.deliver(transaction, [(account.id, email) for account in accounts])
 
         try:

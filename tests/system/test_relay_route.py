@@ -94,7 +94,7 @@ class SmarthostTests(unittest.TestCase):
         self.base = free_port_base()
         # The login need not be the sender's address.
         self.provider = self.server(
-            "b.test", self.base + 1, "smtp: {check_sender: false}\n"
+            "b.test", self.base + 1, "smtp: {check_sender: none}\n"
         )
         self.provider.command("account", "add", "blice@b.test", text=PASSWORD)
 

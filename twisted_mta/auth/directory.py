@@ -21,10 +21,14 @@ from twisted_mta.interfaces import IDirectory, ILedger, ITransaction
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.ids import new_id
+from twisted_mta.mail.submitted import Submitted
 from twisted_mta.wire.scram import Keys, read_keys
 
 # Where the keys of a mechanism are.
 _SCRAM = {"SCRAM-SHA-256": "scram_sha256", "SCRAM-SHA-1": "scram_sha1"}
+
+# Hours that are summed up.
+_HOURS = 24
 
 # That a password for a program was used is written down at most so often.
 _USED_EVERY_S = 3600.0
@@ -116,19 +120,19 @@ class LedgerDirectory:
         """An account and its password's hash."""
         key = address.key
 
-        def query(transaction: ITransaction) -> tuple[int, str, str] | None:
-            rows = list(
-                transaction.execute(
-                    "SELECT id, address, password FROM account WHERE address_key = ?",
-                    (key,),
-                )
+        def query(transaction: ITransaction) -> tuple[int, str, str, int] | None:
+            rows = transaction.execute(
+                "SELECT id, address, password, save_sent FROM account"
+                " WHERE address_key = ?",
+                (key,),
             )
-            return rows[0] if rows else None
+            return next((tuple(row) for row in rows), None)
 
         found = await self._ledger.lookup(query)
         if found is None:
             return None
-        return Account(found[0], split(found[1])), found[2]
+        id, text, password, save_sent = found
+        return Account(id, split(text), bool(save_sent)), password
 
     async def scram_keys(
         self, address: Address, mechanism: str
@@ -136,17 +140,19 @@ class LedgerDirectory:
         """An account and its keys for a mechanism; C{None} if it has none (yet)."""
         key, column = address.key, _SCRAM[mechanism]
 
-        def query(transaction: ITransaction) -> tuple[int, str, str] | None:
+        def query(transaction: ITransaction) -> tuple[int, str, int, str] | None:
             rows = transaction.execute(
-                f"SELECT id, address, {column} FROM account WHERE address_key = ?",
+                f"SELECT id, address, save_sent, {column} FROM account"
+                " WHERE address_key = ?",
                 (key,),
             )
-            return next(((id, text, keys) for id, text, keys in rows if keys), None)
+            return next((tuple(row) for row in rows if row[3]), None)
 
         found = await self._ledger.lookup(query)
         if found is None:
             return None
-        return Account(found[0], split(found[1])), read_keys(found[2])
+        id, text, save_sent, keys = found
+        return Account(id, split(text), bool(save_sent)), read_keys(keys)
 
     async def keep_scram(self, account: Account, password: str) -> None:
         """Make what SCRAM needs of a password that was found right, for an account of
@@ -188,6 +194,57 @@ class LedgerDirectory:
 
             self._secrets[name] = await self._ledger.write(unit)
         return self._secrets[name]
+
+    # --- submission ---
+
+    async def submitted(
+        self, account: Account, now: float, messages: int = 0, recipients: int = 0
+    ) -> Submitted:
+        """See L{IDirectory.submitted}."""
+        hour = int(now // 3600)
+
+        def unit(transaction: ITransaction) -> Sequence[tuple[int, int, int]]:
+            if messages or recipients:
+                transaction.execute(
+                    "INSERT INTO submitted (account_id, hour, messages, recipients)"
+                    " VALUES (?, ?, ?, ?) ON CONFLICT (account_id, hour) DO UPDATE"
+                    " SET messages = submitted.messages + excluded.messages,"
+                    " recipients = submitted.recipients + excluded.recipients",
+                    (account.id, hour, messages, recipients),
+                )
+                transaction.execute(
+                    "DELETE FROM submitted WHERE account_id = ? AND hour < ?",
+                    (account.id, hour - _HOURS),
+                )
+            rows = transaction.execute(
+                "SELECT hour, messages, recipients FROM submitted"
+                " WHERE account_id = ? AND hour >= ?",
+                (account.id, hour - _HOURS),
+            )
+            return [(at, sent, to) for at, sent, to in rows]
+
+        if messages or recipients:
+            rows = await self._ledger.write(unit, brief=True)
+        else:
+            rows = await self._ledger.lookup(unit)
+        return _summed(rows, now)
+
+    async def set_save_sent(self, address: Address, save: bool) -> None:
+        """Whether what an account submits is kept in its mailbox for sent mail.
+
+        @raise NoSuchAccount:
+        """
+
+        def unit(transaction: ITransaction) -> None:
+            _account_id(transaction, address)
+            transaction.changed(_TOPIC)
+            transaction.execute(
+                "UPDATE account SET save_sent = ? WHERE address_key = ?",
+                (int(save), address.key),
+            )
+
+        await self._ledger.write(unit)
+        self._known.clear()  # the hint comes later
 
     # --- passwords of programs ---
 
@@ -354,7 +411,8 @@ class LedgerDirectory:
             discard(transaction, id_)
             transaction.changed(_TOPIC)
             transaction.execute("DELETE FROM account WHERE id = ?", (id_,))
-            transaction.execute("DELETE FROM app_password WHERE account_id = ?", (id_,))
+            for table in ("app_password", "submitted"):
+                transaction.execute(f"DELETE FROM {table} WHERE account_id = ?", (id_,))
             transaction.execute(
                 "DELETE FROM alias WHERE target_key = ?", (address.key,)
             )
@@ -439,6 +497,20 @@ class LedgerDirectory:
 
         found = await self._ledger.read(query)
         return [(split(address), split(target)) for address, target in found]
+
+
+def _summed(rows: Sequence[tuple[int, int, int]], now: float) -> Submitted:
+    """What was submitted in the last hour and the last 24; of the hour that has only
+    its end in there, by that share."""
+    hour, share = int(now // 3600), 1 - now % 3600 / 3600
+    sums = [0.0, 0.0, 0.0, 0.0]
+    for at, messages, recipients in rows:
+        age = hour - at
+        for place, hours in ((0, 1), (1, _HOURS)):
+            weight = 1.0 if age < hours else share if age == hours else 0.0
+            sums[place] += weight * messages
+            sums[place + 2] += weight * recipients
+    return Submitted(*sums)
 
 
 def _exists(transaction: ITransaction, table: str, address: Address) -> bool:

@@ -76,6 +76,19 @@ def password(options: argparse.Namespace) -> int:
     return 0
 
 
+def save_sent(options: argparse.Namespace) -> int:
+    """Whether what an account submits is kept in its mailbox for sent mail."""
+    save = options.switch == "on"
+
+    async def work(office: Office) -> None:
+        await office.directory.set_save_sent(_address(options.address), save)
+
+    with_office(options, work)
+    kept = "is kept" if save else "is not kept"
+    print(f"What {options.address} submits {kept} in its mailbox for sent mail")
+    return 0
+
+
 def remove(options: argparse.Namespace) -> int:
     """Remove an account and its mail."""
 

@@ -221,6 +221,11 @@ def _accounts(
         ("remove", "remove an account and all its mail", "account.remove"),
     ):
         add(name, help, run).add_argument("address", metavar="ADDRESS")
+    leaf = add(
+        "save-sent", "keep what it submits in its mailbox Sent", "account.save_sent"
+    )
+    leaf.add_argument("address", metavar="ADDRESS")
+    leaf.add_argument("switch", choices=("on", "off"))
     _json(add("list", "list the accounts", "account.list_"))
     add = _group(
         commands, where, "app-password", "passwords of programs, one for each of them"

@@ -191,8 +191,17 @@ class Smtp:
     # Networks that may relay without logging in, such as 192.0.2.0/24. Name
     # as few as you can.
     relay_from: tuple[str, ...] = ()
-    # Submission: whether the sender must be an address of the login.
-    check_sender: bool = True
+    # Submission: whether sender and From must be addresses of the login. strict:
+    # others are refused; warn: they are logged; none: anything goes.
+    check_sender: Literal["strict", "warn", "none"] = "strict"
+    # Submission: messages that an account may send in an hour. null: any number.
+    messages_per_hour: int | None = None
+    # The same in a day. Fastmail: 4000.
+    messages_per_day: int | None = None
+    # Recipients of all that it sends in an hour.
+    recipients_per_hour: int | None = None
+    # The same in a day. Gmail: 500.
+    recipients_per_day: int | None = None
     # Networks that may ask with VRFY and EXPN who is here.
     verify_from: tuple[str, ...] = ()
     # Domains whose waiting mail anybody may have tried at once (ETRN): their servers

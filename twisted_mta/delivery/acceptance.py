@@ -34,6 +34,9 @@ from twisted_mta.mail.summary import Email, Summary, summarize
 # each.
 _BRIEF_ROUTES = 8
 
+# Mailboxes for some mail (RFC 6154).
+JUNK, SENT = "\\Junk", "\\Sent"
+
 # Recipients that the log's line of a message names, so that one line stays one.
 _NAMED = 20
 
@@ -43,6 +46,7 @@ class Acceptance:
 
     @param content: finished.
     @param prefix: header fields before the content, without Return-Path.
+    @param saved_by: an account that has it in its mailbox for sent mail as well.
     """
 
     __slots__ = (
@@ -53,6 +57,7 @@ class Acceptance:
         "_own_prefix",
         "_prefix",
         "_queue",
+        "_saved_by",
         "_store",
         "_summary",
     )
@@ -65,12 +70,14 @@ class Acceptance:
         routes: Sequence[Route],
         content: IContentWriter,
         prefix: bytes,
+        saved_by: int | None = None,
     ) -> None:
         self._store = store
         self._queue = queue
         self._envelope = envelope
         self._content = content
         self._prefix = prefix
+        self._saved_by = saved_by
         # An account that the message reaches twice has it once.
         self._boxes: dict[int, Address] = {}
         hops: dict[ToAgent, None] = {}
@@ -84,7 +91,7 @@ class Acceptance:
         self._hops = tuple(hops)
         self._own_prefix = return_path(envelope.sender) + prefix
         self._summary: Summary | None = None
-        if self._boxes:
+        if self._boxes or saved_by is not None:
             self._summary = summarize(
                 self._own_prefix, content.header(), content.structure()
             )
@@ -131,9 +138,13 @@ class Acceptance:
             size=len(self._own_prefix) + self._content.size,
             received_at=self._envelope.received_at,
             summary=self._summary,
-            quarantined=self._envelope.quarantined,
+            special_use=JUNK if self._envelope.quarantined else "",
         )
-        return [(account, email) for account in self._boxes]
+        deliveries = [(account, email) for account in self._boxes]
+        if self._saved_by is not None:
+            kept = email._replace(special_use=SENT, seen=True)
+            deliveries.append((self._saved_by, kept))
+        return deliveries
 
     @property
     def id(self) -> str:

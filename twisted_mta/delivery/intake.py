@@ -68,9 +68,12 @@ class Intake:
         content: IContentWriter,
         prefix: bytes,
         confirmed: Sequence[Confirmation] = (),
+        saved_by: int | None = None,
     ) -> None:
         """See L{IIntake.accept}."""
-        unit = Acceptance(self._store, self._queue, envelope, routes, content, prefix)
+        unit = Acceptance(
+            self._store, self._queue, envelope, routes, content, prefix, saved_by
+        )
         if not confirmed:
             await self._ledger.write(unit, brief=unit.brief)
             unit.log(_log)

@@ -11,7 +11,9 @@ class Account:
 
     @ivar id: stable; every key of the ledger leads with it.
     @ivar address: the address that is also the login's name.
+    @ivar save_sent: what it submits is kept in its mailbox for sent mail.
     """
 
     id: int
     address: Address
+    save_sent: bool = False

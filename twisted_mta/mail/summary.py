@@ -45,7 +45,9 @@ class Email(NamedTuple):
         content: Return-Path, Received, what submission had to add.
     @ivar size: octets of prefix and content together (RFC822.SIZE).
     @ivar received_at: seconds since the epoch, UTC (INTERNALDATE).
-    @ivar quarantined: it goes into the mailbox for junk, if there is one.
+    @ivar special_use: of the mailbox that it goes into, if there is one (RFC 6154);
+        empty: INBOX.
+    @ivar seen: it has been read.
     """
 
     content: int
@@ -53,4 +55,5 @@ class Email(NamedTuple):
     size: int
     received_at: float
     summary: Summary
-    quarantined: bool = False
+    special_use: str = ""
+    seen: bool = False

@@ -27,14 +27,12 @@ from twisted_mta.store import native_rows as rows
 from twisted_mta.store.native_account import NativeAccount
 from twisted_mta.store.search_index import SearchIndex
 
-JUNK = "\\Junk"
-
 #: What a new account has besides its INBOX (RFC 6154), subscribed to, since
 #: many clients show nothing else.
 SPECIAL = (
     ("Archive", "\\Archive"),
     ("Drafts", "\\Drafts"),
-    ("Junk", JUNK),
+    ("Junk", "\\Junk"),
     ("Sent", "\\Sent"),
     ("Trash", "\\Trash"),
 )
@@ -69,14 +67,16 @@ class NativeStore:
     ) -> None:
         """See L{ITransactionalDelivery.deliver}. Two statements for each account
         and two for all emails: 13 us for an email alone, 5 among many."""
-        by_mailbox: dict[tuple[int, bool], list[tuple[int, Email]]] = {}
+        by_mailbox: dict[tuple[int, str], list[tuple[int, Email]]] = {}
         ids = rows.keep(transaction, deliveries)
         for id, (account, email) in zip(ids, deliveries, strict=True):
-            key = account, email.quarantined
+            key = account, email.special_use
             by_mailbox.setdefault(key, []).append((id, email))
         placements: list[Sequence[SqlValue]] = []
-        for (account, quarantined), emails in by_mailbox.items():
-            name = _junk(transaction, account) if quarantined else names.INBOX
+        for (account, special_use), emails in by_mailbox.items():
+            name = names.INBOX
+            if special_use:
+                name = _special(transaction, account, special_use)
             placements += _into(transaction, account, name, emails)
         transaction.executemany(rows.PLACE, placements)
 
@@ -105,12 +105,12 @@ class NativeStore:
             transaction.execute(f"DELETE FROM {table} WHERE account_id = ?", (account,))
 
 
-def _junk(transaction: ITransaction, account: int) -> str:
-    """The name of an account's mailbox for junk; INBOX if it has none."""
+def _special(transaction: ITransaction, account: int, special_use: str) -> str:
+    """The name of an account's mailbox of a use; INBOX if it has none."""
     found = transaction.execute(
         "SELECT name FROM mailbox WHERE account_id = ? AND special_use = ?"
         " ORDER BY name LIMIT 1",
-        (account, JUNK),
+        (account, special_use),
     )
     return next((str(name) for (name,) in found), names.INBOX)
 
@@ -130,12 +130,13 @@ def _into(
     """
     modseq = rows.bump(transaction, account)
     size = sum(email.size for _, email in emails)
+    unseen = sum(not email.seen for _, email in emails)
     for _ in range(2):
         for mailbox, uidnext in transaction.execute(
             "UPDATE mailbox SET uidnext = uidnext + ?, modseq = ?,"
             " messages = messages + ?, unseen = unseen + ?, size = size + ?"
             " WHERE account_id = ? AND name = ? RETURNING id, uidnext",
-            (len(emails), modseq, len(emails), len(emails), size, account, name),
+            (len(emails), modseq, len(emails), unseen, size, account, name),
         ):
             transaction.changed(rows.topic(mailbox))
             for uid, (id, email) in enumerate(emails, uidnext - len(emails)):
@@ -145,7 +146,7 @@ def _into(
                     uid,
                     id,
                     modseq,
-                    0,
+                    rows.SEEN_BIT if email.seen else 0,
                     "",
                     email.size,
                     email.received_at,

@@ -11,18 +11,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from twisted_mta.errors import BadContent, MailError, RelayDenied, TooLarge
+from twisted_mta.errors import (
+    BadContent,
+    MailError,
+    RelayDenied,
+    TooLarge,
+)
 from twisted_mta.interfaces import IContentWriter, IDirectory, IIntake, IRouter
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import USUAL, Envelope, Handling
-from twisted_mta.mail.ids import new_id, to_text
+from twisted_mta.mail.ids import new_id
 from twisted_mta.mail.verdict import Progress
 from twisted_mta.net.stream import SHUTTING_DOWN, Stream
-from twisted_mta.servers import errors
 from twisted_mta.servers.smtp import reply, submission, trace
+from twisted_mta.servers.smtp.blindcopy import WithoutBcc
 from twisted_mta.servers.smtp.client import Client
-from twisted_mta.servers.smtp.reply import made, render
+from twisted_mta.servers.smtp.each import Each, last, not_taken, queued
+from twisted_mta.servers.smtp.reply import made
 from twisted_mta.servers.smtp.settings import SmtpSettings
+from twisted_mta.servers.smtp.submitter import Submitter
 from twisted_mta.servers.smtp.transaction import Transaction
 from twisted_mta.wire.smtp import events
 from twisted_mta.wire.smtp.events import Data, EndOfChunk, EndOfData, Fault
@@ -39,28 +46,6 @@ _FAULTS: Mapping[Fault, Callable[[], MailError]] = {
     Fault.LINE_TOO_LONG: lambda: BadContent("A line is too long"),
 }
 
-
-async def _copy(content: IContentWriter, copy: IContentWriter) -> None:
-    offset = 0
-    while offset < content.size:
-        run = await content.read(offset, _RUN_OCTETS)
-        copy.write(run)
-        offset += len(run)
-    await copy.finish()
-
-
-def _queued(envelope: Envelope) -> bytes:
-    return f"250 2.0.0 Ok: queued as {to_text(envelope.id)}\r\n".encode()
-
-
-def _last(envelope: Envelope, answers: Sequence[bytes]) -> bytes:
-    """The answer after those for each recipient (PRDR)."""
-    taken = any(answer.startswith(b"2") for answer in answers)
-    return _queued(envelope) if taken else reply.NOBODY_TOOK_IT
-
-
-# What is copied at once.
-_RUN_OCTETS = 64 * 1024
 
 # Parameters of MAIL that go with the message.
 _HANDLING = frozenset({"RET", "ENVID"})
@@ -98,7 +83,8 @@ class Reception:
         self._client = client
         self._router = router
         self._intake = intake
-        self._directory = directory
+        self._blind: WithoutBcc | None = None
+        self._submitter = Submitter(settings, clock, client, directory)
 
     def reset(self) -> None:
         """End the transaction, if there is one."""
@@ -121,26 +107,16 @@ class Reception:
         if size > settings.message_size:
             return reply.TOO_LARGE
         self._intake.need(size)
-        refusal = await self._sender_refusal(sender)
+        refusal = await self._submitter.refusal(sender)
         if refusal:
             return refusal
         self.transaction = Transaction(sender, command.parameters)
+        if settings.submission:
+            self._blind = WithoutBcc(settings.header_size)
         refusal = await self._judge("mail", (), size)
         if refusal:
             self.reset()
         return refusal or reply.SENDER_OK
-
-    async def _sender_refusal(self, sender: Address | None) -> bytes:
-        """Why who logged in may not send as this, or nothing."""
-        account = self._client.account
-        if sender is None or account is None:
-            return b""
-        if self._settings.check_sender:
-            yours = await self._directory.may_send_as(account, sender)
-            return b"" if yours else reply.NOT_YOUR_SENDER
-        ours = sender.domain == account.address.domain
-        whole = ours or submission.fully_qualified(sender)
-        return b"" if whole else reply.SENDER_UNQUALIFIED
 
     async def rcpt(self, command: events.Rcpt) -> bytes:
         """RFC 5321 4.1.1.3. Who does not exist is refused here, and nothing is
@@ -163,6 +139,11 @@ class Reception:
             resolved.local or submission.fully_qualified(recipient)
         ):
             return reply.RECIPIENT_UNQUALIFIED
+        if self._submitter.limited:
+            count = len(transaction.recipients) + 1
+            refusal = await self._submitter.too_much(count)
+            if refusal:
+                return refusal
         if self._client.policies is not None:
             asked = (*transaction.recipients, recipient)
             size = transaction.parameters.size or 0
@@ -204,7 +185,7 @@ class Reception:
         except MailError as error:
             if not self._settings.lmtp:
                 raise
-            answer = self._not_taken(error)
+            answer = not_taken(error, self._client.session)
         return answer if answer.count(b"\n") > 1 else answer * count
 
     async def bdat(self, command: events.Bdat) -> bytes:
@@ -260,12 +241,16 @@ class Reception:
         """
         error: MailError | None = None
         stopping = False
+        blind = self._blind
         while True:
             event = await self._stream.next_event()
             if isinstance(event, Data):
                 if content is not None and error is None:
+                    octets = event.octets
+                    if blind is not None:
+                        octets = blind.pass_on(octets)
                     try:
-                        content.write(event.octets)
+                        content.write(octets)
                     except MailError as caught:
                         error = caught
                         content.abort()
@@ -282,6 +267,9 @@ class Reception:
             error = _FAULTS[event.fault]()
         if error is not None:
             raise error
+        whole = isinstance(event, EndOfData) or event.last
+        if blind is not None and content is not None and whole:
+            content.write(blind.end())
 
     async def _accept(self, transaction: Transaction, content: IContentWriter) -> bytes:
         """Take responsibility (RFC 5321 4.2.5), or say why not."""
@@ -293,10 +281,7 @@ class Reception:
         envelope = self._envelope(transaction)
         prefix = trace.received(envelope, settings.hostname)
         if settings.submission and self._client.account is not None:
-            if settings.check_sender:
-                await submission.check_authors(
-                    block, self._client.account, self._directory
-                )
+            await self._submitter.check_authors(block)
             login = self._client.account.address
             prefix += submission.missing(block, envelope, login, settings.hostname)
         refusal = await self._judge("message", envelope.recipients, content.size, block)
@@ -307,66 +292,25 @@ class Reception:
             quarantined = any(mark.quarantine for mark in marks)
             envelope = envelope._replace(quarantined=quarantined)
             prefix = trace.tags(marks) + prefix
+        if self._submitter.limited:
+            await self._submitter.count(len(transaction.recipients))
         if not (settings.lmtp or transaction.parameters.prdr):
             await self._intake.accept(
-                envelope, transaction.routes, content, prefix, transaction.confirmed
+                envelope,
+                transaction.routes,
+                content,
+                prefix,
+                transaction.confirmed,
+                self._submitter.saved_by,
             )
             self.accepted += 1
-            return _queued(envelope)
-        answers = await self._accept_each(transaction, envelope, content, prefix)
+            return queued(envelope)
+        each = Each(self._intake, self._client.session)
+        answers = await each.accept(transaction, envelope, content, prefix)
+        self.accepted += any(answer.startswith(b"2") for answer in answers)
         if settings.lmtp:
             return b"".join(answers)
-        return b"".join((reply.EACH_FOLLOWS, *answers, _last(envelope, answers)))
-
-    async def _accept_each(
-        self,
-        transaction: Transaction,
-        envelope: Envelope,
-        content: IContentWriter,
-        prefix: bytes,
-    ) -> Sequence[bytes]:
-        """Take responsibility for each recipient: all as one, or, if that cannot be,
-        each by itself, so that one who cannot have it does not hurt the others.
-
-        @return: an answer for each, in order.
-        """
-        try:
-            await self._intake.accept(
-                envelope, transaction.routes, content, prefix, transaction.confirmed
-            )
-        except MailError as error:
-            if len(transaction.recipients) == 1:
-                return [self._not_taken(error)]
-        else:
-            self.accepted += 1
-            return [_queued(envelope)] * len(transaction.recipients)
-        answers = []
-        for recipient, (routes, told) in zip(
-            transaction.recipients, transaction.shares, strict=True
-        ):
-            own = envelope._replace(id=new_id(), recipients=(recipient,))
-            # A content of its own: what a commit has taken belongs to the ledger.
-            copy = self._intake.content()
-            try:
-                await _copy(content, copy)
-                await self._intake.accept(
-                    own,
-                    transaction.routes[routes],
-                    copy,
-                    prefix,
-                    transaction.confirmed[told],
-                )
-            except MailError as error:
-                answers.append(self._not_taken(error))
-            else:
-                self.accepted += 1
-                answers.append(_queued(own))
-            finally:
-                copy.abort()
-        return answers
-
-    def _not_taken(self, error: MailError) -> bytes:
-        return reply.signed(render(errors.smtp(error)), self._client.session)
+        return b"".join((reply.EACH_FOLLOWS, *answers, last(envelope, answers)))
 
     def _envelope(self, transaction: Transaction) -> Envelope:
         origin, parameters = self._client.origin, transaction.parameters

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from twisted_mta.mail.networks import NOBODY, Networks
+from twisted_mta.servers.smtp.allowance import UNLIMITED, Allowance
 from twisted_mta.wire.smtp.extension import Offer, offer
 
 
@@ -18,7 +19,9 @@ class SmtpSettings:
     @ivar message_size: octets.
     @ivar header_size: octets of a header block.
     @ivar relay_from: who may send anywhere without a login; not on submission.
-    @ivar check_sender: sender and From must be the login's.
+    @ivar check_sender: sender and From must be the login's: C{"strict"}, C{"warn"}
+        or C{"none"}.
+    @ivar allowance: how much an account may submit.
     @ivar greeting_pause_s: until the greeting; who speaks before it is sent away.
     @ivar lmtp: LMTP is spoken (RFC 2033), and not SMTP.
     @ivar verify_from: who may use VRFY and EXPN.
@@ -47,7 +50,8 @@ class SmtpSettings:
     idle_s: float = 300
     total_s: float = 6 * 3600
     relay_from: Networks = NOBODY
-    check_sender: bool = True
+    check_sender: str = "strict"
+    allowance: Allowance = UNLIMITED
     greeting_pause_s: float = 0.0
     lmtp: bool = False
     verify_from: Networks = NOBODY

@@ -1,0 +1,166 @@
+"""What who logged in may do, and what becomes of what he submits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.servers.smtpdrive import ALICE, Peer, SmtpCase, mx, submission
+from twisted_mta.mail.submitted import Submitted
+from twisted_mta.servers.smtp.allowance import Allowance
+from twisted_mta.servers.smtp.blindcopy import WithoutBcc
+
+
+def sent(peer: Peer, message: bytes, sender: str = "alice@example.test") -> list[str]:
+    """Submit a message to bob."""
+    peer.say(f"MAIL FROM:<{sender}>")
+    peer.say("RCPT TO:<bob@example.test>")
+    peer.say("DATA")
+    return peer.send(message + b"\r\n.\r\n")
+
+
+class SenderTests(SmtpCase):
+    def test_warned(self) -> None:
+        """With warn, who sends as another does, and the log says so."""
+        peer = submission(check_sender="warn")
+        with capturedLogs() as captured:
+            heard = sent(peer, b"From: eve@elsewhere.test\r\n", "eve@elsewhere.test")
+        self.assertIn("250", heard[0])
+        log = "".join(str(formatEvent(event)) for event in captured)
+        self.assertIn("the sender eve@elsewhere.test is not the login's", log)
+        self.assertIn("From field names an address that is not yours", log)
+        with capturedLogs() as captured:
+            sent(peer, b"From: alice@example.test\r\n")
+        log = "".join(str(formatEvent(event)) for event in captured)
+        self.assertNotIn("login=alice@example.test: ", log)
+
+    def test_strict(self) -> None:
+        """With strict he does not."""
+        peer = submission()
+        self.assertIn("553", peer.say("MAIL FROM:<eve@elsewhere.test>"))
+        self.assertIn("550", sent(peer, b"From: eve@elsewhere.test\r\n")[0])
+
+
+class AllowanceTests(SmtpCase):
+    def test_messages(self) -> None:
+        """What is too much is refused for now, and says how much would not be."""
+        peer = submission(allowance=Allowance(messages_hour=2))
+        for _ in range(2):
+            self.assertIn("250", sent(peer, b"Subject: x\r\n")[0])
+        refused = peer.say("MAIL FROM:<alice@example.test>")
+        self.assertIn("451 4.7.1 You may send 2 messages an hour", refused)
+
+    def test_recipients(self) -> None:
+        """Of a message with too many recipients some are for later."""
+        peer = submission(allowance=Allowance(recipients_day=1))
+        peer.say("MAIL FROM:<alice@example.test>")
+        self.assertIn("250", peer.say("RCPT TO:<bob@example.test>"))
+        refused = peer.say("RCPT TO:<dave@elsewhere.test>")
+        self.assertIn("451 4.7.1 You may send 1 recipients a day", refused)
+        peer.say("DATA")
+        self.assertIn("250", peer.send(b"Subject: x\r\n\r\n.\r\n")[0])
+        self.assertIn("250", peer.say("MAIL FROM:<alice@example.test>"))
+        self.assertIn("451", peer.say("RCPT TO:<bob@example.test>"))
+
+    def test_words(self) -> None:
+        """Each limit by itself."""
+        submitted = Submitted(5, 50, 6, 60)
+        for number, words in enumerate(
+            ("messages an hour", "messages a day", "recipients an hour", "recipients a")
+        ):
+            limits: list[int | None] = [None] * 4
+            limits[number] = int(submitted[number])
+            self.assertIn(words, Allowance(*limits).exceeded(submitted, 1))
+            limits[number] = int(submitted[number]) + 1
+            self.assertEqual(Allowance(*limits).exceeded(submitted, 1), "")
+        self.assertFalse(Allowance().limited)
+
+    def test_others(self) -> None:
+        """A mail exchanger counts nobody."""
+        peer = mx(allowance=Allowance(messages_hour=0))
+        self.assertIn("250", peer.say("MAIL FROM:<a@elsewhere.test>"))
+
+
+class SentTests(SmtpCase):
+    def test_saved(self) -> None:
+        """A copy is kept of what an account submits that wants it."""
+        for save in (False, True):
+            peer = submission()
+            authenticator = peer.authenticator
+            assert authenticator is not None
+            authenticator.account = replace(ALICE, save_sent=save)
+            peer.stream.connectionLost()
+            peer = Peer(peer.settings, authenticator=authenticator)
+            peer.say("EHLO client.example")
+            peer.say("AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQ=")
+            sent(peer, b"Subject: x\r\n")
+            wanted = ALICE.id if save else None
+            self.assertEqual(peer.intake.accepted[0].saved_by, wanted)
+
+
+class BlindTests(SmtpCase):
+    def test_submitted(self) -> None:
+        """Bcc does not go out; the rest is as it was."""
+        peer = submission()
+        sent(
+            peer,
+            b"From: alice@example.test\r\nBCC: carol@x.test,\r\n dave@x.test\r\n"
+            b"Subject: x\r\nbcc : \r\n\r\nBcc: stays\r\n",
+        )
+        (accepted,) = peer.intake.accepted
+        self.assertEqual(
+            accepted.octets,
+            b"From: alice@example.test\r\nSubject: x\r\n\r\nBcc: stays\r\n\r\n",
+        )
+
+    def test_chunks(self) -> None:
+        """However it comes, and also if all of it is header."""
+        peer = submission()
+        for octets in (b"Bcc: a@b\r\nSubject: x\r\n", b"Subject: x\r\nBcc: a@b\r\n"):
+            peer.say("MAIL FROM:<alice@example.test>")
+            peer.say("RCPT TO:<bob@example.test>")
+            for octet in octets:
+                peer.send(b"BDAT 1\r\n" + bytes([octet]))
+            self.assertIn("250", peer.send(b"BDAT 0 LAST\r\n")[0])
+        octets = {accepted.octets for accepted in peer.intake.accepted}
+        self.assertEqual(octets, {b"Subject: x\r\n"})
+
+    def test_received(self) -> None:
+        """What comes from elsewhere is nobody's to change."""
+        peer = mx()
+        peer.say("MAIL FROM:<a@elsewhere.test>")
+        peer.say("RCPT TO:<bob@example.test>")
+        peer.say("DATA")
+        peer.send(b"Bcc: x@y.test\r\n\r\n.\r\n")
+        self.assertIn(b"Bcc", peer.intake.accepted[0].octets)
+
+
+class WithoutBccTests(SynchronousTestCase):
+    def through(self, pieces: list[bytes], most: int = 1000) -> bytes:
+        blind = WithoutBcc(most)
+        return b"".join([*map(blind.pass_on, pieces), blind.end()])
+
+    @given(st.binary(max_size=80), st.integers(1, 20))
+    def test_every_chunking(self, octets: bytes, size: int) -> None:
+        """However it is cut, the same is left."""
+        message = b"A: b\r\nBcc: c\r\n d\r\nE: f\r\n" + octets
+        pieces = [message[at : at + size] for at in range(0, len(message), size)]
+        self.assertEqual(self.through(pieces), self.through([message]))
+        self.assertTrue(self.through(pieces).startswith(b"A: b\r\nE: f\r\n"))
+
+    def test_bounded(self) -> None:
+        """A header without end is not held for ever."""
+        blind = WithoutBcc(1000)
+        passed = b"".join(blind.pass_on(b"a: b\r\n") for _ in range(1000))
+        self.assertGreater(len(passed), 4900)
+        self.assertEqual(len(passed + blind.end()), 6000)
+
+    def test_no_header(self) -> None:
+        """A message that begins with its body has no Bcc."""
+        message = b"\r\nBcc: text\r\n\r\n"
+        self.assertEqual(self.through([message]), message)
+        self.assertEqual(self.through([]), b"")
