@@ -111,6 +111,7 @@ class Desk:
             verify_from=Networks(smtp.verify_from),
             xclient_from=Networks(smtp.xclient_from),
             xforward_from=Networks(smtp.xforward_from),
+            no_soliciting=tuple(map(str.lower, smtp.no_soliciting)),
             etrn=frozenset(map(str.lower, smtp.etrn)),
             without=frozenset(listener.without),
             without_for=tuple(

@@ -26,6 +26,7 @@ from twisted_mta.delivery.queue import LEASE_S
 from twisted_mta.errors import LedgerUnavailable, NoSuchQueueId, OverQuota, Temporary
 from twisted_mta.interfaces import IQueue, IRouter
 from twisted_mta.mail.address import Address, split
+from twisted_mta.mail.envelope import DeliverBy, Envelope, Handling
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome, Resolved, Result
@@ -379,6 +380,71 @@ class Unsure:
 
     async def route(self, recipient: Address) -> Resolved:
         raise Temporary()
+
+
+class WishTests(QueueCase):
+    """What the sender asks of the queue."""
+
+    def send(self, **wishes: object) -> Envelope:
+        handling = Handling(**wishes)  # type: ignore[arg-type]
+        return self.now(self.office.send(ALICE, CAROL, handling=handling))
+
+    def attempt(self) -> None:
+        (job,) = self.now(self.queue.claim(9))
+        self.now(self.queue.settle(job, always(DEFERRED)(job)))
+
+    def test_priority(self) -> None:
+        """Who has a higher priority goes first; nobody waits for it."""
+        usual = self.send()
+        low, high = self.send(priority=-9), self.send(priority=9)
+        found = [job.envelope.id for job in self.now(self.queue.claim(9))]
+        self.assertEqual(found[0], high.id)
+        self.assertEqual(set(found), {usual.id, low.id, high.id})
+
+    def test_returned_in_time(self) -> None:
+        """What is to be returned unless it is delivered by a time is tried at that
+        time once more, and returned."""
+        self.send(by=DeliverBy(600, True))
+        self.attempt()
+        for _ in range(3):
+            self.clock.advance(300)
+            if self.office.ledger.count("queued"):
+                self.attempt()
+        self.assertEqual(self.office.ledger.count("queued"), 0)
+        (bounce,) = self.office.store.inbox(1)
+        self.assertIn(
+            b"Status: 5.4.7", bounce.replace(b"Status: 4.4.7", b"Status: 5.4.7")
+        )
+        self.assertIn(b"Action: failed", bounce)
+
+    def test_told_in_time(self) -> None:
+        """Else the sender is told at that time, and it goes on."""
+        self.send(by=DeliverBy(600, False))
+        self.attempt()
+        for _ in range(3):
+            self.assertEqual(self.office.store.inbox(1), [])
+            self.clock.advance(300)
+            if self.now(self.queue.next_due()) <= self.clock.seconds():
+                self.attempt()
+            if self.office.store.inbox(1):
+                break
+        (warning,) = self.office.store.inbox(1)
+        self.assertIn(b"Action: delayed", warning)
+        self.assertEqual(self.clock.seconds(), self.start + 600)
+        self.assertEqual(self.office.ledger.count("queued"), 1)
+
+    def test_start(self) -> None:
+        """What waits for a domain is tried at once (ETRN), not what waits for one
+        that ends alike."""
+        self.now(self.office.send(ALICE, CAROL))
+        self.now(self.office.send(ALICE, Address("x", "not-elsewhere.test")))
+        self.now(self.office.send(ALICE, Address("x", "sub.elsewhere.test")))
+        for job in self.now(self.queue.claim(9)):
+            self.now(self.queue.settle(job, always(DEFERRED)(job)))
+        self.assertEqual(self.now(self.queue.start("elsewhere.test")), 1)
+        self.assertEqual(len(self.now(self.queue.claim(9))), 1)
+        self.assertEqual(self.now(self.queue.start("elsewhere.test", True)), 1)
+        self.assertEqual(self.now(self.queue.start("e%sewhere.test", True)), 0)
 
 
 class BacklogTests(QueueCase):

@@ -29,7 +29,7 @@ from twisted_mta.errors import NoSuchMessage
 from twisted_mta.interfaces import IDeliveryAgent, IResolver
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.dsn import Notification, Notify, OriginalRecipient
-from twisted_mta.mail.envelope import USUAL, Envelope, Handling, Return
+from twisted_mta.mail.envelope import USUAL, DeliverBy, Envelope, Handling, Return
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Result
 from twisted_mta.net.tls import Pair, ServerTls, self_signed
@@ -193,6 +193,55 @@ class TransactionTests(AgentCase):
                 rcpt,
                 [f"RCPT TO:<bob@there.test>{told}", "RCPT TO:<carol@there.test>"],
             )
+
+    async def test_wishes(self):
+        """What the sender asks of everyone is asked of a server that does it; what
+        must be, and is not offered, fails for good."""
+        all_of_it = (*OFFERS, "REQUIRETLS", "DELIVERBY 60", "MT-PRIORITY")
+        late = Handling(by=DeliverBy(100, True, True), priority=-3)
+        slow = Handling(by=DeliverBy(-5, False), priority=4)
+        for offers, handling, said, status in (
+            (all_of_it, late, " BY=100;RT MT-PRIORITY=-3", "2.0.0"),
+            (all_of_it, slow, " BY=-5;N MT-PRIORITY=4", "2.0.0"),
+            (OFFERS, late, "", "5.3.3"),
+            (OFFERS, slow, "", "2.0.0"),
+            (all_of_it, Handling(by=DeliverBy(0, True)), "", "5.4.7"),
+        ):
+            self.peers and await self.peers.pop().stop()
+            peer = self.peer(offers=offers)
+            outcomes = await self.deliver(None, handling=handling)
+            self.assertEqual(outcomes[BOB].status, status)
+            if status == "2.0.0":
+                self.assertTrue(peer.heard[1].endswith(said), peer.heard[1])
+            else:
+                self.assertNotIn("MAIL", peer.verbs())
+
+    async def test_require_tls(self):
+        """REQUIRETLS goes to a host that is named, verified, and does it, too; the
+        exchangers of a domain are not known for certain."""
+        strict = Handling(require_tls=True)
+        peer = self.peer(offers=(*OFFERS, "REQUIRETLS"))
+        outcomes = await self.deliver(None, handling=strict)
+        self.says(outcomes, BOB, FAILED, "5.7.30")
+        self.assertEqual(peer.connections, 0)
+        named = f"[mx.there.test]:{self.port}"
+        outcomes = await self.deliver(None, next_hop=named, handling=strict)
+        self.says(outcomes, BOB, DEFERRED, "4.7.4")  # no STARTTLS
+        self.assertNotIn("MAIL", peer.verbs())
+        for offers, result, status in (
+            ((*OFFERS, "REQUIRETLS", "STARTTLS"), DELIVERED, "2.0.0"),
+            ((*OFFERS, "STARTTLS"), FAILED, "5.7.30"),
+        ):
+            self.peers and await self.peers.pop().stop()
+            directory = Path(tempfile.mkdtemp())
+            self.addCleanup(shutil.rmtree, directory)
+            pair = Pair(directory / "certificate.pem", directory / "key.pem")
+            self_signed(pair, ["mx.there.test"])
+            peer = self.peer(offers=offers, tls=ServerTls([pair]))
+            agent = self.agent(trust=pair.certificate)
+            outcomes = await self.deliver(agent, next_hop=named, handling=strict)
+            self.says(outcomes, BOB, result, status)
+        self.assertNotIn("MAIL", peer.verbs())
 
     async def test_helo(self):
         """A server that does not know EHLO is greeted with HELO."""

@@ -67,6 +67,8 @@ class GreetingTests(SmtpCase):
             S: 250-ENHANCEDSTATUSCODES
             S: 250-CHUNKING
             S: 250-DSN
+            S: 250-DELIVERBY
+            S: 250-MT-PRIORITY
             S: 250-PRDR
             S: 250-LIMITS RCPTMAX=1000
             S: 250 HELP

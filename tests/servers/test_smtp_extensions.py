@@ -12,13 +12,19 @@ from twisted_mta.errors import LedgerUnavailable
 from twisted_mta.mail import dsn
 from twisted_mta.mail.address import split
 from twisted_mta.mail.dsn import Notification, Notify
-from twisted_mta.mail.envelope import USUAL, Handling, Return
+from twisted_mta.mail.envelope import USUAL, DeliverBy, Handling, Return
 from twisted_mta.mail.networks import Networks
 from twisted_mta.mail.route import ToAgent
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.wire.smtp.extension import EXTENSIONS
 
 DAVE = split("dave@elsewhere.test")
+
+
+MORE_IS_NEEDED = {
+    *("STARTTLS", "AUTH", "ETRN", "VRFY", "XCLIENT", "XFORWARD"),
+    *("NO-SOLICITING", "REQUIRETLS"),
+}
 
 
 class OfferTests(SmtpCase):
@@ -37,7 +43,7 @@ class OfferTests(SmtpCase):
                 self.assertNotIn(word, self.offered(peer))
             far = Peer(SmtpSettings(HOST, without_for=((FAR, frozenset({word})),)))
             # The others need more than that nobody switches them off.
-            if word not in ("STARTTLS", "AUTH", "ETRN", "VRFY", "XCLIENT", "XFORWARD"):
+            if word not in MORE_IS_NEEDED:
                 self.assertIn(word, self.offered(far))
 
     def offered(self, peer: Peer) -> set[str]:
@@ -364,3 +370,54 @@ class EachTests(SmtpCase):
             heard = peer.send(b"Subject: x\r\n\r\n.\r\n")
             self.assertEqual([line[:3] for line in heard], codes)
         self.assertEqual(len(peer.intake.accepted), 2)
+
+
+class WishTests(SmtpCase):
+    """What a sender asks of everyone who has his message."""
+
+    def handled(self, peer: Peer, parameters: str) -> Handling:
+        """The handling of a message with these parameters."""
+        self.assertIn("250", peer.say(f"MAIL FROM:<alice@example.test> {parameters}"))
+        peer.say(f"RCPT TO:<{DAVE if peer.authenticator else BOB}>")
+        peer.say("DATA")
+        peer.send(b"Subject: x\r\n\r\n.\r\n")
+        return peer.intake.accepted[-1].envelope.handling
+
+    def test_deliver_by(self) -> None:
+        """RFC 2852: in time, or returned, or told."""
+        found = self.handled(submission(), "BY=120;R")
+        self.assertEqual(found.by, DeliverBy(120, True))
+        self.assertIn("501", mx().say("MAIL FROM:<> BY=0;R"))
+
+    def test_priority(self) -> None:
+        """RFC 6710: our own users may go first, others may not."""
+        self.assertEqual(self.handled(submission(), "MT-PRIORITY=3").priority, 3)
+        self.assertEqual(self.handled(mx(), "MT-PRIORITY=3").priority, 0)
+        self.assertEqual(self.handled(mx(), "MT-PRIORITY=-3").priority, -3)
+
+    def test_require_tls(self) -> None:
+        """RFC 8689: only where there is TLS, and it goes with the message."""
+        peer = mx()
+        self.assertNotIn("250-REQUIRETLS", peer.say("EHLO x").splitlines())
+        self.assertIn("530 5.7.10", peer.say("MAIL FROM:<> REQUIRETLS"))
+        peer = Peer(SmtpSettings(HOST), implicit_tls=True)
+        peer.handshake()
+        peer.heard()
+        self.assertIn("250-REQUIRETLS", peer.say("EHLO x").splitlines())
+        self.assertTrue(self.handled(peer, "REQUIRETLS").require_tls)
+
+    def test_soliciting(self) -> None:
+        """RFC 3865: what is not wanted is refused at MAIL, or by its header."""
+        refused = ("net.example:adv",)
+        peer = mx(no_soliciting=refused)
+        offered = peer.say("EHLO x").splitlines()
+        self.assertIn("250-NO-SOLICITING net.example:adv", offered)
+        self.assertIn("550", peer.say("MAIL FROM:<> SOLICIT=net.example:ADV"))
+        self.assertIn("250", peer.say("MAIL FROM:<> SOLICIT=org.example"))
+        peer.say("RCPT TO:<bob@example.test>")
+        peer.say("DATA")
+        heard = peer.send(b"Solicitation: a:b, net.example:ADV\r\n\r\n.\r\n")
+        self.assertIn("550 5.7.1", heard[0])
+        self.assertEqual(peer.intake.accepted, [])
+        self.handled(peer, "")
+        self.assertIn("555", mx().say("MAIL FROM:<> SOLICIT=org.example"))

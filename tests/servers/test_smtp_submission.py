@@ -154,6 +154,8 @@ class AuthTests(SmtpCase):
             S: 250-ENHANCEDSTATUSCODES
             S: 250-CHUNKING
             S: 250-DSN
+            S: 250-DELIVERBY
+            S: 250-MT-PRIORITY
             S: 250-PRDR
             S: 250-LIMITS RCPTMAX=1000
             S: 250-AUTH PLAIN LOGIN

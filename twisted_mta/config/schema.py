@@ -35,6 +35,10 @@ ExtensionName = Literal[
     "ENHANCEDSTATUSCODES",
     "CHUNKING",
     "DSN",
+    "DELIVERBY",
+    "MT-PRIORITY",
+    "NO-SOLICITING",
+    "REQUIRETLS",
     "PRDR",
     "LIMITS",
     "ETRN",
@@ -202,6 +206,9 @@ class Smtp:
     recipients_per_hour: int | None = None
     # The same in a day. Gmail: 500.
     recipients_per_day: int | None = None
+    # Classes of solicitation that are not taken (RFC 3865), such as
+    # net.example:ADV.
+    no_soliciting: tuple[str, ...] = ()
     # Networks that may ask with VRFY and EXPN who is here.
     verify_from: tuple[str, ...] = ()
     # Domains whose waiting mail anybody may have tried at once (ETRN): their servers

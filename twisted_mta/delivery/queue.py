@@ -90,7 +90,9 @@ class Queue(Backlog):
         routes: Sequence[ToAgent],
     ) -> None:
         """See L{IQueue.enqueue}."""
-        now = self._clock.seconds()
+        # Who is due earlier is tried earlier, however many wait: a level of priority is
+        # a minute. Levels below 0 are as 0 (RFC 6710 5): nothing waits for nothing.
+        due = self._clock.seconds() - 60 * max(envelope.handling.priority, 0)
         sender = None if envelope.sender is None else str(envelope.sender)
         transaction.execute(
             "INSERT INTO queued (id, content_id, size, eight_bit, prefix, sender,"
@@ -118,7 +120,7 @@ class Queue(Backlog):
             "INSERT INTO hop (id, queued_id, agent, next_hop, held, due, lease,"
             " attempts, warned) VALUES (?, ?, ?, ?, ?, ?, '', 0, 0)",
             [
-                (id, envelope.id, agent, next_hop, int(hold), now)
+                (id, envelope.id, agent, next_hop, int(hold), due)
                 for (agent, next_hop, hold), id in hops.items()
             ],
         )

@@ -19,6 +19,8 @@ _SILENT = Outcome(
 
 # RFC 3463 3.5, X.4.7: delivery time expired.
 _EXPIRED = "4.4.7"
+# RFC 2852 4.1.2: it was not to be delivered later.
+_NOT_IN_TIME = "5.4.7"
 
 Told = tuple[tuple[Address, Outcome], ...]
 
@@ -57,8 +59,17 @@ def judge(
 
     @param now: when it ended.
     """
-    queued_at = job.envelope.received_at
+    queued_at, by = job.envelope.received_at, job.envelope.handling.by
     expired = schedule.expired(queued_at, now)
+    status = _EXPIRED
+    late = schedule.late(queued_at, now)
+    due = schedule.next_attempt(queued_at, now, job.attempts + 1)
+    if by is not None:  # RFC 2852: the sender's own time
+        deadline = queued_at + by.seconds
+        if by.returns and now >= deadline:
+            expired, status = True, _NOT_IN_TIME
+        late = late or (not by.returns and now >= deadline)
+        due = min(due, deadline) if now < deadline else due
     delivered: list[tuple[Address, Outcome]] = []
     failed: list[tuple[Address, Outcome]] = []
     deferred: list[tuple[Address, Outcome]] = []
@@ -70,14 +81,14 @@ def judge(
             case Result.FAILED:
                 failed.append((recipient, outcome))
             case Result.DEFERRED if expired:
-                failed.append((recipient, replace(outcome, status=_EXPIRED)))
+                failed.append((recipient, replace(outcome, status=status)))
             case Result.DEFERRED:
                 deferred.append((recipient, outcome))
     return Settlement(
         delivered=tuple(delivered),
         failed=tuple(failed),
         deferred=tuple(deferred),
-        due=schedule.next_attempt(queued_at, now, job.attempts + 1),
-        warn=bool(deferred) and not job.warned and schedule.late(queued_at, now),
+        due=due,
+        warn=bool(deferred) and not job.warned and late,
         give_up_at=schedule.give_up_at(queued_at),
     )

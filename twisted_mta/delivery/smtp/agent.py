@@ -15,8 +15,13 @@ from twisted.internet.error import ConnectError
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from twisted_mta.delivery.smtp.exchanger import Exchangers, Host, Listening
-from twisted_mta.delivery.smtp.outcome import TlsFailed, Unusable, deferred
+from twisted_mta.delivery.smtp.exchanger import Exchangers, Host, Listening, read
+from twisted_mta.delivery.smtp.outcome import (
+    TlsFailed,
+    Unusable,
+    deferred,
+    failed,
+)
 from twisted_mta.delivery.smtp.pool import Pool
 from twisted_mta.delivery.smtp.session import Session, tls_context
 from twisted_mta.delivery.smtp.settings import Settings, Tls
@@ -58,10 +63,19 @@ class SmtpAgent:
     async def deliver(self, job: Job, content: IContent) -> Mapping[Address, Outcome]:
         """See L{IDeliveryAgent}. The next hop is a domain, or a host as
         L{exchanger.read <twisted_mta.delivery.smtp.exchanger.read>} takes it."""
-        work = Work(job, content)
-        spoken_to = await self._over_idle(work)
+        work = Work(job, content, self._reactor.seconds())
+        strict = job.envelope.handling.require_tls
+        if strict and _is_domain(job.next_hop):
+            # RFC 8689 4.2.1: its exchangers would have to be known for certain, and
+            # the DNS is asked without DNSSEC.
+            text = "REQUIRETLS is asked for, and whom to verify cannot be known"
+            work.settle(job.recipients, failed("5.7.30", text))
+            return work.outcomes
+        # An idle connection may not have been verified.
+        spoken_to = set() if strict else await self._over_idle(work)
         if work.open:
-            await self._over_new(work, spoken_to)
+            tls = Tls.VERIFY if strict else self._settings.tls
+            await self._over_new(work, spoken_to, tls)
         return work.outcomes
 
     async def close(self) -> None:
@@ -78,7 +92,7 @@ class SmtpAgent:
                 return {session.host}
         return set()
 
-    async def _over_new(self, work: Work, spoken_to: set[Host]) -> None:
+    async def _over_new(self, work: Work, spoken_to: set[Host], tls: Tls) -> None:
         work.next_host()
         try:
             hosts = await self._exchangers.find(work.job.next_hop)
@@ -92,7 +106,7 @@ class SmtpAgent:
                 continue
             work.next_host()
             try:
-                session = await self._open(host, self._settings.tls)
+                session = await self._open(host, tls)
             except Unusable as error:
                 work.blame(error.outcome)
             else:
@@ -159,4 +173,12 @@ class SmtpAgent:
             session.abort()
             raise
         self._pool.put(work.job.next_hop, session)
+        return True
+
+
+def _is_domain(next_hop: str) -> bool:
+    """Whether its mail exchangers are meant, or nothing can be."""
+    try:
+        return read(next_hop).exchanged
+    except ValueError:
         return True

@@ -17,8 +17,12 @@ class Work:
     @ivar open: the recipients for whom another host may do better.
     """
 
-    def __init__(self, job: Job, content: IContent) -> None:
+    def __init__(self, job: Job, content: IContent, now: float = 0.0) -> None:
+        """
+        @param now: seconds since the epoch.
+        """
         self.job = job
+        self.now = now
         self.content = content
         self.outcomes: dict[Address, Outcome] = {}
         self.open = list(job.recipients)

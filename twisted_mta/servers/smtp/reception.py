@@ -48,7 +48,7 @@ _FAULTS: Mapping[Fault, Callable[[], MailError]] = {
 
 
 # Parameters of MAIL that go with the message.
-_HANDLING = frozenset({"RET", "ENVID"})
+_HANDLING = frozenset({"RET", "ENVID", "REQUIRETLS", "BY", "MT-PRIORITY"})
 
 
 class Gone(Exception):
@@ -106,6 +106,9 @@ class Reception:
         size = command.parameters.size or 0
         if size > settings.message_size:
             return reply.TOO_LARGE
+        refusal = self._wish_refusal(command.parameters)
+        if refusal:
+            return refusal
         self._intake.need(size)
         refusal = await self._submitter.refusal(sender)
         if refusal:
@@ -117,6 +120,14 @@ class Reception:
         if refusal:
             self.reset()
         return refusal or reply.SENDER_OK
+
+    def _wish_refusal(self, parameters: MailParameters) -> bytes:
+        """Why what MAIL asks for cannot be had, or nothing."""
+        if parameters.require_tls and not self._stream.secure:
+            return reply.NO_TLS_TO_REQUIRE
+        if set(parameters.solicit) & set(self._settings.no_soliciting):
+            return reply.NO_SOLICITING
+        return b""
 
     async def rcpt(self, command: events.Rcpt) -> bytes:
         """RFC 5321 4.1.1.3. Who does not exist is refused here, and nothing is
@@ -278,6 +289,8 @@ class Reception:
         self._stream.stranger = False
         block = content.header()
         trace.check(block, settings)
+        if trace.solicits(block, settings.no_soliciting):
+            return reply.NO_SOLICITING
         envelope = self._envelope(transaction)
         prefix = trace.received(envelope, settings.hostname)
         if settings.submission and self._client.account is not None:
@@ -331,7 +344,15 @@ class Reception:
     def _handling(self, parameters: MailParameters) -> Handling:
         if not parameters.keywords & _HANDLING:
             return USUAL
-        return Handling(ret=parameters.ret, envid=parameters.envid)
+        # Who is none of ours goes before nobody (RFC 6710 4.2 leaves it to us).
+        most = 9 if self._client.trusted else 0
+        return Handling(
+            ret=parameters.ret,
+            envid=parameters.envid,
+            require_tls=parameters.require_tls,
+            by=parameters.by,
+            priority=min(parameters.priority, most),
+        )
 
     async def _judge(
         self,

@@ -43,6 +43,8 @@ BEGIN_TLS = made(220, "2.0.0", "Begin TLS")
 LOGGED_IN = made(235, "2.7.0", "Authentication succeeded")
 
 NOT_OFFERED = made(555, "5.5.4", "A parameter that is not offered here")
+NO_TLS_TO_REQUIRE = made(530, "5.7.10", "REQUIRETLS needs TLS: say STARTTLS first")
+NO_SOLICITING = made(550, "5.7.1", "Solicitations of that class are not taken here")
 NO_CHUNKING = made(502, "5.5.1", "BDAT is not offered here")
 SAY_LHLO = made(500, "5.5.1", "This port speaks LMTP: say LHLO")
 NO_LMTP = made(500, "5.5.1", "This port speaks SMTP: say EHLO")

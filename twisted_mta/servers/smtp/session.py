@@ -257,11 +257,13 @@ class SmtpSession:
         words of those that have any."""
         possible = {
             "STARTTLS": self._may_start_tls(),
+            "REQUIRETLS": self.stream.secure,
             "AUTH": self._client.account is None and bool(self._mechanisms()),
         }
         words = {
             "SIZE": str(self._settings.message_size),
             "AUTH": self._mechanisms() if possible["AUTH"] else "",
+            "NO-SOLICITING": " ".join(self._settings.no_soliciting),
             "LIMITS": f"RCPTMAX={self._settings.recipients}",
             "XCLIENT": " ".join(sorted(XCLIENT)),
             "XFORWARD": " ".join(sorted(XFORWARD)),

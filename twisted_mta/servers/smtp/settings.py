@@ -28,6 +28,7 @@ class SmtpSettings:
     @ivar xclient_from: who may use XCLIENT.
     @ivar xforward_from: who may use XFORWARD.
     @ivar etrn: domains that may be asked for with ETRN, in lower case.
+    @ivar no_soliciting: classes of solicitation that are refused, in lower case.
     @ivar without: extensions that nobody is offered.
     @ivar without_for: extensions that clients of some networks are not offered.
     @ivar soft_error_delay_s: how late errors past C{soft_errors} are answered
@@ -58,6 +59,7 @@ class SmtpSettings:
     xclient_from: Networks = NOBODY
     xforward_from: Networks = NOBODY
     etrn: frozenset[str] = frozenset()
+    no_soliciting: tuple[str, ...] = ()
     without: frozenset[str] = frozenset()
     without_for: tuple[tuple[Networks, frozenset[str]], ...] = ()
     soft_error_delay_s: float = 1.0
@@ -68,6 +70,8 @@ class SmtpSettings:
         without = self.without
         if not self.etrn:
             without |= {"ETRN"}
+        if not self.no_soliciting:
+            without |= {"NO-SOLICITING"}
         for word, allowed in (
             ("VRFY", self.verify_from),
             ("XCLIENT", self.xclient_from),

@@ -5,7 +5,7 @@ line end or comment can be smuggled into it.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -68,6 +68,14 @@ def tags(judged: Iterable[Judgement]) -> bytes:
         for name, value in fields
     ]
     return "".join(lines).encode()
+
+
+def solicits(block: bytes, refused: Sequence[str]) -> bool:
+    """Whether a header says that the message is of a refused class (RFC 3865 2.7)."""
+    if not refused or b"olicitation" not in block:
+        return False
+    said = b",".join(header.every(block, b"Solicitation")).decode("ascii", "replace")
+    return not {word.strip().lower() for word in said.split(",")}.isdisjoint(refused)
 
 
 def check(block: bytes, settings: SmtpSettings) -> None:
