@@ -412,9 +412,7 @@ class WishTests(QueueCase):
                 self.attempt()
         self.assertEqual(self.office.ledger.count("queued"), 0)
         (bounce,) = self.office.store.inbox(1)
-        self.assertIn(
-            b"Status: 5.4.7", bounce.replace(b"Status: 4.4.7", b"Status: 5.4.7")
-        )
+        self.assertIn(b"Status: 5.4.7", bounce)
         self.assertIn(b"Action: failed", bounce)
 
     def test_told_in_time(self) -> None:
