@@ -309,8 +309,8 @@ def _idle(
         report.note(
             f"{server.name}, {options.idlers} clients in IDLE",
             KiB_each=round(each / 1024, 1),
-            p50_ms=round(statistics.median(latencies) * 1000, 2),
-            p99_ms=round(statistics.quantiles(latencies, n=100)[98] * 1000, 2),
+            p50_ms=_percentile_ms(latencies, 50),
+            p99_ms=_percentile_ms(latencies, 99),
             told=len(latencies),
             untold=len(clients) // _USERS * _USERS * _MAILS - len(latencies),
         )
@@ -318,12 +318,17 @@ def _idle(
             client.close()
 
 
+def _percentile_ms(latencies: Sequence[float], percent: int) -> float | None:
+    if len(latencies) < 2:
+        return None
+    return round(statistics.quantiles(latencies, n=100)[percent - 1] * 1000, 2)
+
+
 def _latencies(server: Server, clients: Sequence[Imap]) -> list[float]:
     """Mail to all users in turn: seconds from each 250 to each EXISTS.
 
-    A Dovecot process that gets no inotify instance (Linux gives a user 128:
-    fs.inotify.max_user_instances) looks twice a minute; whom it does not tell
-    within three seconds is counted apart.
+    A Dovecot process that gets no inotify instance looks twice a minute; whom it
+    does not tell within three seconds is counted apart.
     """
     ours, theirs = multiprocessing.Pipe()
     sender = multiprocessing.get_context("fork").Process(
