@@ -1,5 +1,6 @@
 """Content while it arrives, and what becomes of it."""
 
+import contextlib
 import os
 import resource
 import threading
@@ -7,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 
 from tests.ledger.case import LedgerCase, outcome
 from twisted_mta.errors import LedgerFull, LedgerUnavailable, NoSuchMessage
 from twisted_mta.interfaces import IContentWriter, ITransaction
 from twisted_mta.ledger.content import INLINE_OCTETS
+from twisted_mta.ledger.files import KEPT_MOST, Files
 from twisted_mta.mail import mime
 
 SMALL = b"Subject: small\r\n\r\nbody\r\n"
@@ -159,11 +161,75 @@ class ContentTests(LedgerCase):
             id = await self.ledger.write(content.take)
             content.abort()
             stored = self.ledger.stored(id, len(octets))
-            if octets is LARGE:
-                await stored.read(0, 1)
             await self.ledger.write(lambda t, id=id: self.ledger.release(t, id))
             await self.ledger.collect()
             self.assertEqual(await outcome(stored.read(0, 1)), NoSuchMessage)
+
+    async def test_gone_while_it_is_read(self) -> None:
+        """A reader that has begun reads large content to its end, although it
+        was collected meanwhile, and then lets go of its file."""
+        content = await self.finished(LARGE)
+        id = await self.ledger.write(content.take)
+        content.abort()
+        await self.nothing_runs()
+        stored = self.ledger.stored(id, len(LARGE))
+        begin = await stored.read(0, 1000)
+        await self.ledger.write(lambda t: self.ledger.release(t, id))
+        await self.ledger.collect()
+        self.assertEqual(self.files(), [])
+        self.assertEqual(begin + await stored.read(1000, len(LARGE)), LARGE)
+        self.assertEqual(len(self.open_files()), 1)
+        del stored
+        await self.threads_are_done()
+        self.assertEqual(self.open_files(), [])
+
+    async def test_open_files_are_bounded(self) -> None:
+        """Of any number of readers only some keep their file open; all read, and
+        later ones may keep theirs when others have gone."""
+        content = await self.finished(LARGE)
+        id = await self.ledger.write(content.take)
+        content.abort()
+        await self.nothing_runs()
+        readers = [self.ledger.stored(id, len(LARGE)) for _ in range(KEPT_MOST + 20)]
+        for _ in range(2):
+            for reader in readers:
+                self.assertEqual(await reader.read(100, 20), LARGE[100:120])
+        await self.threads_are_done()
+        self.assertEqual(len(self.open_files()), KEPT_MOST)
+        del readers, reader
+        self.assertEqual(self.open_files(), [])
+        again = self.ledger.stored(id, len(LARGE))
+        await again.read(0, 1)
+        await self.threads_are_done()
+        self.assertEqual(len(self.open_files()), 1)
+
+    def open_files(self) -> list[str]:
+        """The files of content that this process has open."""
+        found = []
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(f"/proc/self/fd/{fd}"))
+        return [name for name in found if f"{self.directory}/content/" in name]
+
+    async def threads_are_done(self) -> None:
+        """No thread holds on to what it has done last."""
+        everywhere = threading.Barrier(4)  # of the background's threads
+        await gatherResults(
+            [self.ledger.in_background(everywhere.wait) for _ in range(4)]
+        )
+
+    def test_given_up_in_use(self) -> None:
+        """A file that a thread still works on keeps its descriptor until the thread
+        has done, so that another file cannot have its number."""
+        files = Files(self.directory / "content")
+        file = files.create(1)
+        file.write(b"octets")
+        with file._used() as fd:
+            file.discard()
+            self.assertEqual(os.fstat(fd).st_nlink, 0)
+        self.assertRaises(OSError, os.fstat, fd)
+        self.assertRaises(LedgerUnavailable, file.read, 0, 1)
+        file.close()
 
     async def test_h52_no_space_while_it_arrives(self) -> None:
         """A file that cannot grow is LedgerFull, and nothing is left of it."""

@@ -11,6 +11,7 @@ writer with C{abort}.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, cast
 
@@ -18,7 +19,7 @@ from zope.interface import implementer
 
 from twisted_mta.errors import LedgerUnavailable, MailError, NoSuchMessage
 from twisted_mta.interfaces import IContent, IContentWriter, ITransaction
-from twisted_mta.ledger.files import ArrivingFile, Files
+from twisted_mta.ledger.files import ArrivingFile, Files, StoredFile
 from twisted_mta.mail import header, mime
 from twisted_mta.mail.ids import new_id
 
@@ -161,15 +162,17 @@ class ContentWriter:
 
 @implementer(IContent)
 class StoredContent:
-    """Content that a transaction has taken."""
+    """Content that a transaction has taken. Its file is opened once and closed with
+    this, so a reader that has begun reads to the end, whoever deletes it."""
 
-    __slots__ = ("_files", "_id", "_in_file", "_ledger", "_octets", "size")
+    __slots__ = ("_file", "_files", "_id", "_in_file", "_ledger", "_octets", "size")
 
     def __init__(self, ledger: Ledger, files: Files, id: int, size: int) -> None:
         self._ledger = ledger
         self._files = files
         self._id = id
         self._in_file = False
+        self._file: StoredFile | None = None
         self._octets: bytes | None = None
         self.size = size
 
@@ -180,9 +183,16 @@ class StoredContent:
             self._in_file = self._octets is None
         if self._octets is not None:
             return self._octets[offset : offset + most]
-        return await self._ledger.in_background(
-            lambda: self._files.read(self._id, offset, most)
-        )
+        return await self._ledger.in_background(partial(self._read, offset, most))
+
+    def _read(self, offset: int, most: int) -> bytes:
+        """Read the file; in a thread."""
+        file = self._file
+        if file is None:
+            file = self._files.open(self._id)
+            if self._files.kept_open(file):
+                self._file = file
+        return file.read(offset, most)
 
     def _row(self, transaction: ITransaction) -> bytes | None:
         for (octets,) in transaction.execute(

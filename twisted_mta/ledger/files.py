@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from twisted.logger import Logger
 
-from twisted_mta.errors import NoSuchMessage
+from twisted_mta.errors import LedgerUnavailable, NoSuchMessage
 from twisted_mta.ledger.sqlite import translated
 from twisted_mta.mail.ids import from_text, to_text
 
@@ -24,6 +26,11 @@ _log = Logger()
 
 # Octets that gather before they are written.
 _GATHER = 256 * 1024
+
+
+# Files that may stay open between two reads: a quarter of the smallest usual limit
+# of open files (1,024; getrlimit(2)), the rest is for connections.
+KEPT_MOST = 256
 
 
 class Files:
@@ -34,6 +41,10 @@ class Files:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        # A queue, since places are given back whenever a reader is forgotten.
+        self._places: SimpleQueue[None] = SimpleQueue()
+        for _ in range(KEPT_MOST):
+            self._places.put(None)
 
     def prepare(self) -> None:
         """Make the directories. There are 256, so that none grows long."""
@@ -53,7 +64,12 @@ class Files:
         try:
             while True:
                 fd = os.open(path, flags, 0o600)
-                fcntl.flock(fd, fcntl.LOCK_EX)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX)
+                except OSError:
+                    os.close(fd)
+                    _unlink(path)
+                    raise
                 if os.fstat(fd).st_nlink:
                     return ArrivingFile(path, fd)
                 # Another process, which starts, took it for an orphan before
@@ -62,22 +78,35 @@ class Files:
         except OSError as error:
             raise translated(error)
 
+    def open(self, id: int) -> StoredFile:
+        """A file, to be read from.
+
+        @raise NoSuchMessage: it was collected.
+        @raise LedgerUnavailable: it cannot be read.
+        """
+        try:
+            return StoredFile(os.open(self._path(id), os.O_RDONLY | os.O_CLOEXEC))
+        except FileNotFoundError:
+            raise NoSuchMessage()
+        except OSError as error:
+            raise translated(error)
+
+    def kept_open(self, file: StoredFile) -> bool:
+        """Whether a file may stay open for the next read: so many of a process
+        do, and those of further readers are opened again for each."""
+        with suppress(Empty):
+            self._places.get_nowait()
+            file.places = self._places
+            return True
+        return False
+
     def read(self, id: int, offset: int, most: int) -> bytes:
         """Octets of a file.
 
         @raise NoSuchMessage: it was collected.
         @raise LedgerUnavailable: it cannot be read.
         """
-        try:
-            fd = os.open(self._path(id), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                return _read(fd, offset, most)
-            finally:
-                os.close(fd)
-        except FileNotFoundError:
-            raise NoSuchMessage()
-        except OSError as error:
-            raise translated(error)
+        return self.open(id).read(offset, most)
 
     def size(self, id: int) -> int | None:
         """Octets of a file; C{None} if there is none."""
@@ -116,12 +145,46 @@ class Files:
         return self._directory / f"{id & 255:02x}" / to_text(id)
 
 
+class StoredFile:
+    """A file that is read. It is closed with the last reference to it, so that a
+    thread that still reads, although nobody waits for it, reads this file.
+
+    @ivar places: gets back a place when the file is closed.
+    """
+
+    __slots__ = ("_fd", "places")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.places: SimpleQueue[None] | None = None
+
+    def read(self, offset: int, most: int) -> bytes:
+        """Octets of it.
+
+        @raise LedgerUnavailable: they cannot be read.
+        """
+        try:
+            return _read(self._fd, offset, most)
+        except OSError as error:
+            raise translated(error)
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+        if self.places is not None:
+            self.places.put(None)
+
+
 class ArrivingFile:
     """A file that is written, locked until it is closed."""
 
     def __init__(self, path: Path, fd: int) -> None:
         self._path = path
         self._fd = fd
+        # A thread may still work on it when whoever waited for that has given up.
+        # Its number must not become another file's meanwhile.
+        self._using = threading.Lock()
+        self._users = 0
+        self._closed = False
         self._gathered: list[bytes] = []
         self._gathered_octets = 0
 
@@ -142,30 +205,54 @@ class ArrivingFile:
         @raise LedgerFull: no space.
         @raise LedgerUnavailable: another error of the disk.
         """
-        self._flush()
-        try:
-            os.fsync(self._fd)
-        except OSError as error:
-            raise translated(error)
+        with self._used() as fd:
+            self._flush()
+            try:
+                os.fsync(fd)
+            except OSError as error:
+                raise translated(error)
         synchronise(self._path.parent)
 
     def read(self, offset: int, most: int) -> bytes:
-        """Octets of what was synchronised."""
-        try:
-            return _read(self._fd, offset, most)
-        except OSError as error:
-            raise translated(error)
+        """Octets of what was synchronised.
+
+        @raise LedgerUnavailable: they cannot be read, or it is closed.
+        """
+        with self._used() as fd:
+            try:
+                return _read(fd, offset, most)
+            except OSError as error:
+                raise translated(error)
 
     def close(self) -> None:
         """Unlock it and leave it to the row that names it, or else to the next
         start's recovery. May be repeated."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        with self._using:
+            self._closed = True
+            self._close_unused()
+
+    @contextmanager
+    def _used(self) -> Iterator[int]:
+        """The descriptor, which stays open within."""
+        with self._using:
+            if self._closed:
+                raise LedgerUnavailable("The content was given up")
+            self._users += 1
+        try:
+            yield self._fd
+        finally:
+            with self._using:
+                self._users -= 1
+                self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._closed and not self._users and self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def discard(self) -> None:
         """Remove it, if the disk lets us; no row names it."""
-        if self._fd >= 0:
+        if not self._closed:
             _unlink(self._path)
             self.close()
 
