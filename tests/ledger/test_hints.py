@@ -131,6 +131,17 @@ class HintsTests(SynchronousTestCase):
         self.reactor.read()
         self.assertEqual({name for name, _ in self.heard}, {"one", "other"})
 
+    def test_who_came_within_a_tick(self) -> None:
+        """Who comes while the directory's time stays the same hears all the same."""
+        self.one.send(["before"])
+        then = self.directory.stat().st_mtime_ns
+        self.process("third")
+        os.utime(self.directory, ns=(then, then))
+        self.reactor.read()
+        self.one.send(["queue"])
+        self.reactor.read()
+        self.assertIn(("third", {"queue"}), self.heard)
+
     def test_private(self) -> None:
         """Nobody but the owner can say anything."""
         for path in self.directory.glob("*.hints"):
@@ -155,7 +166,7 @@ class BetweenLedgersTests(LedgerCase):
         """Who watches a topic at one is called after a commit at the other,
         without looking; the commit's own process is not told again."""
         # Looking is what would find it a second later.
-        self.patch(writer.Writer, "_look_for_others", lambda *_: None)
+        self.patch(writer.Writer, "_others_wrote", lambda *_: False)
         other = await self.another()
         heard: Deferred[None] = Deferred()
         calls: list[str] = []

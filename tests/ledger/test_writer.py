@@ -3,13 +3,13 @@
 import threading
 from functools import partial
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.python.failure import Failure
 
 from tests.ledger.case import LedgerCase, note, outcome
 from twisted_mta.errors import LedgerUnavailable, NoSuchMailbox
 from twisted_mta.interfaces import ITransaction
-from twisted_mta.ledger import writer
+from twisted_mta.ledger import hints, losthints, writer
 
 
 class GroupTests(LedgerCase):
@@ -171,7 +171,9 @@ class ThreadTests(LedgerCase):
         self.assertEqual(len(await self.words()), 100)
 
     async def test_another_process_is_noticed(self) -> None:
-        """What another process commits calls back who watches anything."""
+        """What another process commits, and does not tell, calls back who watches
+        anything."""
+        self.patch(hints.Hints, "send", lambda *_: None)
         self.patch(writer, "_LOOK_S", 0.01)
         noticed: Deferred[None] = Deferred()
         cancel = self.ledger.watch("any", lambda: noticed.callback(None))
@@ -180,6 +182,26 @@ class ThreadTests(LedgerCase):
         await noticed
         cancel()
         self.assertEqual(await self.words(), ["from elsewhere"])
+
+    async def test_who_is_told_of_another_process_writes(self) -> None:
+        """Who is called back between two groups, since another process wrote, may
+        write: nothing of what is committed meanwhile is lost."""
+        self.patch(writer, "_LOOK_S", 0.001)
+        self.patch(losthints.LostHints, "look", lambda *_: True)
+        later: list[Deferred[str]] = []
+
+        def write() -> None:
+            word = f"later {len(later)}"
+            if len(later) < 200:
+                later.append(self.ledger.write(partial(note, word=word), brief=True))
+
+        self.ledger.watch("any", write)
+        number = 0
+        while len(later) < 200:
+            await self.ledger.write(partial(note, word=f"{number}"), brief=True)
+            number += 1
+        await gatherResults(later)
+        self.assertEqual(len(await self.words()), number + 200)
 
     async def test_own_commits_are_not_taken_for_anothers(self) -> None:
         """What this process commits calls back nobody else."""

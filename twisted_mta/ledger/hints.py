@@ -3,15 +3,16 @@
 Each process has a datagram socket beside its file of L{presence
 <twisted_mta.ledger.presence>}. After a commit its topics go to all other sockets,
 as one datagram. Nothing waits for it and nothing fails for it: a datagram that
-does not fit into a socket's buffer is lost, and that the ledger changed is
-noticed within a second all the same. The module trusts whoever can enter the
-directory, which is the ledger's owner alone.
+does not fit into a socket's buffer is lost, and that the ledger changed is noticed
+all the same, L{some seconds later <twisted_mta.ledger.losthints>}. The module
+trusts whoever can enter the directory, which is the ledger's owner alone.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,10 @@ _REST_S = 0.02
 
 # Datagrams that are read at once; each holds the topics of a commit.
 _READ_MOST = 100
+
+# A directory that changed so short a time ago may change again within the same tick
+# of its clock (10 ms; a second or two on some file systems).
+_SETTLED_NS = 3 * 10**9
 
 # Of a socket's path, less what Linux's 108 leave for its end.
 _PATH_MOST = 100
@@ -139,13 +144,14 @@ class Hints:
     # --- within ---
 
     def _others(self) -> list[str]:
-        """Where the others hear. The directory is read when it has changed; what
-        changed within a tick of its clock may be missed until the next time."""
+        """Where the others hear. The directory is read when it has changed, and
+        for some seconds after that."""
         with suppress(OSError):
             changed = os.stat(self._directory).st_mtime_ns
             if changed != self._peers_of:
                 self._peers = [self._address(each) for each in self._presence.sockets()]
-                self._peers_of = changed
+                settled = abs(time.time_ns() - changed) > _SETTLED_NS
+                self._peers_of = changed if settled else -1
         return self._peers
 
     def _address(self, path: Path) -> str:

@@ -124,9 +124,9 @@ class Ledger:
             raise
         self._is_open = True
         try:
-            self._hints = Hints(self._reactor, self._present, self._tell)
+            self._hints = Hints(self._reactor, self._present, self._heard)
         except OSError as error:
-            # Others are noticed within a second all the same.
+            # Others are noticed within two seconds all the same.
             self.log.warn("ledger: no hints between processes: {why}", why=error)
         self._writer = Writer(
             self._reactor,
@@ -335,6 +335,11 @@ class Ledger:
         if log_pages > _CHECKPOINT_PAGES and not self._checkpointing:
             self._checkpointing = True
             Deferred.fromCoroutine(self._checkpoint())
+
+    def _heard(self, topics: Iterable[str] | None) -> None:
+        """Another process committed, and says what changed."""
+        self._writer.hinted()
+        self._tell(topics)
 
     def _tell(self, topics: Iterable[str] | None) -> None:
         """Call whoever watches topics, or all if any may have changed."""

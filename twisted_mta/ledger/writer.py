@@ -40,6 +40,7 @@ from twisted.logger import Logger
 from twisted_mta.errors import LedgerUnavailable, MailError
 from twisted_mta.ledger.group import Group, Unit, Waiting
 from twisted_mta.ledger.lock import PATIENCE_S, WriteLock
+from twisted_mta.ledger.losthints import LostHints
 from twisted_mta.ledger.sqlite import translated
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ class Writer:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._connection: apsw.Connection | None = None
         self._log_pages = 0
-        self._data_version = 0
+        self._lost_hints = LostHints()
+        # A look that could not be: the thread had the connection.
+        self._look_is_due = False
         self._look: IDelayedCall | None = None
         # Since when the thread waits for the lock.
         self._wanted_since: float | None = None
@@ -161,6 +164,10 @@ class Writer:
             self._lingers = False
             self._scheduled.reset(0)
         return waiting.deferred
+
+    def hinted(self) -> None:
+        """Another process said what it wrote."""
+        self._lost_hints.hinted()
 
     async def close(self) -> None:
         """Commit what waits, then end the thread."""
@@ -229,6 +236,7 @@ class Writer:
         begins before the callers of this one go on: the disk is slower than they
         are."""
         self._busy = False
+        others = self._look_is_due and self._others_wrote()
         if group is not None:
             self._enough = min(len(group), _ENOUGH)
         if len(self._waiting) >= self._enough or self._closing:
@@ -239,6 +247,9 @@ class Writer:
         if group is not None:
             group.tell()
             self._committed(group.topics, self._log_pages)
+        if others:
+            # Not before: whoever is told may have units.
+            self._committed(None, self._log_pages)
 
     def _tick(self) -> None:
         """Once a second."""
@@ -246,8 +257,10 @@ class Writer:
         if self._wanted_since is not None:
             if self._reactor.seconds() - self._wanted_since > PATIENCE_S:
                 self._lose_patience()
-        elif not self._busy and self._connection is not None:
-            self._look_for_others(self._connection)
+        elif self._busy:
+            self._look_is_due = True
+        elif self._others_wrote():
+            self._committed(None, self._log_pages)
 
     def _lose_patience(self) -> None:
         """Another process has had the lock for too long. The thread goes on
@@ -265,13 +278,17 @@ class Writer:
         if self._closing:
             self._has_ended()
 
-    def _look_for_others(self, connection: apsw.Connection) -> None:
-        """Has another process written? Then anything may have changed."""
-        with suppress(apsw.Error):
-            version = _data_version(connection)
-            if version != self._data_version:
-                self._data_version = version
-                self._committed(None, self._log_pages)
+    def _others_wrote(self) -> bool:
+        """Whether another process wrote, and did not say what: then anything may
+        have changed. Needs the connection."""
+        self._look_is_due = False
+        if self._connection is None:
+            return False
+        try:
+            version = _data_version(self._connection)
+        except apsw.Error:
+            return False
+        return self._lost_hints.look(version, self._reactor.seconds())
 
     def _has_ended(self) -> None:
         """The thread has ended, or is left alone."""
@@ -333,7 +350,7 @@ class Writer:
         connection = self._connection = self._connect()
         connection.set_wal_hook(self._note_log)
         connection.execute("UPDATE ledger SET opened = opened + 1")
-        self._data_version = _data_version(connection)
+        self._lost_hints.connected(_data_version(connection))
         return connection
 
     def _connect_again(self) -> None:
