@@ -1,6 +1,6 @@
 """The queue run."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
@@ -22,7 +22,7 @@ from tests.delivery.fakes import (
     always,
 )
 from twisted_mta.config import schema
-from twisted_mta.delivery.queue import LEASE_S
+from twisted_mta.delivery.queue import LEASE_S, Hop
 from twisted_mta.delivery.runner import Alarm, Runner
 from twisted_mta.interfaces import IDeliveryAgent
 from twisted_mta.mail.address import Address
@@ -267,6 +267,31 @@ class PlaceTests(RunnerCase):
             self.agent.let_go()
             self.assertLessEqual(self.hops().count("elsewhere.test"), 2)
         self.assertEqual(len(self.agent.seen), 11)
+        self.assertEqual(self.ledger.count("queued"), 0)
+
+    def test_all_places_taken(self) -> None:
+        """When all places are taken, rows of a hop that has enough of them waiting
+        are left alone, however many there are: they are not claimed and given back
+        again and again."""
+        for number in range(4):
+            self.send(Address("x", f"d{number}.test"))
+            self.send(Address("x", f"d{number}.test"))
+        self.runner(concurrency=8, per_hop=2)
+        self.assertEqual(len(self.agent.hung), 8)
+        claim, claims = self.queue.claim, 0
+
+        async def counted(most: int, busy: Collection[Hop] = ()) -> Sequence[Job]:
+            nonlocal claims
+            claims += 1
+            return await claim(most, busy) if claims < 1000 else []
+
+        self.patch(self.queue, "claim", counted)
+        for _ in range(50):
+            self.send(CAROL)
+        self.pass_time(10)
+        self.assertLess(claims, 100)
+        while self.agent.hung:
+            self.agent.let_go()
         self.assertEqual(self.ledger.count("queued"), 0)
 
     def test_in_all(self) -> None:

@@ -195,9 +195,17 @@ class Runner:
         return [*self._ready.values(), *(job for job, _ in self._running.values())]
 
     def _busy(self) -> list[Hop]:
-        """Hops that fill their places and have rows waiting here besides."""
+        """Hops that fill their places and have rows waiting here besides, or have
+        as many waiting as may: L{_take} would give back all of theirs."""
         waiting = Counter((job.agent, job.next_hop) for job in self._ready.values())
-        return [hop for hop in waiting if self._to_hop[hop] >= self._per_hop]
+        return [
+            hop
+            for hop in waiting
+            if self._to_hop[hop] >= self._per_hop or self._has_enough(hop, waiting)
+        ]
+
+    def _has_enough(self, hop: Hop, waiting: Counter[Hop]) -> bool:
+        return waiting[hop] + self._to_hop[hop] >= 2 * self._per_hop
 
     async def _take(self, jobs: Sequence[Job]) -> None:
         """Keep what may run soon, give back what a hop has too much of."""
@@ -207,7 +215,7 @@ class Runner:
             hop = job.agent, job.next_hop
             if job.id in self._running or job.id in self._ready:
                 continue  # our lease had ended, and is renewed by this
-            if waiting[hop] + self._to_hop[hop] >= 2 * self._per_hop:
+            if self._has_enough(hop, waiting):
                 excess.append(job)
                 continue
             waiting[hop] += 1
