@@ -109,6 +109,15 @@ class ClaimTests(QueueCase):
         self.assertEqual([job.envelope.id for job in [*first, *second]], ids)
         self.assertEqual(len(first), 2)
 
+    def test_very_busy(self) -> None:
+        """There may be thousands of them."""
+        self.now(self.office.send(ALICE, CAROL, ERIN))
+        busy = [("smtp", f"d{number}.test") for number in range(5_000)]
+        busy.append(("smtp", "elsewhere.test"))
+        self.assertEqual(self.now(self.queue.next_due(busy)), self.start)
+        (job,) = self.now(self.queue.claim(10, busy))
+        self.assertEqual(job.next_hop, "third.test")
+
     def test_busy(self) -> None:
         """Hops that can take no more are passed over."""
         self.now(self.office.send(ALICE, CAROL))

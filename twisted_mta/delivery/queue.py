@@ -337,8 +337,11 @@ class Queue(Backlog):
 
 
 def _other_than(busy: Collection[Hop]) -> tuple[str, list[str]]:
-    """A condition that leaves hops out, and its values."""
-    condition = " AND NOT (h.agent = ? AND h.next_hop = ?)" * len(busy)
+    """A condition that leaves hops out, any number of them, and its values."""
+    if not busy:
+        return "", []
+    pairs = ", ".join(["(?, ?)"] * len(busy))
+    condition = f" AND (h.agent, h.next_hop) NOT IN (VALUES {pairs})"
     return condition, [value for hop in busy for value in hop]
 
 
