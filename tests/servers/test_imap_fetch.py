@@ -12,7 +12,7 @@ from twisted_mta import errors
 from twisted_mta.mail import mime
 from twisted_mta.mail.summary import summarize
 from twisted_mta.servers.imap import fetch
-from twisted_mta.store import memory
+from twisted_mta.store import memory, memory_box
 from twisted_mta.testing.transcript import Conversation
 
 PREFIX = b"Return-Path: <bob@example.test>\r\nReceived: by mx; now\r\n"
@@ -185,7 +185,7 @@ class SectionTests(Fetching):
     def test_sections_of_stored_content(self) -> None:
         """The same of a message whose octets the store keeps elsewhere, in one
         piece and streamed in runs."""
-        self.patch(memory, "INLINE_OCTETS", 0)
+        self.patch(memory_box, "INLINE_OCTETS", 0)
         self.check_sections()
         self.patch(fetch, "RUN_OCTETS", 7)
         self.check_sections()
@@ -270,13 +270,13 @@ class SectionTests(Fetching):
     )
     def test_any_partial(self, inline: int, offset: int, most: int) -> None:
         """Any cut of a message, in memory or not, prefix and content as one."""
-        saved, memory.INLINE_OCTETS = memory.INLINE_OCTETS, inline
+        saved, memory_box.INLINE_OCTETS = memory_box.INLINE_OCTETS, inline
         try:
             server = Server()
             server.put(NESTED, prefix=PREFIX)
             found = self.fetched(server.select(), f"BODY.PEEK[]<{offset}.{most}>")
         finally:
-            memory.INLINE_OCTETS = saved
+            memory_box.INLINE_OCTETS = saved
         wanted = (PREFIX + NESTED)[offset : offset + most]
         self.assertEqual(
             found, b"* 1 FETCH (BODY[]<%d> %b)\r\n" % (offset, literal(wanted))

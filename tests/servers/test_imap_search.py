@@ -6,7 +6,7 @@ from tests.servers.imapdrive import RECEIVED_AT, Server
 from twisted_mta import errors
 from twisted_mta.mail.placement import Part
 from twisted_mta.servers.imap import search
-from twisted_mta.store import memory
+from twisted_mta.store import memory, memory_box
 
 DAY = 86_400
 
@@ -181,7 +181,7 @@ class SearchTests(TestCase):
     def test_large_messages(self) -> None:
         """Text in messages that are kept in files is found as well; what is
         gone meanwhile matches nothing."""
-        self.patch(memory, "INLINE_OCTETS", 0)
+        self.patch(memory_box, "INLINE_OCTETS", 0)
         self.assertEqual(self.found("BODY needle"), [4])
         self.assertEqual(self.found("TEXT carol"), [2])
         self.server.put(mail("pad", "y " * 100_000 + "pin"), prefix=b"X-Pad: 1\r\n")

@@ -7,7 +7,7 @@ from twisted_mta.interfaces import IMailStore
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.placement import Part
-from twisted_mta.store import memory
+from twisted_mta.store import memory, memory_box
 from twisted_mta.testing.store_contract import (
     PLAIN,
     StoreContract,
@@ -55,7 +55,7 @@ class LimitTests(TestCase):
         """A message as large as a store keeps in a file has no octets in rows,
         so that sessions are tested on both ways."""
         account = await memory.MemoryStore().account(ALICE)
-        octets = PLAIN + b"x" * memory.INLINE_OCTETS
+        octets = PLAIN + b"x" * memory_box.INLINE_OCTETS
         put = await appended(account, octets=octets)
         found = await message(await account.open("INBOX"), put.uid, Part.OCTETS)
         self.assertIsNone(found.octets)

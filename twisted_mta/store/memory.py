@@ -9,8 +9,8 @@ callers in types only: names, flags' number and sizes are checked here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from zope.interface import implementer
 
@@ -23,7 +23,6 @@ from twisted_mta.interfaces import (
     IMailbox,
     IMailStore,
 )
-from twisted_mta.mail import header
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.flag import SEEN
 from twisted_mta.mail.ids import new_id
@@ -38,91 +37,15 @@ from twisted_mta.mail.placement import (
     Part,
     Row,
 )
-from twisted_mta.mail.summary import Summary, summarize
+from twisted_mta.mail.summary import summarize
 from twisted_mta.store import name as names
+from twisted_mta.store.memory_box import Box, StoredEmail, message
 from twisted_mta.store.memory_content import MemoryContent, MemoryWriter
 
 #: Mailboxes of an account (Cyrus: mailbox_maxmailboxes is a setting; ours).
 MAX_MAILBOXES = 10_000
 
-#: Different keywords in a mailbox (Cyrus: MAX_USER_FLAGS 128).
-MAX_KEYWORDS = 128
-
-#: Messages larger than this are given out as content, not as octets, as by a
-#: store that keeps them in files.
-INLINE_OCTETS = 64 * 1024
-
 FIRST_UIDVALIDITY = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Email:
-    """An immutable message, shared by its copies."""
-
-    id: int
-    thread: int
-    prefix: bytes
-    octets: bytes
-    received_at: float
-    summary: Summary
-
-    @property
-    def size(self) -> int:
-        return len(self.prefix) + len(self.octets)
-
-
-@dataclass(frozen=True, slots=True)
-class _Placement:
-    email: _Email
-    modseq: int
-    flags: frozenset[str]
-
-
-@dataclass(slots=True)
-class _Box:
-    """What a mailbox is; L{MemoryMailbox} is what one may do with it.
-
-    @ivar vanished: modseq by UID.
-    """
-
-    id: int
-    name: str
-    special_use: str
-    uidvalidity: int
-    modseq: int
-    uidnext: int = 1
-    recent_uid: int = 1
-    gone: bool = False
-    placements: dict[int, _Placement] = field(default_factory=dict)
-    vanished: dict[int, int] = field(default_factory=dict)
-    watchers: list[Callable[[], None]] = field(default_factory=list)
-
-    @property
-    def octets(self) -> int:
-        return sum(placement.email.size for placement in self.placements.values())
-
-    def add(self, email: _Email, flags: frozenset[str]) -> int:
-        uid = self.uidnext
-        self.uidnext += 1
-        self.placements[uid] = _Placement(email, self.modseq, flags)
-        return uid
-
-    def remove(self, uid: int) -> None:
-        del self.placements[uid]
-        self.vanished[uid] = self.modseq
-
-    def existing(self, uids: Iterable[int]) -> list[int]:
-        return sorted({uid for uid in uids if uid in self.placements})
-
-    def room_for(self, flags: frozenset[str]) -> None:
-        """@raise TooMany: with these, there were too many keywords."""
-        keywords = {flag for flag in flags if not flag.startswith("\\")}
-        if not keywords:
-            return
-        for placement in self.placements.values():
-            keywords |= placement.flags
-        if sum(not flag.startswith("\\") for flag in keywords) > MAX_KEYWORDS:
-            raise errors.TooMany("There are too many keywords in this mailbox")
 
 
 @implementer(IMailStore)
@@ -152,7 +75,7 @@ class MemoryAccount:
         self._modseq = 1
         self._uidvalidity = FIRST_UIDVALIDITY
         self._subscribed: set[str] = set()
-        self._boxes: dict[str, _Box] = {}
+        self._boxes: dict[str, Box] = {}
         self._make(names.INBOX, "")
 
     # --- what mailboxes use, too ---
@@ -162,7 +85,7 @@ class MemoryAccount:
         self._modseq += 1
         return self._modseq
 
-    def find(self, name: str) -> _Box:
+    def find(self, name: str) -> Box:
         """@raise NoSuchMailbox:"""
         try:
             return self._boxes[names.canonical(name)]
@@ -192,7 +115,7 @@ class MemoryAccount:
             raise errors.MailboxHasChildren()
         del self._boxes[box.name]
         box.gone = True
-        _notify(box)
+        box.notify()
 
     async def rename(self, old: str, new: str) -> None:
         box = self.find(old)
@@ -263,21 +186,21 @@ class MemoryAccount:
             raise errors.OverQuota()
         summary = summarize(prefix, content.header(), content.structure())
         made = new_id()
-        email = _Email(made, made, prefix, octets, received_at, summary)
+        email = StoredEmail(made, made, prefix, octets, received_at, summary)
         box.modseq = self.next_modseq()
         uid = box.add(email, flags)
-        _notify(box)
+        box.notify()
         return Appended(box.uidvalidity, uid)
 
     # --- within ---
 
-    def _info(self, box: _Box) -> MailboxInfo:
+    def _info(self, box: Box) -> MailboxInfo:
         subscribed = box.name in self._subscribed
         return MailboxInfo(box.id, box.name, box.special_use, subscribed)
 
-    def _make(self, name: str, special_use: str) -> _Box:
+    def _make(self, name: str, special_use: str) -> Box:
         self._uidvalidity += 1
-        box = _Box(new_id(), name, special_use, self._uidvalidity, self.next_modseq())
+        box = Box(new_id(), name, special_use, self._uidvalidity, self.next_modseq())
         self._boxes[name] = box
         return box
 
@@ -286,26 +209,21 @@ class MemoryAccount:
             if level not in self._boxes:
                 self._make(level, "")
 
-    def _empty_into(self, inbox: _Box, target: _Box) -> None:
+    def _empty_into(self, inbox: Box, target: Box) -> None:
         """RFC 3501 6.3.5: INBOX stays, its messages go."""
         inbox.modseq = target.modseq = self.next_modseq()
         for uid in sorted(inbox.placements):
             placement = inbox.placements[uid]
             inbox.remove(uid)
             target.add(placement.email, placement.flags)
-        _notify(inbox)
-
-
-def _notify(box: _Box) -> None:
-    for callback in list(box.watchers):
-        callback()
+        inbox.notify()
 
 
 @implementer(IMailbox)
 class MemoryMailbox:
     """A mailbox, opened. Many may be of the same one."""
 
-    def __init__(self, account: MemoryAccount, box: _Box) -> None:
+    def __init__(self, account: MemoryAccount, box: Box) -> None:
         self._account = account
         self._opened = box
         self.id = box.id
@@ -313,7 +231,7 @@ class MemoryMailbox:
         self.uidvalidity = box.uidvalidity
 
     @property
-    def _box(self) -> _Box:
+    def _box(self) -> Box:
         if self._opened.gone:
             raise errors.NoSuchMailbox()
         return self._opened
@@ -341,7 +259,7 @@ class MemoryMailbox:
         self, uids: Sequence[int], parts: frozenset[Part]
     ) -> Sequence[Message]:
         box = self._box
-        return [_message(uid, box.placements[uid], parts) for uid in box.existing(uids)]
+        return [message(uid, box.placements[uid], parts) for uid in box.existing(uids)]
 
     async def content(self, uid: int) -> tuple[bytes, IContent]:
         placement = self._box.placements.get(uid)
@@ -365,7 +283,7 @@ class MemoryMailbox:
             box.modseq = self._account.next_modseq()
             for uid, placement in changed.items():
                 box.placements[uid] = replace(placement, modseq=box.modseq)
-            _notify(box)
+            box.notify()
 
     async def copy(self, uids: Sequence[int], target: str) -> Copied:
         return self._transfer(uids, target, keep=True)
@@ -380,7 +298,7 @@ class MemoryMailbox:
             box.modseq = self._account.next_modseq()
             for uid in gone:
                 box.remove(uid)
-            _notify(box)
+            box.notify()
         return gone
 
     def watch(self, callback: Callable[[], None]) -> Cancel:
@@ -409,7 +327,7 @@ class MemoryMailbox:
                 box.remove(uid)
             pairs.append((uid, there.add(placement.email, placement.flags)))
         for changed in {id(each): each for each in (box, there)}.values():
-            _notify(changed)
+            changed.notify()
         return Copied(there.uidvalidity, pairs)
 
 
@@ -420,29 +338,3 @@ _CHANGE: dict[
     FlagChange.ADD: lambda before, given: before | given,
     FlagChange.REMOVE: lambda before, given: before - given,
 }
-
-
-def _message(uid: int, placement: _Placement, parts: frozenset[Part]) -> Message:
-    email = placement.email
-    summary = email.summary
-    sectioned = not parts.isdisjoint({Part.SECTIONS, Part.HEADER, Part.OCTETS})
-    structured = Part.STRUCTURE in parts
-    whole = email.prefix + email.octets
-    header_end = len(email.prefix) + header.body_start(email.octets)
-    inline = Part.OCTETS in parts and email.size <= INLINE_OCTETS
-    return Message(
-        uid=uid,
-        modseq=placement.modseq,
-        flags=placement.flags,
-        size=email.size,
-        received_at=email.received_at,
-        email=email.id,
-        thread=email.thread,
-        envelope=summary.envelope if Part.ENVELOPE in parts else None,
-        bodystructure=summary.bodystructure if structured else None,
-        body=summary.body if structured else None,
-        sections=summary.sections if Part.SECTIONS in parts else None,
-        prefix=len(email.prefix) if sectioned else 0,
-        header=whole[:header_end] if Part.HEADER in parts else None,
-        octets=whole if inline else None,
-    )
