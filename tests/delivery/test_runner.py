@@ -391,6 +391,21 @@ class CrashTests(RunnerCase):
         self.assertEqual(sorted(tried), sorted(r.domain for r in recipients))
         self.assertEqual(self.ledger.count("queued"), 0)
 
+    def test_shared(self) -> None:
+        """What one process has no place for is tried by another that has, but for
+        a few rows that wait for the next place."""
+        other = Agent(self.clock, always(DELIVERED))
+        self.agent.hanging = other.hanging = True
+        self.send(*(Address("x", f"d{number}.test") for number in range(100)))
+        self.runner(concurrency=50)
+        self.runner_of(self.office.another("two"), {"smtp": other}, concurrency=50)
+        self.assertEqual(len(self.agent.hung), 50)
+        self.assertEqual(len(other.hung), 44)
+        while self.agent.hung or other.hung:
+            self.agent.let_go()
+            other.let_go()
+        self.assertEqual(self.ledger.count("queued"), 0)
+
     def test_not_settled_at_once(self) -> None:
         """When the ledger is away as an attempt ends, what came of it is kept
         until it is back: nothing is delivered twice, however long that takes."""

@@ -35,6 +35,9 @@ _RENEW_S = LEASE_S / 3
 # 300 s): hints are not promised.
 _LOOK_S = 300.0
 
+# For one place in so many a row is claimed before the place is free.
+_SPARE = 8
+
 # After the ledger failed. Doubled each time a settlement fails, up to the
 # second: it must be recorded as soon as the ledger is back.
 _TROUBLE_S = 1.0
@@ -103,6 +106,9 @@ class Runner:
         self._queue = queue
         self._agents = agents
         self._concurrency = concurrency
+        # Rows beyond those that have a place: the next attempts begin at once,
+        # and the rest is left to processes that have places.
+        self._spare = concurrency // _SPARE
         self._per_hop = per_hop
         self._grace_s = grace_s
         self._alarm = Alarm(clock)
@@ -175,8 +181,8 @@ class Runner:
         if now >= self._renew_at:
             await self._queue.renew(self._leased())
             self._renew_at = now + _RENEW_S
-        # Beyond what can run, as much again may wait here.
-        room = 2 * self._concurrency - len(self._running) - len(self._ready)
+        room = self._concurrency - len(self._running)
+        room += max(self._spare - len(self._ready), 0)
         due: float | None = None
         if room > 0:
             busy = self._busy()
