@@ -1,12 +1,14 @@
 """L{twisted_mta.jsonwebtoken}."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from joserfc import jwk, jwt
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -77,6 +79,33 @@ class JwtTests(SynchronousTestCase):
             "x" * 5000,
         ):
             self.assertIsNone(self.says(token), token[:40])
+
+    def test_email_not_verified(self) -> None:
+        """An address that nobody looked at could be anybody's; of another claim that
+        says nothing."""
+        self.assertEqual(self.says(self.token(email_verified=True)), RIGHT["email"])
+        self.assertIsNone(self.says(self.token(email_verified=False)))
+        config = JwtConfig(
+            keys=self.keys, issuer=RIGHT["iss"], audience="mail", claim="upn"
+        )
+        self.verifier = JwtVerifier(config, self.clock)
+        token = self.token(upn="x@example.test", email_verified=False)
+        self.assertEqual(self.says(token), "x@example.test")
+
+    def test_new_keys(self) -> None:
+        """Keys that change are read again; while they cannot be read, the old ones
+        stay."""
+        with capturedLogs() as captured:
+            self.keys.write_text("{")
+            os.utime(self.keys, (1, 1))
+            self.assertEqual(self.says(self.token()), RIGHT["email"])
+            self.assertEqual(self.says(self.token()), RIGHT["email"])
+        self.assertEqual(len(captured), 1)
+        public = {"keys": [self.other.as_dict(private=False)]}
+        self.keys.write_text(json.dumps(public))
+        os.utime(self.keys, (2, 2))
+        self.assertIsNone(self.says(self.token()))
+        self.assertEqual(self.says(self.token(self.other)), RIGHT["email"])
 
     def test_keys(self) -> None:
         """A file that is none is told when the config is read."""

@@ -358,9 +358,10 @@ class Mta:
         if self._tls is not None and self._tls.reload():
             self.log.info("certificates read again")
 
-    def login_failed(self, host: str) -> None:
-        """A login from this address failed in another process."""
-        self._throttle.heard(host)
+    def heard_of_login(self, about: str) -> None:
+        """What another process told of a login that failed, or of one from where there
+        was none before."""
+        self._throttle.heard(about)
 
 
 def endpoints(config: Config) -> Sequence[str]:

@@ -4,7 +4,7 @@ workers, each a whole server (L{twisted_mta.app}) that accepts at them.
 The supervisor opens no ledger and reads no mail. What workers are given is the
 config as this process read and checked it, so that one which starts later reads
 no other. What they share beside the ledger is here: the sockets, counts of
-connections, and word of logins that failed.
+connections, and word of logins.
 """
 
 from __future__ import annotations

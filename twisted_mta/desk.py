@@ -58,14 +58,8 @@ class Desk:
         self._policies = Chain(reactor, policies) if policies else None
         self._tls = tls
         self._memo = Memo()
-        self._authenticator = Authenticator(
-            reactor,
-            office.directory,
-            office.passwords,
-            throttle,
-            config.login.mechanisms,
-            verifiers,
-        )
+        self._verifiers = verifiers
+        self._throttle = throttle
 
     def spoken(self, listener: Listener) -> Spoken:
         """Engine, session and goodbye of a listener."""
@@ -78,6 +72,19 @@ class Desk:
         }
         tls = self._tls(listener) if listener.tls == "starttls" else None
         return speak[listener.protocol](listener, tls)
+
+    def _authenticator(self, listener: Listener) -> Authenticator:
+        mechanisms = listener.mechanisms
+        if mechanisms is None:
+            mechanisms = self._config.login.mechanisms
+        return Authenticator(
+            self._reactor,
+            self._office.directory,
+            self._office.passwords,
+            self._throttle,
+            mechanisms,
+            self._verifiers,
+        )
 
     def _smtp(self, listener: Listener, tls: ServerTls | None) -> Spoken:
         config, smtp = self._config, self._config.smtp
@@ -126,6 +133,7 @@ class Desk:
         )
         bare = smtp.submission_bare_newline if submission else smtp.bare_newline
         line_ends = BareLineEnds(bare)
+        authenticator = self._authenticator(listener) if submission else None
 
         def session(stream: Stream) -> Coroutine[Any, Any, None]:
             return SmtpSession(
@@ -135,7 +143,7 @@ class Desk:
                 self._office.router,
                 self._intake,
                 self._office.directory,
-                self._authenticator if submission else None,
+                authenticator,
                 self._policies if listener.protocol != "lmtp" else None,
                 tls,
             ).run()
@@ -156,6 +164,7 @@ class Desk:
             login_idle_s=imap.login_idle,
             append_octets=imap.append_size,
         )
+        authenticator = self._authenticator(listener)
         bounds = ImapLimits(after=replace(FRIEND, bad=imap.bad_commands))
 
         def session(stream: Stream) -> Coroutine[Any, Any, None]:
@@ -163,7 +172,7 @@ class Desk:
                 self._reactor,
                 stream,
                 settings,
-                self._authenticator,
+                authenticator,
                 self._office.store,
                 tls,
                 self._memo,
@@ -183,10 +192,11 @@ class Desk:
             idle_s=pop3.idle,
             bad_commands=pop3.bad_commands,
         )
+        authenticator = self._authenticator(listener)
 
         def session(stream: Stream) -> Coroutine[Any, Any, None]:
             return Pop3Session(
-                stream, settings, self._authenticator, self._office.store, tls
+                stream, settings, authenticator, self._office.store, tls
             ).run()
 
         return Spoken(

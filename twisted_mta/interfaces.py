@@ -224,7 +224,7 @@ class IDirectory(Interface):
 
 
 class IAuthenticator(Interface):
-    """Who you are."""
+    """Who you are. Each listener has its own, with the mechanisms of its config."""
 
     def authenticate(name: str, password: str, channel: Channel) -> Awaitable[Account]:
         """Check a password.

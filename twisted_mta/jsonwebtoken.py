@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_mta.interfaces import ITokenVerifier
@@ -30,13 +31,14 @@ class JwtConfig:
     """Tokens that are JSON Web Tokens."""
 
     # A file with the public keys of whoever gives them (JWK Set, RFC 7517), as it is
-    # published under jwks_uri.
+    # published under jwks_uri. Read again when it has changed.
     keys: Path
     # Who gives them: the claim iss.
     issuer: str
     # Whom they are for: the claim aud.
     audience: str
-    # The claim with the address of the account.
+    # The claim with the address of the account. An email that is said to be not
+    # verified is none.
     claim: str = "email"
 
     def __attrs_post_init__(self) -> None:
@@ -47,15 +49,18 @@ class JwtConfig:
 class JwtVerifier:
     """Believes what the keys have signed."""
 
+    log = Logger()
+
     def __init__(self, config: JwtConfig, clock: Any) -> None:
         self._config = config
         self._clock = clock
-        self._keys = _keys(config.keys)
+        self._read_at, self._keys = _changed_at(config.keys), _keys(config.keys)
 
     async def verify(self, token: str, channel: Channel) -> str | None:
         """See L{ITokenVerifier.verify}. The check takes less than a millisecond."""
         jwt, errors = _library("jwt"), _library("errors")
         config = self._config
+        self._reread()
         try:
             claims = jwt.decode(token, self._keys, list(_ALGORITHMS)).claims
             jwt.JWTClaimsRegistry(
@@ -68,7 +73,20 @@ class JwtVerifier:
         except (errors.JoseError, ValueError, TypeError, KeyError):
             return None
         name = claims.get(config.claim)
+        if config.claim == "email" and claims.get("email_verified") is False:
+            return None  # anybody could have written it there (OpenID Connect 5.1)
         return name if isinstance(name, str) else None
+
+    def _reread(self) -> None:
+        """Whoever gives the tokens changes his keys from time to time; what can no
+        longer be read stays in use."""
+        changed_at = _changed_at(self._config.keys)
+        if changed_at != self._read_at:
+            self._read_at = changed_at
+            try:
+                self._keys = _keys(self._config.keys)
+            except ValueError as error:
+                self.log.error("keys of tokens not read again: {error}", error=error)
 
 
 @implementer(IPlugin)
@@ -92,6 +110,14 @@ def _library(name: str) -> Any:
         raise ValueError(
             "the kind jwt needs joserfc; run pip install 'twisted-mta[jwt]'"
         )
+
+
+def _changed_at(file: Path) -> int:
+    """When it was written last; 0 while it is not there."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _keys(file: Path) -> Any:

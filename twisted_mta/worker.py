@@ -104,7 +104,7 @@ class Worker:
             word["number"],
             word["of"],
             SharedTally(memory, column),
-            lambda host: self._channel.say("login failed", host=host),
+            lambda about: self._channel.say("login", about=about),
         )
         document, config = parse(word["name"], word["text"])
         return Mta(self._reactor, document, config, sockets, place)
@@ -117,8 +117,8 @@ class Worker:
                 self.stop()
             case "reload" if self._server is not None:
                 Deferred.fromCoroutine(self._server.reload())
-            case "login failed" if self._server is not None:
-                self._server.login_failed(word["host"])
+            case "login" if self._server is not None:
+                self._server.heard_of_login(word["about"])
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from twisted_mta.errors import (
     AuthenticationCancelled,
     AuthenticationFailed,
     AuthenticationUnavailable,
+    LedgerFull,
     Temporary,
     UnknownMechanism,
 )
@@ -139,11 +140,16 @@ class FewTests(MechanismCase):
     offered = ("SCRAM-SHA-256",)
 
     async def test_config(self) -> None:
-        """The config can leave mechanisms out; a password still logs in by the
-        protocols' own commands."""
+        """The config can leave mechanisms out."""
         self.assertEqual(self.authenticator.mechanisms(SECURE), ("SCRAM-SHA-256",))
         with self.assertRaises(UnknownMechanism):
             await self.say("PLAIN", b"\0bob@example.test\0pass word", SECURE)
+
+    async def test_h40_no_downgrade(self) -> None:
+        """Where -PLUS is left out, a client that could bind and is not offered it is
+        not refused for saying so."""
+        client = ScramClient(Credentials(BOB, "pass word"), offered_plus=False)
+        self.assertEqual(await self.scram(client), self.bob)
 
 
 class PasswordTests(MechanismCase):
@@ -230,6 +236,35 @@ class ScramTests(MechanismCase):
         self.assertEqual(await self.scram(ScramClient(again)), self.bob)
         with self.assertRaises(AuthenticationFailed):
             await self.scram(ScramClient(credentials))
+
+    async def test_changed_meanwhile(self) -> None:
+        """A password that is changed while it is being checked does not come back as
+        keys, whatever the new one is."""
+        _, stored = await self.directory.credentials(self.bob.address) or (None, "")
+        await self.directory.set_password(self.bob.address, "a\tb")
+        await self.directory.keep_scram(self.bob, stored, "pass word")
+        with self.assertRaises(AuthenticationFailed):
+            await self.scram(ScramClient(Credentials(BOB, "pass word")))
+
+    async def test_nothing_can_be_written(self) -> None:
+        """On a full disk people still log in, to make room: an account of before, and
+        a program with a password of its own."""
+        made = await self.directory.add_app_password(
+            self.bob.address, "phone", ["imap"]
+        )
+        await self.ledger.write(
+            lambda transaction: transaction.execute(
+                "UPDATE account SET scram_sha256 = '', scram_sha1 = ''"
+            )
+        )
+
+        async def full(unit: object) -> object:
+            raise LedgerFull()
+
+        self.patch(self.ledger, "write", full)
+        for password in ("pass word", made):
+            found = await self.authenticator.authenticate(BOB, password, PLAIN)
+            self.assertEqual(found, self.bob)
 
     async def test_passwords_it_cannot_have(self) -> None:
         """A password with a control character is one, but not here."""
@@ -326,6 +361,16 @@ class AppPasswordTests(MechanismCase):
             with self.assertRaises(AuthenticationFailed):
                 await self.authenticator.authenticate(name, made, channel)
 
+    async def test_waits_for_nobody(self) -> None:
+        """A neighbour who guesses does not slow down a program that logs in."""
+        made = await self.directory.add_app_password(
+            self.bob.address, "phone", ["imap"]
+        )
+        for _ in range(5):
+            self.throttle.failed(HOST, BOB)
+        found = await self.authenticator.authenticate(BOB, made, PLAIN)
+        self.assertEqual(found, self.bob)
+
     async def test_gone_with_the_account(self) -> None:
         """Another account of the same address does not have it."""
         made = await self.directory.add_app_password(
@@ -382,3 +427,21 @@ class LockTests(MechanismCase):
             other.heard(key)
         self.assertEqual(other.delay_s("203.0.113.9", BOB), 4)
         self.assertEqual(other.delay_s("203.0.113.1"), 15)
+
+    def test_h39_welcome_everywhere(self) -> None:
+        """Where an account logged in is welcome at all processes, which are told of it
+        once."""
+        told: list[str] = []
+        one = Throttle(cast(Any, self.clock), told.append)
+        other = Throttle(cast(Any, self.clock))
+        for host in ("198.51.100.1", "198.51.100.1", "2001:db8::1"):
+            one.succeeded(host, BOB)
+        self.assertEqual(len(told), 2)
+        for key in told:
+            other.heard(key)
+        for _ in range(20):
+            other.failed("203.0.113.1", BOB)
+        for host in ("198.51.100.1", "2001:db8::2"):
+            self.assertEqual(other.delay_s(host, BOB), 0)
+        self.assertEqual(other.delay_s("198.51.100.1", "eve@example.test"), 0)
+        self.assertEqual(other.delay_s("192.0.2.200", BOB), 15)

@@ -165,6 +165,14 @@ class Fitting(unittest.TestCase):
         """A limit of nothing would refuse everything."""
         self.assertProblem("smtp: {hops: 0}\n", "smtp.hops: must be more than 0")
 
+    def test_no_login(self) -> None:
+        """Some way to log in is left, everywhere."""
+        why = "is empty: nobody could log in; name some, or leave it out"
+        self.assertProblem("login: {mechanisms: []}\n", f"login.mechanisms: {why}")
+        found = problems(SMALL.replace('"]}', '"], mechanisms: []}'))
+        self.assertEqual(len(found), 1)
+        self.assertIn(f"listeners[0].mechanisms: {why}", found[0])
+
     def test_workers(self) -> None:
         """At least one process serves, and not more than can write to a ledger."""
         for count in (0, -1, 65):
@@ -235,7 +243,7 @@ class Manual(unittest.TestCase):
         )
         document = load.read("etc", shown)
         config = load.structure(document, schema.Config)
-        for section in ("connections", "smtp", "imap", "pop3", "queue"):
+        for section in ("connections", "login", "smtp", "imap", "pop3", "queue"):
             settings = getattr(config, section)
             self.assertEqual(settings, type(settings)())
 

@@ -260,5 +260,5 @@ class SupervisorTests(SynchronousTestCase):
         one, other = self.started()
         self.supervisor.tell("reload")
         self.assertEqual([one.told, other.told], [["reload"], ["reload"]])
-        self.supervisor.heard(one, {"word": "login failed", "host": "192.0.2.1"})
-        self.assertEqual(self.heard, [{"word": "login failed", "host": "192.0.2.1"}])
+        self.supervisor.heard(one, {"word": "login", "about": "192.0.2.1"})
+        self.assertEqual(self.heard, [{"word": "login", "about": "192.0.2.1"}])

@@ -3,9 +3,9 @@
 A name is an address. The answer is the same, and takes as long, for a name that
 nobody has as for a wrong password; attempts of a network that failed before wait
 first, and so do those for an account at which many failed, unless they come from
-where its owner has logged in: nobody can lock him out from everywhere. A password that
-was found right a moment ago waits for nothing, so that a client which logs in again
-and again is not slowed by a neighbour who guesses.
+where its owner has logged in: nobody can lock him out from everywhere. A password
+that was found right a moment ago waits for nothing, nor does one of a program, so that
+a client which logs in again and again is not slowed by a neighbour who guesses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from twisted_mta.errors import (
 from twisted_mta.interfaces import ITokenVerifier
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address, split
-from twisted_mta.mail.channel import Channel
+from twisted_mta.mail.channel import Channel, unbound
 from twisted_mta.wire import oauth, scram
 
 if TYPE_CHECKING:
@@ -111,14 +111,15 @@ class Authenticator(Exchanges):
         account, stored = found or (None, None)
         if stored is not None and self._passwords.known(stored, password):
             return account
-        await self._wait(name, channel.host)
+        # Nobody guesses one of these, so its client waits for no neighbour who tries.
         if account is not None and await self._directory.check_app_password(
             account, password, channel.protocol
         ):
             return account
+        await self._wait(name, channel.host)
         if not await self._passwords.check(stored, password) or account is None:
             return None
-        await self._directory.keep_scram(account, password)
+        await self._directory.keep_scram(account, stored or "", password)
         return account
 
     # --- SCRAM ---
@@ -126,7 +127,10 @@ class Authenticator(Exchanges):
     async def _scram(
         self, mechanism: str, initial: bytes | None, channel: Channel, ask: Ask
     ) -> Account:
-        exchange = scram.ScramServer(mechanism, channel.binding)
+        # A client that could bind is right to say so where -PLUS is not offered.
+        plus = f"{mechanism.removesuffix('-PLUS')}-PLUS" in self._offered
+        binding = channel.binding if plus else unbound
+        exchange = scram.ScramServer(mechanism, binding)
         response = initial if initial is not None else await ask(b"")
         try:
             name = exchange.first(response).name

@@ -12,12 +12,13 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_mta.auth.apppassword import AppPassword, app_hash, new_app_password
 from twisted_mta.auth.passwords import Passwords
-from twisted_mta.errors import AccountExists, NoSuchAccount
-from twisted_mta.interfaces import IDirectory, ILedger, ITransaction
+from twisted_mta.errors import AccountExists, NoSuchAccount, Temporary
+from twisted_mta.interfaces import IDirectory, ILedger, ITransaction, SqlValue
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.ids import new_id
@@ -49,6 +50,8 @@ OnAccount = Callable[[ITransaction, int], None]
 @implementer(IDirectory)
 class LedgerDirectory:
     """Who exists, and the means to change it."""
+
+    log = Logger()
 
     def __init__(
         self,
@@ -154,9 +157,13 @@ class LedgerDirectory:
         id, text, save_sent, keys = found
         return Account(id, split(text), bool(save_sent)), read_keys(keys)
 
-    async def keep_scram(self, account: Account, password: str) -> None:
+    async def keep_scram(self, account: Account, stored: str, password: str) -> None:
         """Make what SCRAM needs of a password that was found right, for an account of
-        before there was any."""
+        before there was any.
+
+        @param stored: the hash that it was right for: a password that is changed
+            meanwhile must not come back this way.
+        """
 
         def query(transaction: ITransaction) -> bool:
             rows = transaction.execute(
@@ -168,13 +175,24 @@ class LedgerDirectory:
         if not await self._ledger.lookup(query):
             return
         keys = await self._passwords.scram(password)
-        await self._ledger.write(
-            lambda transaction: transaction.execute(
+        if all(keys):
+            await self._note(
                 "UPDATE account SET scram_sha256 = ?, scram_sha1 = ?"
-                " WHERE id = ? AND scram_sha256 = ''",
-                (*keys, account.id),
+                " WHERE id = ? AND scram_sha256 = '' AND password = ?",
+                (*keys, account.id, stored),
             )
-        )
+
+    async def _note(self, statement: str, values: Sequence[SqlValue]) -> None:
+        """Write what a login may leave out: on a full disk people still log in, to
+        make room."""
+
+        def unit(transaction: ITransaction) -> None:
+            transaction.execute(statement, values)
+
+        try:
+            await self._ledger.write(unit)
+        except Temporary as error:
+            self.log.warn("a login was not noted: {why}", why=str(error))
 
     async def secret(self, name: str) -> bytes:
         """A secret that all processes of this server share; made when it is first
@@ -274,12 +292,9 @@ class LedgerDirectory:
         name, used_at = found
         now = time.time()
         if now - used_at > _USED_EVERY_S:
-            await self._ledger.write(
-                lambda transaction: transaction.execute(
-                    "UPDATE app_password SET used_at = ?"
-                    " WHERE account_id = ? AND name = ?",
-                    (now, account.id, name),
-                )
+            await self._note(
+                "UPDATE app_password SET used_at = ? WHERE account_id = ? AND name = ?",
+                (now, account.id, name),
             )
         return True
 

@@ -67,8 +67,9 @@ class Throttle:
         tally: ITally | None = None,
     ) -> None:
         """
-        @param tell: called for each failure, with what L{heard} is called with in
-            other processes.
+        @param tell: called for each failure, and when an account logs in from a
+            network that is new to it, with what L{heard} is called with in other
+            processes.
         @param tally: counts who waits; C{None}: those of this process alone.
         """
         self._clock = clock
@@ -97,10 +98,12 @@ class Throttle:
     def succeeded(self, host: str, account: str) -> None:
         """Somebody logged in."""
         key = account, network(host)
-        self._welcome[key] = None
-        self._welcome.move_to_end(key)
-        if len(self._welcome) > _ACCOUNTS:
-            self._welcome.popitem(last=False)
+        if key in self._welcome:
+            self._welcome.move_to_end(key)
+            return
+        said = f"{_WELCOME}{key[1]} {account}"
+        self.heard(said)
+        self._tell(said)
 
     def enter(self, host: str) -> bool:
         """An attempt begins its wait, and ends it with L{leave}.
@@ -124,11 +127,16 @@ class Throttle:
             self._tell(key)
 
     def heard(self, key: str) -> None:
-        """An attempt failed, perhaps in another process.
+        """An attempt failed or came from a new network, perhaps in another process.
 
         @param key: as it was told.
         """
-        if key.startswith(_ACCOUNT):
+        if key.startswith(_WELCOME):
+            near, _, account = key.removeprefix(_WELCOME).partition(" ")
+            self._welcome[account, near] = None
+            if len(self._welcome) > _ACCOUNTS:
+                self._welcome.popitem(last=False)
+        elif key.startswith(_ACCOUNT):
             account = key.removeprefix(_ACCOUNT)
             self._add(self._accounts, account, _FREE + _MOST_FAILURES, _ACCOUNTS)
         else:
@@ -156,8 +164,9 @@ class Throttle:
         return left
 
 
-# How what is told of an account begins; no address does.
+# How what is told of an account begins; no address of a host does.
 _ACCOUNT = "account "
+_WELCOME = "welcome "
 
 
 def _delay_s(failures: float) -> float:

@@ -37,6 +37,9 @@ _DEPTH = 4
 # Numbers of which 0 means that there is no such thing.
 _MAY_BE_0 = frozenset({"greeting_pause"})
 
+# What to do about nothing.
+_NO_LOGIN = "is empty: nobody could log in; name some, or leave it out"
+
 # What to do about text of the wrong form.
 _SUCH_AS = "write one such as "
 
@@ -131,6 +134,10 @@ def _listeners(config: Config) -> Iterator[Problem]:
         if not listener.endpoints:
             yield (*where, "endpoints"), "is empty; say where to listen"
         yield from _networks((*where, "proxies"), listener.proxies)
+        if listener.mechanisms == ():
+            yield (*where, "mechanisms"), _NO_LOGIN
+    if not config.login.mechanisms:
+        yield ("login", "mechanisms"), _NO_LOGIN
 
 
 def _files(config: Config) -> Iterator[Problem]:

@@ -173,7 +173,7 @@ def _default(field: Any) -> str:
     if field.type is units.Octets:
         return units.written_octets(value)
     if isinstance(value, tuple):
-        return "[]"
+        return f"[{', '.join(map(str, value))}]"
     if isinstance(value, bool):
         return str(value).lower()
     return {None: "null", "": '""'}.get(value, units.written(value))

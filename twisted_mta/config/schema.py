@@ -50,6 +50,20 @@ ExtensionName = Literal[
 ]
 
 
+#: How somebody can log in.
+MechanismName = Literal[
+    "SCRAM-SHA-256-PLUS",
+    "SCRAM-SHA-1-PLUS",
+    "SCRAM-SHA-256",
+    "SCRAM-SHA-1",
+    "EXTERNAL",
+    "OAUTHBEARER",
+    "XOAUTH2",
+    "PLAIN",
+    "LOGIN",
+]
+
+
 @frozen(kw_only=True)
 class Domain:
     """A domain whose mail ends here."""
@@ -95,6 +109,8 @@ class Listener:
     proxies: tuple[str, ...] = ()
     # Extensions of SMTP that are not offered here, such as [CHUNKING].
     without: tuple[ExtensionName, ...] = ()
+    # The SASL mechanisms that may be used here. null: those of 'login'.
+    mechanisms: tuple[MechanismName, ...] | None = None
 
 
 @frozen(kw_only=True)
@@ -127,26 +143,13 @@ class Without:
     extensions: tuple[ExtensionName, ...]
 
 
-#: How somebody can log in.
-MechanismName = Literal[
-    "SCRAM-SHA-256-PLUS",
-    "SCRAM-SHA-1-PLUS",
-    "SCRAM-SHA-256",
-    "SCRAM-SHA-1",
-    "EXTERNAL",
-    "OAUTHBEARER",
-    "XOAUTH2",
-    "PLAIN",
-    "LOGIN",
-]
-
-
 @frozen(kw_only=True)
 class Login:
     """How people and programs log in, to submission, IMAP and POP3."""
 
     # The SASL mechanisms that may be used, as far as they are possible: -PLUS under
-    # TLS, EXTERNAL with a certificate, OAUTHBEARER and XOAUTH2 with 'tokens'.
+    # TLS, EXTERNAL with a certificate, OAUTHBEARER and XOAUTH2 with 'tokens'. Without
+    # PLAIN and LOGIN, IMAP's LOGIN and POP3's USER and PASS are off as well.
     mechanisms: tuple[MechanismName, ...] = get_args(MechanismName)
     # A PEM file of the authorities whose client certificates log in their owners, by
     # the mail addresses in them (EXTERNAL). null: nobody is asked for one.

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
-def _unbound(name: str) -> bytes | None:
+def unbound(name: str) -> bytes | None:
+    """There is no channel binding."""
     return None
 
 
@@ -24,5 +25,5 @@ class Channel:
     host: str
     protocol: str = ""
     private: bool = True
-    binding: Callable[[str], bytes | None] = _unbound
+    binding: Callable[[str], bytes | None] = unbound
     certified: tuple[str, ...] = ()

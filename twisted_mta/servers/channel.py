@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
+from twisted_mta.interfaces import IAuthenticator
 from twisted_mta.mail.channel import Channel
 from twisted_mta.net.stream import Stream
 from twisted_mta.net.tls import certified, channel_binding
+
+# The mechanisms that say a password.
+_PASSWORDS = frozenset({"PLAIN", "LOGIN"})
 
 
 def channel(stream: Stream, protocol: str, private: bool) -> Channel:
@@ -20,3 +24,9 @@ def channel(stream: Stream, protocol: str, private: bool) -> Channel:
     handle = stream.handle()
     binding = partial(channel_binding, handle)
     return Channel(host, protocol, True, binding, certified(handle))
+
+
+def takes_passwords(authenticator: IAuthenticator, channel: Channel) -> bool:
+    """Whether the protocols' own commands may log in: they are the mechanisms with a
+    password by other names."""
+    return not _PASSWORDS.isdisjoint(authenticator.mechanisms(channel))

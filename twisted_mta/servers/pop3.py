@@ -27,7 +27,7 @@ from twisted_mta.mail.account import Account
 from twisted_mta.mail.channel import Channel
 from twisted_mta.net.stream import SHUTTING_DOWN, TIMED_OUT, Closed, Stream
 from twisted_mta.servers import errors
-from twisted_mta.servers.channel import channel
+from twisted_mta.servers.channel import channel, takes_passwords
 from twisted_mta.servers.maildrop import open_maildrop
 from twisted_mta.servers.pop3_transaction import TRANSACTION, Abandoned, Transaction
 from twisted_mta.wire import pop3
@@ -205,8 +205,10 @@ class Pop3Session:
             "UTF8 USER",
             "IMPLEMENTATION twisted-mta",
         ]
-        if self._may_log_in():
-            lines += ["USER", "SASL " + " ".join(self._mechanisms())]
+        if self._takes_passwords():
+            lines.append("USER")
+        if mechanisms := self._mechanisms():
+            lines.append("SASL " + " ".join(mechanisms))
         if self._transaction is None and self._may_start_tls():
             lines.append("STLS")
         return _listing("Capabilities follow", lines)
@@ -254,13 +256,13 @@ class Pop3Session:
 
     async def do_USER(self, command: Command) -> bytes:
         """RFC 1939 section 7; any name is welcome, so that nothing is told."""
-        if not self._may_log_in():
+        if not self._takes_passwords():
             return self._no_plaintext()
         self._user = command.text.strip(" ")
         return ok("Password, please")
 
     async def do_PASS(self, command: Command) -> bytes:
-        if not self._may_log_in():
+        if not self._takes_passwords():
             return self._no_plaintext()
         name, self._user = self._user, None
         if name is None:
@@ -287,6 +289,9 @@ class Pop3Session:
 
     def _mechanisms(self) -> Sequence[str]:
         return self._authenticator.mechanisms(self._channel())
+
+    def _takes_passwords(self) -> bool:
+        return takes_passwords(self._authenticator, self._channel())
 
     def _channel(self) -> Channel:
         return channel(self.stream, "pop3", self._may_log_in())
@@ -343,6 +348,8 @@ class Pop3Session:
 
     def _no_plaintext(self) -> bytes:
         self._count_bad()
+        if self._may_log_in():
+            return err("Passwords are not taken; say AUTH", "AUTH")
         return err("Passwords only under TLS; say STLS first", "AUTH")
 
 

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted_mta import errors
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.channel import Channel
-from twisted_mta.servers.channel import channel
+from twisted_mta.servers.channel import channel, takes_passwords
 from twisted_mta.servers.imap.client import Answer, Client
 from twisted_mta.servers.imap.errors import Leave, Refused
 from twisted_mta.wire import sasl
@@ -58,10 +58,9 @@ def capabilities(client: Client) -> list[str]:
     listed = [*_ALWAYS]
     if client.tls is not None and not client.stream.secure:
         listed.append("STARTTLS")
-    if client.may_log_in:
-        mechanisms = client.authenticator.mechanisms(_channel(client))
-        listed += [f"AUTH={name}" for name in mechanisms]
-    else:
+    ours = _channel(client)
+    listed += [f"AUTH={name}" for name in client.authenticator.mechanisms(ours)]
+    if not takes_passwords(client.authenticator, ours):
         listed.append("LOGINDISABLED")
     return listed
 
@@ -113,6 +112,9 @@ async def do_starttls(client: Client, command: Command) -> None:
 
 async def do_login(client: Client, command: Login) -> Answer:
     _require_privacy(client)
+    if not takes_passwords(client.authenticator, _channel(client)):
+        client.engine.note_bad()
+        raise Refused("Passwords are not taken: use AUTHENTICATE")
     exchange = sasl.Plain()
     try:
         said = f"\0{command.user}\0{command.password}".encode()
