@@ -5,19 +5,12 @@ import hashlib
 import ssl
 import unittest
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
 from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -28,6 +21,7 @@ from twisted.logger import capturedLogs
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.trial.unittest import TestCase
 
+from tests.net.authority import authority
 from tests.net.lines import Lines
 from twisted_mta.net import tls
 from twisted_mta.net.admission import Admission
@@ -313,36 +307,11 @@ class ClientTests(TestCase):
 class LoginTests(Files):
     """What a connection is to a login."""
 
-    def authority(self, word: str, *addresses: str) -> Pair:
-        """A self-signed certificate of a client, which is its own authority."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, word)])
-        now = datetime.now(UTC)
-        names = [x509.RFC822Name(each) for each in addresses]
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName(names), False)
-            .add_extension(x509.BasicConstraints(True, None), True)
-            .sign(key, SHA256())
-        )
-        pair = Pair(self.directory / f"{word}.crt", self.directory / f"{word}.key")
-        pair.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
-        pair.key.write_bytes(
-            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        )
-        return pair
-
     def test_certified(self) -> None:
         """A client's certificate of an authority that is believed has addresses; who
         shows none has none; one of another authority is no client."""
-        bob = self.authority("bob", "bob@example.test", "b@example.test")
-        eve = self.authority("eve", "bob@example.test")
+        bob = authority(self.directory, "bob", "bob@example.test", "b@example.test")
+        eve = authority(self.directory, "eve", "bob@example.test")
         server = ServerTls([made(self.directory, ["mx.test"])], bob.certificate)
         context = trusting_all()
         self.assertEqual(logged_in_by(server, context)[0], ())
@@ -358,7 +327,7 @@ class LoginTests(Files):
 
     def test_not_asked(self) -> None:
         """Without authorities nobody is asked for one."""
-        bob = self.authority("bob", "bob@example.test")
+        bob = authority(self.directory, "bob", "bob@example.test")
         server = ServerTls([made(self.directory, ["mx.test"])])
         context = trusting_all()
         context.load_cert_chain(bob.certificate, bob.key)

@@ -50,7 +50,7 @@ class _Current:
             self._owner = owner
             self._directory = Directory()
             where = self._directory.path / "server"
-            self._daemon = Daemon(where, *owner.options)
+            self._daemon = owner.started(where)
         return self._daemon
 
     def end(self) -> None:
@@ -73,6 +73,14 @@ class Served(unittest.TestCase):
     """
 
     options: Sequence[str] = ()
+
+    @classmethod
+    def started(cls, where: Path) -> Daemon:
+        """A server for this class.
+
+        @param where: its directory, yet to be made.
+        """
+        return Daemon(where, *cls.options)
 
     def setUp(self) -> None:
         self.daemon = _current.daemon(type(self))

@@ -37,7 +37,7 @@ TRUSTING.check_hostname = False
 TRUSTING.verify_mode = ssl.CERT_NONE
 
 
-class _Template:
+class Template:
     """What each test begins with: a config of C{try}, and two accounts. It is
     made once, since its programs take longer than many a test."""
 
@@ -73,7 +73,7 @@ class _Template:
             run(mta(*words), text=PASSWORD)
 
 
-_template = _Template()
+TEMPLATE = Template()
 
 
 class Crew(Server):
@@ -211,7 +211,7 @@ class Crewed(unittest.TestCase):
     def config(self, workers: int = 2, more: str = "") -> tuple[Path, int]:
         """A config, with the accounts of alice and bob; and its port base."""
         base = free_port_base()
-        return _template.copy(self.home, base, workers, more), base
+        return TEMPLATE.copy(self.home, base, workers, more), base
 
     def crew(self, workers: int = 2, more: str = "") -> Crew:
         """A server that runs, and ends with the test."""
