@@ -173,6 +173,11 @@ class Fitting(unittest.TestCase):
         self.assertEqual(len(found), 1)
         self.assertIn(f"listeners[0].mechanisms: {why}", found[0])
 
+    def test_login_where_there_is_none(self) -> None:
+        """Mechanisms of a listener that has no login are a mistake."""
+        (found,) = problems(SMALL.replace('"]}', '"], mechanisms: [PLAIN]}'))
+        self.assertIn("listeners[0].mechanisms: nobody logs in at smtp", found)
+
     def test_workers(self) -> None:
         """At least one process serves, and not more than can write to a ledger."""
         for count in (0, -1, 65):

@@ -37,6 +37,8 @@ _DEPTH = 4
 # Numbers of which 0 means that there is no such thing.
 _MAY_BE_0 = frozenset({"greeting_pause"})
 
+_WITHOUT_LOGIN = frozenset({"smtp", "lmtp"})
+
 # What to do about nothing.
 _NO_LOGIN = "is empty: nobody could log in; name some, or leave it out"
 
@@ -136,6 +138,9 @@ def _listeners(config: Config) -> Iterator[Problem]:
         yield from _networks((*where, "proxies"), listener.proxies)
         if listener.mechanisms == ():
             yield (*where, "mechanisms"), _NO_LOGIN
+        elif listener.mechanisms and listener.protocol in _WITHOUT_LOGIN:
+            why = f"nobody logs in at {listener.protocol}; remove it"
+            yield (*where, "mechanisms"), why
     if not config.login.mechanisms:
         yield ("login", "mechanisms"), _NO_LOGIN
 
