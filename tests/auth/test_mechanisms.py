@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
@@ -107,10 +107,13 @@ class MechanismCase(DirectoryTestCase):
 
 class OfferTests(MechanismCase):
     def test_interface(self) -> None:
-        """It is an L{IAuthenticator}; the config knows all mechanisms."""
+        """It is an L{IAuthenticator}; the config knows all mechanisms, and begins with
+        those that no client gets wrong."""
         verifyObject(IAuthenticator, self.authenticator)
         verifyObject(ITokenVerifier, self.tokens)
-        self.assertEqual(schema.Login().mechanisms, MECHANISMS)
+        self.assertEqual(get_args(schema.MechanismName), MECHANISMS)
+        without = tuple(name for name in MECHANISMS if not name.endswith("-PLUS"))
+        self.assertEqual(schema.Login().mechanisms, without)
 
     def test_what_is_possible(self) -> None:
         """-PLUS where there is something to bind to, EXTERNAL where there is a

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.system.clients import ALICE, BOB, Served
 from tests.system.daemon import mta, need, run
+from tests.system.test_clients_mechanisms import Vouched
 from twisted_mta.wire.sasl import Credentials
 from twisted_mta.wire.scram import ScramClient
 
@@ -69,7 +70,7 @@ class Msmtp(Served):
         self.assertEqual(len(self.messages(BOB)), 1)
 
 
-class Bound(Served):
+class Bound(Vouched):
     """SCRAM-SHA-256-PLUS by Python's libraries: the login is tied to the TLS
     connection."""
 

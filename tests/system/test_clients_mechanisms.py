@@ -16,6 +16,7 @@ from tests.net.authority import authority
 from tests.system.clients import ALICE, BOB, Served
 from tests.system.daemon import Server, free_port_base, need, run
 from tests.system.workercase import PASSWORD, TEMPLATE
+from twisted_mta.auth.authenticator import MECHANISMS
 from twisted_mta.net.tls import Pair
 
 SERVER = "localhost"
@@ -52,7 +53,8 @@ class Configured(Server):
         self.stranger = authority(where, "stranger", ALICE)
         base = free_port_base()
         more = (
-            f"login: {{authorities: {self.pair.certificate}}}\n"
+            f"login: {{authorities: {self.pair.certificate},"
+            f" mechanisms: [{', '.join(MECHANISMS)}]}}\n"
             f"tokens: [{{kind: jwt, keys: {keys}, issuer: '{ISSUER}', "
             "audience: mail}]\n"
         )

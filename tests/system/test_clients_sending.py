@@ -190,7 +190,7 @@ class Msmtp(Sending):
         """What it shows of the server before anyone logs in."""
         config = self._config("submission", "on")
         shown = run(("msmtp", "--file", str(config), "--serverinfo")).stdout
-        for word in ("SIZE", "PIPELINING", "STARTTLS", "PLAIN LOGIN"):
+        for word in ("SIZE", "PIPELINING", "STARTTLS", "SCRAM-SHA-256", "PLAIN"):
             self.assertIn(word, shown)
 
     def test_refused_recipient(self) -> None:

@@ -149,8 +149,12 @@ class Login:
 
     # The SASL mechanisms that may be used, as far as they are possible: -PLUS under
     # TLS, EXTERNAL with a certificate, OAUTHBEARER and XOAUTH2 with 'tokens'. Without
-    # PLAIN and LOGIN, IMAP's LOGIN and POP3's USER and PASS are off as well.
-    mechanisms: tuple[MechanismName, ...] = get_args(MechanismName)
+    # PLAIN and LOGIN, IMAP's LOGIN and POP3's USER and PASS are off as well. The two
+    # -PLUS are left out: Debian's mutt 2.2 chooses them wherever they are offered,
+    # and cannot do them. Add them where you know your clients.
+    mechanisms: tuple[MechanismName, ...] = tuple(
+        name for name in get_args(MechanismName) if not name.endswith("-PLUS")
+    )
     # A PEM file of the authorities whose client certificates log in their owners, by
     # the mail addresses in them (EXTERNAL). null: nobody is asked for one.
     authorities: Path | None = None
