@@ -106,9 +106,10 @@ class Reception:
         size = command.parameters.size or 0
         if size > settings.message_size:
             return reply.TOO_LARGE
-        refusal = self._wish_refusal(command.parameters)
-        if refusal:
-            return refusal
+        if command.parameters.keywords:
+            refusal = self._wish_refusal(command.parameters)
+            if refusal:
+                return refusal
         self._intake.need(size)
         refusal = await self._submitter.refusal(sender)
         if refusal:
@@ -125,7 +126,7 @@ class Reception:
         """Why what MAIL asks for cannot be had, or nothing."""
         if parameters.require_tls and not self._stream.secure:
             return reply.NO_TLS_TO_REQUIRE
-        if set(parameters.solicit) & set(self._settings.no_soliciting):
+        if not set(self._settings.no_soliciting).isdisjoint(parameters.solicit):
             return reply.NO_SOLICITING
         return b""
 

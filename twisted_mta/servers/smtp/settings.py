@@ -67,19 +67,32 @@ class SmtpSettings:
 
     def offer(self, host: str) -> Offer:
         """The extensions that a client at this address is offered."""
-        without = self.without
-        if not self.etrn:
-            without |= {"ETRN"}
-        if not self.no_soliciting:
-            without |= {"NO-SOLICITING"}
+        without = _UNASKED[bool(self.etrn), bool(self.no_soliciting)]
         for word, allowed in (
             ("VRFY", self.verify_from),
             ("XCLIENT", self.xclient_from),
             ("XFORWARD", self.xforward_from),
         ):
-            if host not in allowed:
-                without |= {word}
+            if allowed and host in allowed:
+                without -= {word}
+        if self.without:
+            without |= self.without
         for networks, words in self.without_for:
             if host in networks:
                 without |= words
         return offer(without)
+
+
+# What is offered only if the config has something to offer, by whether it has domains
+# for ETRN and classes of solicitation. The sets are made once: each connection asks.
+_UNASKED = {
+    (etrn, soliciting): frozenset(
+        {
+            *("VRFY", "XCLIENT", "XFORWARD"),
+            *(() if etrn else ("ETRN",)),
+            *(() if soliciting else ("NO-SOLICITING",)),
+        }
+    )
+    for etrn in (False, True)
+    for soliciting in (False, True)
+}
