@@ -19,9 +19,9 @@ def channel(stream: Stream, protocol: str, private: bool) -> Channel:
     @param private: a password may be said in the clear.
     """
     host = stream.peer()[0]
-    if not stream.secure:
+    handle = stream.handle() if stream.secure else None
+    if handle is None:  # in the clear, or gone while a command was still to be answered
         return Channel(host, protocol, private)
-    handle = stream.handle()
     binding = partial(channel_binding, handle)
     return Channel(host, protocol, True, binding, certified(handle))
 
