@@ -219,7 +219,7 @@ class ParameterTests(TestCase):
             ("SIZE=-1", 501),
             ("SIZE=123456789012345678901", 501),
             ("SIZE=1 SIZE=2", 501),
-            ("BODY=BINARYMIME", 501),
+            ("BODY=TERNARY", 501),
             ("SMTPUTF8=1", 501),
             ("AUTH", 501),
             ("=", 555),

@@ -34,10 +34,11 @@ LOCAL = Origin()
 
 
 class Body(Enum):
-    """What the content may hold, by the sender's word (RFC 6152)."""
+    """What the content may hold, by the sender's word (RFC 6152, RFC 3030)."""
 
     SEVEN_BIT = "7BIT"
     EIGHT_BIT = "8BITMIME"
+    BINARY = "BINARYMIME"
 
 
 class Return(Enum):
