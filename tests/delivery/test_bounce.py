@@ -17,7 +17,7 @@ from twisted_mta.delivery.record import (
 )
 from twisted_mta.delivery.text import one_line
 from twisted_mta.mail.address import Address
-from twisted_mta.mail.envelope import Body, Envelope, Origin
+from twisted_mta.mail.envelope import USUAL, Body, Envelope, Handling, Origin, Return
 from twisted_mta.mail.route import Outcome, Result
 
 NOW = 1_700_000_000.75
@@ -39,6 +39,13 @@ def parts(octets: bytes) -> tuple[Message, Message, Message, Message]:
 
 
 class FormTests(unittest.TestCase):
+    def test_private(self) -> None:
+        """What was to travel under TLS alone is reported so (RFC 8689 5)."""
+        strict = Handling(Return.FULL, "id", require_tls=True)
+        envelope, _ = compose(report(envelope=ENVELOPE._replace(handling=strict)))
+        self.assertEqual(envelope.handling, Handling(require_tls=True))
+        self.assertEqual(compose(report())[0].handling, USUAL)
+
     def check(self, octets: bytes) -> None:
         """Whatever is in it, it is mail."""
         self.assertNotIn(b"\0", octets)

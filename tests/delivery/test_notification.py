@@ -21,7 +21,7 @@ from twisted_mta.delivery.record import read_notification, write_notification
 from twisted_mta.errors import LedgerUnavailable
 from twisted_mta.mail.address import split
 from twisted_mta.mail.dsn import USUAL, Notification, Notify, OriginalRecipient
-from twisted_mta.mail.envelope import DeliverBy, Handling, Return
+from twisted_mta.mail.envelope import Body, DeliverBy, Handling, Return
 from twisted_mta.mail.route import Outcome, Result
 
 TEAM = split("team@example.test")
@@ -190,6 +190,21 @@ class QueueTests(NotificationCase):
         status = self.report()
         self.assertIn(str(DAVE), status)
         self.assertNotIn(str(CAROL), status)
+
+    def test_not_returned_whole(self) -> None:
+        """It does not return what was to travel under TLS alone, nor what is no
+        text."""
+        for handling, body in (
+            (Handling(Return.FULL, require_tls=True), Body.SEVEN_BIT),
+            (Handling(Return.FULL), Body.BINARY),
+        ):
+            before = len(self.told())
+            sent = self.office.envelope(ALICE, CAROL)
+            sent = sent._replace(handling=handling, body=body)
+            self.now(self.office.accept(sent))
+            self.attempt(FAILED)
+            returned = self.told()[before].get_payload()[2]
+            self.assertEqual(returned.get_content_type(), "text/rfc822-headers")
 
     def test_returned_whole(self) -> None:
         """RET=FULL returns all of a message that failed, unless it is large."""

@@ -34,6 +34,7 @@ ExtensionName = Literal[
     "SMTPUTF8",
     "ENHANCEDSTATUSCODES",
     "CHUNKING",
+    "BINARYMIME",
     "DSN",
     "DELIVERBY",
     "MT-PRIORITY",

@@ -23,7 +23,7 @@ from twisted_mta.delivery.text import one_line
 from twisted_mta.mail import dsn
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.dsn import Notification
-from twisted_mta.mail.envelope import Body, Envelope
+from twisted_mta.mail.envelope import USUAL, Body, Envelope, Handling
 from twisted_mta.mail.ids import new_id, to_text
 from twisted_mta.mail.route import Outcome
 
@@ -46,6 +46,10 @@ _MESSAGE_ID = re.compile(rb"^message-id:[ \t]*(<[!-;=?-~]{1,250}>)", re.I | re.M
 _IMPERSONAL = re.compile(
     rb"^(?:precedence:[ \t]*(?:bulk|list|junk)|auto-submitted:[ \t]*auto-)", re.I | re.M
 )
+
+
+# What nobody was to read on its way is not to be read on its way back (RFC 8689 5).
+_PRIVATE = Handling(require_tls=True)
 
 
 class Action(Enum):
@@ -155,6 +159,7 @@ def compose(report: Report) -> tuple[Envelope, bytes]:
         received_at=report.now,
         body=Body.SEVEN_BIT if octets.isascii() else Body.EIGHT_BIT,
         smtputf8=report.international,
+        handling=_PRIVATE if report.envelope.handling.require_tls else USUAL,
     )
     return envelope, octets
 

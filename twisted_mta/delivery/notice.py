@@ -26,7 +26,7 @@ from twisted_mta.errors import NoSuchMessage
 from twisted_mta.interfaces import ILedger, IQueue
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.confirmation import Confirmation
-from twisted_mta.mail.envelope import Envelope, Return
+from twisted_mta.mail.envelope import Body, Envelope, Return
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome, Result
@@ -149,8 +149,11 @@ class Notices:
 
     async def _whole(self, job: Job) -> bytes | None:
         """All of the message, if it shall be returned."""
-        if job.envelope.handling.ret is not Return.FULL or job.size > _WHOLE_MOST:
+        handling = job.envelope.handling
+        if handling.ret is not Return.FULL or job.size > _WHOLE_MOST:
             return None
+        if handling.require_tls or job.envelope.body is Body.BINARY:
+            return None  # RFC 8689 5; and a report is no binary message
         return await self._read(job, job.size)
 
     async def _read(self, job: Job, most: int) -> bytes:

@@ -19,11 +19,11 @@ from twisted_mta.errors import (
 )
 from twisted_mta.interfaces import IContentWriter, IDirectory, IIntake, IRouter
 from twisted_mta.mail.address import Address
-from twisted_mta.mail.envelope import USUAL, Envelope, Handling
+from twisted_mta.mail.envelope import USUAL, Body, Envelope, Handling
 from twisted_mta.mail.ids import new_id
 from twisted_mta.mail.verdict import Progress
 from twisted_mta.net.stream import SHUTTING_DOWN, Stream
-from twisted_mta.servers.smtp import reply, submission, trace
+from twisted_mta.servers.smtp import carriage, reply, submission, trace
 from twisted_mta.servers.smtp.blindcopy import WithoutBcc
 from twisted_mta.servers.smtp.client import Client
 from twisted_mta.servers.smtp.each import Each, last, not_taken, queued
@@ -99,7 +99,10 @@ class Reception:
         if self.transaction is not None:
             return reply.NESTED_MAIL
         settings, sender = self._settings, command.sender
-        if not command.parameters.keywords <= self._client.offer.mail:
+        offer = self._client.offer
+        if not command.parameters.keywords <= offer.mail:
+            return reply.NOT_OFFERED
+        if command.parameters.body is Body.BINARY and not carriage.binary(offer):
             return reply.NOT_OFFERED
         if settings.submission and self._client.account is None:
             return reply.LOGIN_FIRST
@@ -177,6 +180,8 @@ class Reception:
             return reply.CHUNKS_STARTED
         if not transaction.recipients:
             return reply.NO_RECIPIENTS
+        if transaction.parameters.body is Body.BINARY:
+            return reply.BINARY_IN_CHUNKS
         try:
             self._intake.need(transaction.parameters.size or 0)
             transaction.content = self._intake.content()
@@ -288,11 +293,15 @@ class Reception:
         settings = self._settings
         await content.finish()
         self._stream.stranger = False
+        envelope = self._envelope(transaction)
+        if envelope.body is Body.BINARY and carriage.in_mailboxes(transaction.routes):
+            content = await carriage.readable(content, self._intake)
+            transaction.content = content
+            envelope = envelope._replace(body=Body.EIGHT_BIT)
         block = content.header()
         trace.check(block, settings)
         if trace.solicits(block, settings.no_soliciting):
             return reply.NO_SOLICITING
-        envelope = self._envelope(transaction)
         prefix = trace.received(envelope, settings.hostname)
         if settings.submission and self._client.account is not None:
             await self._submitter.check_authors(block)

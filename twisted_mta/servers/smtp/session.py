@@ -31,7 +31,7 @@ from twisted_mta.mail.reply import Reply
 from twisted_mta.net.stream import SHUTTING_DOWN, TIMED_OUT, Closed, Stream
 from twisted_mta.servers import errors
 from twisted_mta.servers.channel import channel
-from twisted_mta.servers.smtp import reply
+from twisted_mta.servers.smtp import carriage, reply
 from twisted_mta.servers.smtp.client import Client
 from twisted_mta.servers.smtp.inquiry import Inquiry
 from twisted_mta.servers.smtp.reception import Gone, Reception
@@ -256,8 +256,9 @@ class SmtpSession:
         """What is possible now: extensions in the order of their table, and the
         words of those that have any."""
         possible = {
+            "BINARYMIME": carriage.binary(self._client.offer),
+            "REQUIRETLS": self.stream.secure,  # RFC 8689 2
             "STARTTLS": self._may_start_tls(),
-            "REQUIRETLS": self.stream.secure,
             "AUTH": self._client.account is None and bool(self._mechanisms()),
         }
         words = {

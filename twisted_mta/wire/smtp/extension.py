@@ -30,6 +30,7 @@ EXTENSIONS: Mapping[str, Extension] = {
     "SMTPUTF8": Extension(frozenset({"SMTPUTF8"})),
     "ENHANCEDSTATUSCODES": Extension(),
     "CHUNKING": Extension(),
+    "BINARYMIME": Extension(),  # a value of BODY more
     "DSN": Extension(frozenset({"RET", "ENVID"}), frozenset({"NOTIFY", "ORCPT"})),
     "DELIVERBY": Extension(frozenset({"BY"})),
     "MT-PRIORITY": Extension(frozenset({"MT-PRIORITY"})),
