@@ -12,10 +12,11 @@ from tests.net.test_tls import made
 from twisted_mta.builtin import SmtpAgentConfig, SmtpAgentPlugin
 from twisted_mta.config import manual
 from twisted_mta.config.load import read, structure
-from twisted_mta.delivery.smtp.settings import Settings, Tls
+from twisted_mta.delivery.smtp.settings import Settings, Tls, TokenFile
 from twisted_mta.errors import ConfigError
 from twisted_mta.plugin import Environment
 from twisted_mta.wire.sasl import Credentials
+from twisted_mta.wire.saslclient import Certified
 
 
 class SmtpAgentTests(TestCase):
@@ -47,7 +48,8 @@ class SmtpAgentTests(TestCase):
 
     def test_every_setting(self) -> None:
         """Each setting arrives where it is meant."""
-        authority = made(self.directory, ["localhost"]).certificate
+        pair = made(self.directory, ["localhost"])
+        authority = pair.certificate
         password = self.directory / "password"
         password.write_text("secret\nsecond line\n")
         settings = self.settings(
@@ -61,6 +63,10 @@ class SmtpAgentTests(TestCase):
             sources: ["2001:DB8:0::1", 192.0.2.1]
             own_names: [NAT.example.test]
             loopback: true
+            without: [CHUNKING]
+            xforward: true
+            certificate: {pair.certificate}
+            key: {pair.key}
             connect_timeout: 7s
             reply_timeout: 8s
             """
@@ -73,9 +79,20 @@ class SmtpAgentTests(TestCase):
         self.assertEqual(settings.sources, ("2001:db8::1", "192.0.2.1"))
         self.assertEqual(settings.own_names, {"nat.example.test"})
         self.assertTrue(settings.loopback)
+        self.assertEqual(settings.without, {"CHUNKING"})
+        self.assertTrue(settings.xforward)
+        self.assertEqual(settings.pair, pair)
         self.assertEqual(settings.timeouts.connect_s, 7)
         self.assertEqual(settings.timeouts.final_s, 8)
         self.assertEqual(settings.timeouts.message_s, 7200)
+
+    def test_logins(self) -> None:
+        """There is a token instead of a password, or a certificate alone."""
+        pair = made(self.directory, ["localhost"])
+        settings = self.settings("{user: us, token_file: /run/token}")
+        self.assertEqual(settings.credentials, TokenFile("us", Path("/run/token")))
+        shown = f"certificate: {pair.certificate}, key: {pair.key}"
+        self.assertEqual(self.settings(f"{{{shown}}}").credentials, Certified())
 
     def test_refusals(self) -> None:
         """What cannot work is told before mail waits for it."""
@@ -92,6 +109,11 @@ class SmtpAgentTests(TestCase):
             ),
             ("sources: [192.0.2.1, 192.0.2.2]", "two of one family"),
             ("{user: us, password_file: /no/such}", "cannot be read.*/no/such"),
+            ("user: us", "'user' needs 'password_file' or 'token_file'"),
+            ("token_file: /run/token", "need 'user'"),
+            ("certificate: /no/such", "need each other"),
+            (f"{{certificate: {junk}, key: {junk}}}", "certificate: .*junk"),
+            ("without: [EVERYTHING]", "without"),
             (f"{{user: us, password_file: {empty}}}", "the first line of .* is empty"),
         ):
             self.assertRegex(self.refused(text), told)

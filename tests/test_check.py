@@ -93,7 +93,7 @@ plugin_path: [{self.directory / "nowhere"}]
                 "12:27: queue.growth_percent: must be at least 100",
                 "14:25: routes[0].agent: no agent 'fax'",
                 "15:25: routes[1].next_hop: must be [HOST]:PORT: not a port: 99999",
-                "17:3: agents.house: 'user' needs 'password_file'; add it",
+                "17:3: agents.house: 'user' needs 'password_file' or 'token_file'",
                 "18:11: agents.other.kind: no agent of kind 'smpt'; did you mean",
                 "19:3: agents.third: password_file: cannot be read",
                 "20:13: policies[0].kind: no policy of kind 'mood'",

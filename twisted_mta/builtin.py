@@ -16,13 +16,31 @@ from zope.interface import implementer
 from twisted_mta.config.units import Seconds
 from twisted_mta.delivery.smtp import exchanger
 from twisted_mta.delivery.smtp.agent import SmtpAgent
-from twisted_mta.delivery.smtp.settings import Settings, Timeouts, Tls
-from twisted_mta.net.tls import CertificateError, verifying
+from twisted_mta.delivery.smtp.settings import Settings, Timeouts, Tls, TokenFile
+from twisted_mta.net.tls import CertificateError, Pair, opportunistic, verifying
 from twisted_mta.plugin import Environment, IPlugin
 from twisted_mta.wire.sasl import Credentials
+from twisted_mta.wire.saslclient import Certified
 
 # Timeouts that are not for one reply.
 _NOT_REPLIES = {"connect_s", "message_s"}
+
+# Extensions that the agent makes use of.
+Used = Literal[
+    "PIPELINING",
+    "SIZE",
+    "8BITMIME",
+    "SMTPUTF8",
+    "CHUNKING",
+    "BINARYMIME",
+    "DSN",
+    "STARTTLS",
+    "AUTH",
+    "LIMITS",
+    "REQUIRETLS",
+    "DELIVERBY",
+    "MT-PRIORITY",
+]
 
 Listening = Callable[[], Iterable[tuple[str, int]]]
 
@@ -45,6 +63,13 @@ class SmtpAgentConfig:
     # goes out under TLS only, unless tls is none.
     user: str | None = None
     password_file: Path | None = None
+    # Or a token (OAUTHBEARER, XOAUTH2), read for each login, so that another
+    # program can write it anew before it ends.
+    token_file: Path | None = None
+    # Our certificate for servers that ask for one, and its key. Without user it
+    # logs in (EXTERNAL) where the server offers that.
+    certificate: Path | None = None
+    key: Path | None = None
     # Our addresses to connect from, at most one of each family. Empty: the
     # system chooses.
     sources: tuple[str, ...] = ()
@@ -53,6 +78,12 @@ class SmtpAgentConfig:
     own_names: tuple[str, ...] = ()
     # An MX may be on the loopback. For tests.
     loopback: bool = False
+    # Extensions that are not used even if they are offered, such as [CHUNKING].
+    # Postfix: smtp_discard_ehlo_keywords.
+    without: tuple[Used, ...] = ()
+    # Tell a server that offers XFORWARD, such as a content filter, where each
+    # message came from.
+    xforward: bool = False
     # How long a connection may take to come about. Postfix: 30 s.
     connect_timeout: Seconds = Seconds(30.0)
     # How long each reply may take. None: as RFC 5321 4.5.3.2 asks, 2 to 10
@@ -60,8 +91,14 @@ class SmtpAgentConfig:
     reply_timeout: Seconds | None = None
 
     def __attrs_post_init__(self) -> None:
-        if self.user is not None and self.password_file is None:
-            raise ValueError("'user' needs 'password_file'; add it")
+        files = (self.password_file, self.token_file)
+        if self.user is not None and files.count(None) != 1:
+            raise ValueError("'user' needs 'password_file' or 'token_file'; add one")
+        if self.user is None and files.count(None) != 2:
+            raise ValueError("'password_file' and 'token_file' need 'user'; add it")
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("'certificate' and 'key' need each other; add the other")
+        _check_certificate(_pair(self))
         if self.trust is not None:
             _check_trust(self.trust)
         _credentials(self)
@@ -97,10 +134,13 @@ class SmtpAgentPlugin:
                 tls=Tls(config.tls),
                 implicit_tls=config.implicit_tls,
                 credentials=_credentials(config),
+                pair=_pair(config),
                 trust=config.trust,
                 sources=_sources(config.sources),
                 own_names=frozenset(map(str.lower, config.own_names)),
                 loopback=config.loopback,
+                without=frozenset(config.without),
+                xforward=config.xforward,
                 timeouts=_timeouts(config),
             ),
             self._listening,
@@ -123,8 +163,28 @@ def _timeouts(config: SmtpAgentConfig) -> Timeouts:
     return replace(timeouts, **dict.fromkeys(replies, config.reply_timeout))
 
 
-def _credentials(config: SmtpAgentConfig) -> Credentials | None:
-    if config.user is None or config.password_file is None:
+def _pair(config: SmtpAgentConfig) -> Pair | None:
+    if config.certificate is None or config.key is None:
+        return None
+    return Pair(config.certificate, config.key)
+
+
+def _check_certificate(pair: Pair | None) -> None:
+    try:
+        verifying("localhost", None, pair)
+        opportunistic("localhost", pair)
+    except CertificateError as error:
+        raise ValueError(f"certificate: {error}")
+
+
+def _credentials(
+    config: SmtpAgentConfig,
+) -> Credentials | TokenFile | Certified | None:
+    if config.user is None:
+        return None if config.certificate is None else Certified()
+    if config.token_file is not None:
+        return TokenFile(config.user, config.token_file)
+    if config.password_file is None:
         return None
     try:
         lines = config.password_file.read_text("utf-8").splitlines()

@@ -26,6 +26,8 @@ _REPLIES = {
     "RSET": "250 2.0.0 Ok",
     "QUIT": "221 2.0.0 Bye",
     "STARTTLS": "220 2.0.0 Ready",
+    "BDAT": "250 2.0.0 Ok",
+    "XFORWARD": "250 2.0.0 Ok",
     "AUTH": "235 2.7.0 Ok",
 }
 
@@ -57,9 +59,10 @@ class Peer(Factory):
 
     @ivar replies: what it says to a verb: a text, L{HANG}, L{DROP}, a function
         of the protocol; or a list of those, one for each time, the last for all
-        further times. C{GREETING} and C{END} (of the content) too.
+        further times. C{GREETING} and C{END} (of the content) too, C{BDAT} of a
+        chunk that is not the last.
     @ivar heard: the commands, in order, over all connections; C{END} too.
-    @ivar messages: contents, their dots unstuffed.
+    @ivar messages: contents, their dots unstuffed; of chunks put together.
     @ivar connections: how many there were.
     """
 
@@ -111,6 +114,8 @@ class _Server(Protocol):
         self.peer = peer
         self.octets = b""
         self.content = None
+        self.chunk = None
+        self.chunks = b""
 
     def connectionMade(self):
         self.peer.open.add(self)
@@ -137,11 +142,15 @@ class _Server(Protocol):
                 if not self.take_content():
                     return
                 continue
+            if self.chunk is not None:
+                if not self.take_chunk():
+                    return
+                continue
             line, end, rest = self.octets.partition(b"\r\n")
             if not end:
                 return
             self.octets = rest
-            self.command(line.decode())
+            self.command(line.decode(errors="replace"))
 
     def take_content(self):
         if self.octets.startswith(b".\r\n") and not self.content:
@@ -163,9 +172,27 @@ class _Server(Protocol):
         self.say(self.peer.reply("END"))
         return True
 
+    def take_chunk(self):
+        size, last = self.chunk
+        if len(self.octets) < size:
+            return False
+        self.chunks += self.octets[:size]
+        self.octets = self.octets[size:]
+        self.chunk = None
+        if last:
+            self.peer.messages.append(self.chunks)
+            self.chunks = b""
+        self.say(self.peer.reply("END" if last else "BDAT"))
+        return True
+
     def command(self, line):
         self.peer.heard.append(line)
-        verb = line.partition(" ")[0].upper()
+        verb, *words = line.upper().split(" ")
+        if verb == "BDAT":
+            self.chunk = int(words[0]), words[1:] == ["LAST"]
+            return
+        if verb == "RSET":
+            self.chunks = b""
         reply = self.peer.reply(verb)
         self.say(reply)
         if verb == "DATA" and isinstance(reply, str) and reply.startswith("354"):

@@ -29,7 +29,15 @@ from twisted_mta.errors import NoSuchMessage
 from twisted_mta.interfaces import IDeliveryAgent, IResolver
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.dsn import Notification, Notify, OriginalRecipient
-from twisted_mta.mail.envelope import USUAL, DeliverBy, Envelope, Handling, Return
+from twisted_mta.mail.envelope import (
+    LOCAL,
+    USUAL,
+    Body,
+    DeliverBy,
+    Envelope,
+    Handling,
+    Return,
+)
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Result
 from twisted_mta.net.tls import Pair, ServerTls, self_signed
@@ -55,6 +63,8 @@ def job(recipients=(BOB,), *, next_hop="there.test", content=MESSAGE, **changes)
         changes.pop("sender", ALICE),
         tuple(recipients),
         0.0,
+        origin=changes.pop("origin", LOCAL),
+        body=changes.pop("body", Body.SEVEN_BIT),
         smtputf8=changes.pop("smtputf8", False),
         handling=changes.pop("handling", USUAL),
     )
@@ -159,14 +169,16 @@ class TransactionTests(AgentCase):
         await self.deliver(None, sender=None, eight_bit=True)
         self.assertRegex(peer.heard[1], r"^MAIL FROM:<> SIZE=\d+ BODY=8BITMIME$")
 
-    async def test_just_send_8(self):
-        """A server without 8BITMIME gets 8-bit content as it is."""
+    async def test_seven_bit(self):
+        """For a server without 8BITMIME 8-bit content is encoded."""
         peer = self.peer(offers=())
-        content = b"Subject: 8\r\n\r\n\xff\xfe\r\n"
+        content = b"Subject: 8\r\n\r\n\xff and more, so that people can read it\r\n"
         outcomes = await self.deliver(None, content=content, eight_bit=True)
         self.says(outcomes, BOB, DELIVERED, "2.0.0")
         self.assertEqual(peer.heard[1], "MAIL FROM:<alice@here.test>")
-        self.assertEqual(peer.messages, [PREFIX + content])
+        (message,) = peer.messages
+        self.assertTrue(message.startswith(PREFIX + b"Subject: 8\r\nMIME-Version"))
+        self.assertTrue(message.endswith(b"\r\n\r\n=FF" + content[15:]))
 
     async def test_notifications(self):
         """What the sender asks to be told is told to a server that does DSN, which
@@ -226,7 +238,7 @@ class TransactionTests(AgentCase):
         self.assertEqual(peer.connections, 0)
         named = f"[mx.there.test]:{self.port}"
         outcomes = await self.deliver(None, next_hop=named, handling=strict)
-        self.says(outcomes, BOB, DEFERRED, "4.7.4")  # no STARTTLS
+        self.says(outcomes, BOB, FAILED, "5.7.30")  # no STARTTLS
         self.assertNotIn("MAIL", peer.verbs())
         for offers, result, status in (
             ((*OFFERS, "REQUIRETLS", "STARTTLS"), DELIVERED, "2.0.0"),
@@ -649,8 +661,8 @@ class HostTests(AgentCase):
         self.says(outcomes, BOB, DEFERRED, "4.4.1")
 
 
-class TlsTests(AgentCase):
-    """STARTTLS and AUTH."""
+class TlsCase(AgentCase):
+    """A server with a certificate for C{mx.there.test}."""
 
     OFFERS = (*OFFERS, "STARTTLS", "AUTH PLAIN LOGIN")
 
@@ -660,11 +672,16 @@ class TlsTests(AgentCase):
         self.addCleanup(shutil.rmtree, directory)
         pair = Pair(directory / "cert.pem", directory / "key.pem")
         self_signed(pair, ["mx.there.test"])
+        self.pair = pair.certificate, pair.key
         self.tls = ServerTls([pair])
         self.trust = pair.certificate
 
-    def secured(self, **replies):
-        return self.peer(offers=self.OFFERS, tls=self.tls, **replies)
+    def secured(self, offers=OFFERS, **replies):
+        return self.peer(offers=offers, tls=self.tls, **replies)
+
+
+class TlsTests(TlsCase):
+    """STARTTLS and AUTH."""
 
     async def test_may(self):
         """TLS is used where it is offered, whatever the certificate says."""

@@ -14,7 +14,7 @@ from twisted_mta.mail.address import Address
 from twisted_mta.mail.networks import Networks
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.wire.smtp import client
-from twisted_mta.wire.smtp.content import DotStuffing
+from twisted_mta.wire.smtp.content import DotStuffing, lines
 from twisted_mta.wire.smtp.server import SmtpLimits
 
 # Small, so that the octets made here reach them.
@@ -163,13 +163,13 @@ def strictly(wire: bytes) -> tuple[list[bytes], list[bytes]]:
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", wire), "a bare CR or LF"
     assert wire.endswith(b"\r\n")
     commands, messages = [], []
-    lines = iter(wire[:-2].split(b"\r\n"))
-    for line in lines:
+    read = iter(wire[:-2].split(b"\r\n"))
+    for line in read:
         commands.append(line)
         if line.upper() != b"DATA":
             continue
         content = []
-        for text in lines:
+        for text in read:
             if text == b".":
                 break
             content.append(text[1:] if text.startswith(b".") else text)
@@ -204,4 +204,21 @@ class ClientTests(SynchronousTestCase):
         self.assertEqual(messages, [accepted.octets])
         self.assertEqual(accepted.envelope.sender, sender)
         self.assertEqual(accepted.envelope.recipients, (recipient,))
+        self.assertTrue(peer.closed)
+
+    @given(content=contents)
+    @settings(max_examples=200, deadline=None)
+    def test_one_chunk(self, content: bytes) -> None:
+        """With BDAT it is the same message as with DATA."""
+        stuffing = DotStuffing()
+        data = client.DATA + stuffing.encode(content) + stuffing.end()
+        octets = lines(content)
+        chunk = client.bdat(len(octets), last=True) + octets
+        peer = mx()
+        begin = client.mail(None) + client.rcpt(BOB)
+        for piece in (begin, client.DATA, data[6:], begin + chunk + client.QUIT):
+            peer.send(piece)
+        by_data, by_chunk = peer.intake.accepted
+        self.assertEqual(by_chunk.octets, by_data.octets)
+        self.assertEqual(strictly(data)[1], [by_chunk.octets])
         self.assertTrue(peer.closed)

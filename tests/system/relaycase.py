@@ -3,6 +3,7 @@
 import email
 import imaplib
 import json
+import shutil
 import smtplib
 import ssl
 import sys
@@ -23,6 +24,7 @@ from tests.system.daemon import (
     run,
     wait_until,
 )
+from twisted_mta.net.tls import Pair, self_signed
 
 PASSWORD = "correct horse"
 
@@ -146,9 +148,11 @@ class TwoServers(unittest.TestCase):
 
     @cvar zone: what the DNS says beside.
     @cvar others: domains that C{b} has besides.
+    @cvar vouched: each believes the other's certificate.
     """
 
     zone = ""
+    vouched = False
     others: Sequence[str] = ()
 
     def setUp(self) -> None:
@@ -168,12 +172,26 @@ class TwoServers(unittest.TestCase):
         """Start one, and make its account."""
         home = self.directory.path / name
         home.mkdir()
+        trust = self.vouched_for(name, home) if self.vouched else "null"
+        tls = "verify" if self.vouched else "may"
         more = (
             f"dns: {{servers: ['{self.dns}']}}\n"
-            f"agents: {{smtp: {{kind: smtp, loopback: true, port: {other_port}}}}}\n"
+            f"agents: {{smtp: {{kind: smtp, loopback: true, port: {other_port}, "
+            f"trust: {trust}, tls: {tls}}}}}\n"
         )
         others = self.others if name == "b" else ()
         server = Server(config(home, base, f"{name}.test", more, others), base)
         self.addCleanup(server.kill)
         server.command("account", "add", f"{name}lice@{name}.test", text=PASSWORD)
         return server
+
+    def vouched_for(self, name: str, home: Path) -> Path:
+        """Give a server the certificate that both have.
+
+        @return: who vouches for it.
+        """
+        pair = Pair(self.directory.path / "pair.crt", self.directory.path / "pair.key")
+        self_signed(pair, ["mail.a.test", "mail.b.test"])
+        shutil.copy(pair.certificate, home / "certificate.pem")
+        shutil.copy(pair.key, home / "key.pem")
+        return pair.certificate

@@ -13,6 +13,11 @@ from twisted_mta.mail.envelope import Body
 from twisted_mta.mail.reply import Reply
 from twisted_mta.wire.engine import RemoteProtocolError
 from twisted_mta.wire.smtp import client
+from twisted_mta.wire.smtp.capabilities import (
+    Capabilities,
+    Limits,
+    capabilities,
+)
 from twisted_mta.wire.smtp.client import SmtpClientEngine
 from twisted_mta.wire.smtp.content import DotStuffing
 from twisted_mta.wire.smtp.events import (
@@ -40,6 +45,12 @@ def replies(pieces: list[bytes]) -> list[Reply]:
         while (reply := engine.next_event()) is not None:
             told.append(reply)
     return told
+
+
+def offers(*lines: bytes) -> Capabilities:
+    said = b"".join(b"250-%b\r\n" % line for line in (b"mx", *lines))
+    (reply,) = replies([said + b"250 X\r\n"])
+    return capabilities(reply)
 
 
 class ReplyTests(TestCase):
@@ -97,7 +108,7 @@ class ReplyTests(TestCase):
                 b"250-AUTH PLAIN\r\n250-AUTH=LOGIN PLAIN\r\n250-\r\n250 8BITMIME\r\n"
             ]
         )
-        offered = client.capabilities(reply)
+        offered = capabilities(reply)
         self.assertEqual(offered.size, 1000)
         self.assertEqual(offered.auth, {"PLAIN", "LOGIN"})
         self.assertIn("PIPELINING", offered)
@@ -105,7 +116,26 @@ class ReplyTests(TestCase):
         self.assertNotIn("STARTTLS", offered)
         for text in (b"SIZE", b"SIZE 0", b"SIZE x", b"HELP", b"SIZE " + b"9" * 30):
             (reply,) = replies([b"250-mx\r\n250 " + text + b"\r\n"])
-            self.assertIsNone(client.capabilities(reply).size, text)
+            self.assertIsNone(capabilities(reply).size, text)
+
+    def test_limits(self) -> None:
+        """Limits (RFC 9422) and the shortest time (RFC 2852) are numbers, or were
+        not said."""
+        offered = offers(
+            b"LIMITS RCPTMAX=20 mailmax=5 X=3 RCPTDOMAINMAX=1", b"DELIVERBY 240"
+        )
+        self.assertEqual(offered.limits, Limits(20, 5, 1))
+        self.assertEqual(offered.soonest_s, 240)
+        for line in (b"LIMITS RCPTMAX=0 MAILMAX=x RCPTDOMAINMAX", b"LIMITS", b"HELP"):
+            self.assertEqual(offers(line).limits, Limits())
+        for line in (b"DELIVERBY", b"DELIVERBY x", b"DELIVERBY " + b"9" * 20):
+            self.assertEqual(offers(line).soonest_s, 0)
+
+    def test_without(self) -> None:
+        """What is not to be used counts as not offered."""
+        offered = offers(b"PIPELINING", b"CHUNKING").without({"CHUNKING"})
+        self.assertNotIn("CHUNKING", offered)
+        self.assertIn("PIPELINING", offered)
 
     def test_discard(self) -> None:
         """What came before TLS is forgotten, half a reply too."""
@@ -138,7 +168,7 @@ class CommandTests(TestCase):
         engine = SmtpServerEngine()
         engine.receive_data(
             client.helo("c")
-            + client.mail(sender, size=9, eight_bit=True, smtputf8=True)
+            + client.mail(sender, size=9, body=Body.EIGHT_BIT, smtputf8=True)
             + client.rcpt(Address("ö", "y"))
             + client.mail(None)
             + client.rcpt(Address("b", "y"))

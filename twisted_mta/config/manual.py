@@ -70,6 +70,13 @@ SMTP_AGENT = """\
 #   # goes out under TLS only, unless tls is none.
 #   user: null
 #   password_file: null
+#   # Or a token (OAUTHBEARER, XOAUTH2), read for each login, so that another
+#   # program can write it anew before it ends.
+#   token_file: null
+#   # Our certificate for servers that ask for one, and its key. Without user it
+#   # logs in (EXTERNAL) where the server offers that.
+#   certificate: null
+#   key: null
 #   # Our addresses to connect from, at most one of each family. Empty: the
 #   # system chooses.
 #   sources: []
@@ -78,6 +85,12 @@ SMTP_AGENT = """\
 #   own_names: []
 #   # An MX may be on the loopback. For tests.
 #   loopback: false
+#   # Extensions that are not used even if they are offered, such as [CHUNKING].
+#   # Postfix: smtp_discard_ehlo_keywords.
+#   without: []
+#   # Tell a server that offers XFORWARD, such as a content filter, where each
+#   # message came from.
+#   xforward: false
 #   # How long a connection may take to come about. Postfix: 30 s.
 #   connect_timeout: 30s
 #   # How long each reply may take. None: as RFC 5321 4.5.3.2 asks, 2 to 10

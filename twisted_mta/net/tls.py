@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from OpenSSL.crypto import X509
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
@@ -35,6 +35,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.ssl import (
     Certificate,
+    PrivateCertificate,
     optionsForClientTLS,
     trustRootFromCertificates,
 )
@@ -200,6 +201,11 @@ def _server_context(pair: Pair) -> SSL.Context:
     # Clients resume by tickets; nothing is remembered here.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(b"twisted-mta")
+    _show(context, pair)
+    return context
+
+
+def _show(context: SSL.Context, pair: Pair) -> None:
     try:
         for path in (pair.certificate, pair.key):
             path.read_bytes()
@@ -216,7 +222,6 @@ def _server_context(pair: Pair) -> SSL.Context:
         raise CertificateError(
             f"{pair.key}: is not the unencrypted PEM key of {pair.certificate}"
         )
-    return context
 
 
 def _ask_for_certificates(context: SSL.Context, authorities: Path) -> None:
@@ -265,37 +270,58 @@ class _Opportunistic:
         return connection
 
 
-@lru_cache(maxsize=1)
-def _opportunistic_context() -> SSL.Context:
-    return _context(SSL.TLS_CLIENT_METHOD, _OPPORTUNISTIC_CIPHERS)
+@lru_cache(maxsize=16)
+def _opportunistic_context(pair: Pair | None) -> SSL.Context:
+    context = _context(SSL.TLS_CLIENT_METHOD, _OPPORTUNISTIC_CIPHERS)
+    if pair is not None:
+        _show(context, pair)
+    return context
 
 
-def opportunistic(host: str) -> IOpenSSLClientConnectionCreator:
+def opportunistic(
+    host: str, pair: Pair | None = None
+) -> IOpenSSLClientConnectionCreator:
     """A client that encrypts and accepts any certificate.
 
     @param host: the peer's name as A-labels, which it is told; or its address.
+    @param pair: the certificate to show if it asks for one. Read once.
+    @raise CertificateError: it cannot be read.
     """
-    return _Opportunistic(_opportunistic_context(), host)
+    return _Opportunistic(_opportunistic_context(pair), host)
 
 
 @lru_cache(maxsize=64)
-def verifying(host: str, trust: Path | None = None) -> IOpenSSLClientConnectionCreator:
+def verifying(
+    host: str, trust: Path | None = None, pair: Pair | None = None
+) -> IOpenSSLClientConnectionCreator:
     """A client that goes on only with a valid certificate of the host's name
     or address (RFC 6125).
 
     @param trust: a PEM file of the authorities to believe, else the system's.
         Read once for each host.
-    @raise CertificateError: it cannot be read.
+    @param pair: the certificate to show if it asks for one.
+    @raise CertificateError: one of them cannot be read.
     """
+    shown = None if pair is None else _shown(pair)
     if trust is None:
-        return optionsForClientTLS(host)
+        return optionsForClientTLS(host, clientCertificate=shown)
     try:
         found = x509.load_pem_x509_certificates(trust.read_bytes())
     except (OSError, ValueError) as error:
         raise CertificateError(f"{trust}: holds no PEM certificates: {error}")
     roots = [Certificate.loadPEM(one.public_bytes(Encoding.PEM)) for one in found]
     root = trustRootFromCertificates(roots)  # type: ignore[no-untyped-call]
-    return optionsForClientTLS(host, trustRoot=root)
+    return optionsForClientTLS(host, trustRoot=root, clientCertificate=shown)
+
+
+def _shown(pair: Pair) -> PrivateCertificate:
+    """The leaf alone: who asks for it has its authorities."""
+    try:
+        octets = pair.certificate.read_bytes() + b"\n" + pair.key.read_bytes()
+        made: PrivateCertificate = PrivateCertificate.loadPEM(octets)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, crypto.Error) as error:
+        raise CertificateError(f"{pair.certificate}, {pair.key}: {error}")
+    return made
 
 
 # --- self-signed ------------------------------------------------------------

@@ -8,7 +8,7 @@ and the number of hosts of an attempt are bounded whatever they do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectError
@@ -16,17 +16,13 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_mta.delivery.smtp.exchanger import Exchangers, Host, Listening, read
-from twisted_mta.delivery.smtp.outcome import (
-    TlsFailed,
-    Unusable,
-    deferred,
-    failed,
-)
-from twisted_mta.delivery.smtp.pool import Pool
+from twisted_mta.delivery.smtp.outcome import TlsFailed, Unusable, deferred, failed
+from twisted_mta.delivery.smtp.pool import Pool, Way
 from twisted_mta.delivery.smtp.session import Session, tls_context
 from twisted_mta.delivery.smtp.settings import Settings, Tls
 from twisted_mta.delivery.smtp.work import Work
 from twisted_mta.interfaces import IContent, IDeliveryAgent, IResolver
+from twisted_mta.mail import header
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome
@@ -63,39 +59,58 @@ class SmtpAgent:
     async def deliver(self, job: Job, content: IContent) -> Mapping[Address, Outcome]:
         """See L{IDeliveryAgent}. The next hop is a domain, or a host as
         L{exchanger.read <twisted_mta.delivery.smtp.exchanger.read>} takes it."""
-        work = Work(job, content, self._reactor.seconds())
-        strict = job.envelope.handling.require_tls
-        if strict and _is_domain(job.next_hop):
-            # RFC 8689 4.2.1: its exchangers would have to be known for certain, and
-            # the DNS is asked without DNSSEC.
+        work = Work(job, content, self._reactor)
+        way = job.next_hop, await self._tls(work)
+        if way[1] is Tls.PROMISED and not self._knows_host(job.next_hop):
             text = "REQUIRETLS is asked for, and whom to verify cannot be known"
             work.settle(job.recipients, failed("5.7.30", text))
             return work.outcomes
-        # An idle connection may not have been verified.
-        spoken_to = set() if strict else await self._over_idle(work)
+        spoken_to = await self._over_idle(work, way)
         if work.open:
-            tls = Tls.VERIFY if strict else self._settings.tls
-            await self._over_new(work, spoken_to, tls)
+            await self._over_new(work, way, spoken_to)
         return work.outcomes
 
     async def close(self) -> None:
         """See L{IDeliveryAgent}."""
         self._pool.close()
 
-    async def _over_idle(self, work: Work) -> set[Host]:
+    async def _tls(self, work: Work) -> Tls:
+        """What is asked of the next server. A message may ask for more than the
+        settings, or for less (RFC 8689); not where our password goes with it."""
+        tls = self._settings.tls
+        if work.job.envelope.handling.require_tls:
+            return Tls.PROMISED
+        if tls.required and self._settings.credentials is None:
+            said = header.every(await work.header(), b"TLS-Required")
+            if len(said) == 1 and said[0].lower() == b"no":
+                return Tls.MAY
+        return tls
+
+    def _knows_host(self, next_hop: str) -> bool:
+        """Whether a host that has a certificate of its name is the right one (RFC 8689
+        4.2.1): the operator named it, or says that the DNS is to be believed, which is
+        asked without DNSSEC."""
+        try:
+            exchanged = read(next_hop).exchanged
+        except ValueError:
+            return False
+        return not exchanged or self._settings.tls is Tls.VERIFY
+
+    async def _over_idle(self, work: Work, way: Way) -> set[Host]:
         """Use connections that are there, until one turns out to work.
 
         @return: the host that answered, if any.
         """
-        while work.open and (session := self._pool.take(work.job.next_hop)):
-            if await self._send(session, work):
+        while work.open and (session := self._pool.take(way)):
+            if await self._send(session, work, way):
                 return {session.host}
         return set()
 
-    async def _over_new(self, work: Work, spoken_to: set[Host], tls: Tls) -> None:
+    async def _over_new(self, work: Work, way: Way, spoken_to: set[Host]) -> None:
         work.next_host()
+        next_hop, tls = way
         try:
-            hosts = await self._exchangers.find(work.job.next_hop)
+            hosts = await self._exchangers.find(next_hop)
         except Unusable as error:
             work.blame(error.outcome)
             return
@@ -111,7 +126,7 @@ class SmtpAgent:
                 work.blame(error.outcome)
             else:
                 spoken_to.add(host)
-                await self._send(session, work)
+                await self._send(session, work, way)
 
     async def _open(self, host: Host, tls: Tls) -> Session:
         """A session that has begun.
@@ -155,14 +170,18 @@ class SmtpAgent:
             raise
         return session
 
-    async def _send(self, session: Session, work: Work) -> bool:
-        """Use a session; then keep or end it.
+    async def _send(self, session: Session, work: Work, way: Way) -> bool:
+        """Use a session, and further ones with the host if it takes no more over
+        one; then keep or end it.
 
         @return: whether the host said something of every recipient.
         """
         work.next_host()
+        waiting: Sequence[Address] = work.open
         try:
-            await session.send(work)
+            while waiting := await session.send(work, waiting):
+                session.leave()
+                session = await self._open(session.host, way[1])
         except Unusable as error:
             session.leave()
             work.blame(error.outcome)
@@ -172,13 +191,5 @@ class SmtpAgent:
         except BaseException:
             session.abort()
             raise
-        self._pool.put(work.job.next_hop, session)
-        return True
-
-
-def _is_domain(next_hop: str) -> bool:
-    """Whether its mail exchangers are meant, or nothing can be."""
-    try:
-        return read(next_hop).exchanged
-    except ValueError:
+        self._pool.put(way, session)
         return True

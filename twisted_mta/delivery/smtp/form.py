@@ -1,54 +1,60 @@
-"""The form in which a message's envelope can be put to a server, by what the
-server offers: SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), DSN (RFC
-3461), REQUIRETLS (RFC 8689), DELIVERBY (RFC 2852), MT-PRIORITY (RFC 6710).
+"""The form in which a message can be put to a server, by what the server offers.
+
+SIZE (RFC 1870), SMTPUTF8 (RFC 6531), 8BITMIME (RFC 6152), BINARYMIME with CHUNKING
+(RFC 3030), DSN (RFC 3461), REQUIRETLS (RFC 8689), DELIVERBY (RFC 2852), MT-PRIORITY
+(RFC 6710), XFORWARD (Postfix). A message that holds more than the server takes is
+converted. What was held back here until its time (RFC 4865) is not held back again.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from twisted_mta.delivery.smtp.exchanger import ascii_domain
-from twisted_mta.delivery.smtp.outcome import failed
+from twisted_mta.delivery.smtp.outcome import Unusable, failed
+from twisted_mta.delivery.smtp.settings import Settings
+from twisted_mta.delivery.smtp.source import Original
 from twisted_mta.delivery.smtp.work import Work
 from twisted_mta.mail.address import Address
-from twisted_mta.mail.envelope import USUAL, Envelope
+from twisted_mta.mail.conversion import Conversion, convert
+from twisted_mta.mail.downgrade import Level, Unconvertible
+from twisted_mta.mail.envelope import USUAL, Body
 from twisted_mta.wire.smtp import client
-
-# How much of a message is searched for the end of its header; headers beyond
-# count as ASCII. Postfix's header_size_limit is 100 KB.
-_HEADER_OCTETS = 128 * 1024
+from twisted_mta.wire.smtp.capabilities import Capabilities
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Commands ready to be sent.
+    """Commands ready to be sent, and content.
 
     @ivar mail: the MAIL command.
     @ivar rcpt: a RCPT command for each recipient that the server can be asked
         for.
+    @ivar source: the message.
+    @ivar size: its octets, C{None} if they are not known.
+    @ivar binary: it goes as it is, in chunks.
+    @ivar origin: what comes before MAIL, or nothing.
     """
 
     mail: bytes
     rcpt: dict[Address, bytes]
-
-
-class _Lacks(Exception):
-    """A server lacks what a sender asks for.
-
-    @ivar status: RFC 3463.
-    """
-
-    def __init__(self, status: str, text: str) -> None:
-        super().__init__(text)
-        self.status = status
+    source: Original | Conversion
+    size: int | None = None
+    binary: bool = False
+    origin: bytes = b""
 
 
 async def fit(
-    work: Work, batch: Sequence[Address], offers: client.Capabilities, remote: str
+    work: Work,
+    batch: Sequence[Address],
+    offers: Capabilities,
+    remote: str,
+    settings: Settings,
 ) -> Form | None:
-    """Put the envelope for these recipients; settle those for whom the server
+    """Put the message for these recipients; settle those for whom the server
     lacks what it takes.
 
     @return: C{None} if none is left.
+    @raise Unusable: the message cannot go to this server, but perhaps to another.
     @raise MailError: the content cannot be read.
     """
     job = work.job
@@ -56,75 +62,103 @@ async def fit(
         text = f"The message has {job.size} octets, the server takes {offers.size}"
         work.settle(batch, failed("5.3.4", text, remote))
         return None
-    try:
-        wishes = _wishes(job.envelope, offers, work.now)
-    except _Lacks as lacks:
-        work.settle(batch, failed(lacks.status, str(lacks), remote))
-        return None
-    utf8_header = job.envelope.smtputf8 and await _header_is_eight_bit(work)
+    asked = _asked(work, offers, remote)
+    utf8_header = job.envelope.smtputf8 and not (await work.header()).isascii()
     utf8 = "SMTPUTF8" in offers and (
         utf8_header or not all(_plain(a) for a in (job.envelope.sender, *batch))
     )
-    reports = "DSN" in offers
     try:
-        mail = client.mail(
-            _spelt(job.envelope.sender, utf8),
-            job.size if "SIZE" in offers else None,
-            job.eight_bit and "8BITMIME" in offers,
-            utf8,
-            wishes,
-        )
+        sender = _spelt(job.envelope.sender, utf8)
         if utf8_header and not utf8:
             raise ValueError
     except ValueError:
         work.settle(batch, failed("5.6.7", "The server does not do SMTPUTF8", remote))
         return None
+    rcpt = _recipients(work, batch, offers, remote, utf8)
+    if not rcpt:
+        return None
+    source = Original(job, work.content)
+    body, level = _carriage(work, offers)
+    converted: Conversion | None = None
+    if level is not None:
+        binary = job.envelope.body is Body.BINARY
+        try:
+            converted = await convert(source, level, binary)
+        except Unconvertible as error:
+            work.settle(rcpt, failed("5.6.3", f"{error}", remote))
+            return None
+    size = job.size if converted is None else None
+    said = size if "SIZE" in offers else None
+    return Form(
+        client.mail(sender, said, body, utf8, asked),
+        rcpt,
+        converted or source,
+        size,
+        body is Body.BINARY,
+        client.xforward(job.envelope.origin, offers) if settings.xforward else b"",
+    )
+
+
+def _recipients(
+    work: Work,
+    batch: Sequence[Address],
+    offers: Capabilities,
+    remote: str,
+    utf8: bool,
+) -> dict[Address, bytes]:
     rcpt: dict[Address, bytes] = {}
     for recipient in batch:
         try:
             spelt = _spelt(recipient, utf8) or recipient
-            asked = job.notifications.get(recipient)
+            asked = work.job.notifications.get(recipient)
             rcpt[recipient] = (
                 client.rcpt(spelt)
-                if asked is None or not reports
+                if asked is None or "DSN" not in offers
                 else client.rcpt(spelt, client.recipient_parameters(asked, utf8))
             )
         except ValueError:
             text = "The address cannot be given to a server without SMTPUTF8"
             work.settle([recipient], failed("5.6.7", text, remote))
-    return Form(mail, rcpt) if rcpt else None
+    return rcpt
 
 
-def _wishes(
-    envelope: Envelope, offers: client.Capabilities, now: float
-) -> Sequence[str]:
-    """What the sender asks of everyone who has the message, as parameters of MAIL.
+def _asked(work: Work, offers: Capabilities, remote: str) -> Sequence[str]:
+    """What is asked of everybody on the way, as MAIL says it.
 
-    @raise _Lacks: the server does not do what is asked.
+    @raise Unusable: the server cannot be asked, and so must not have the message.
     """
-    handling = envelope.handling
+    handling = work.job.envelope.handling
     if handling is USUAL:
         return ()
-    said = []
-    if handling.require_tls:  # RFC 8689 4.2.1
-        if "REQUIRETLS" not in offers:
-            raise _Lacks("5.7.30", "REQUIRETLS is asked for, and not offered")
+    said = list(client.report_parameters(handling)) if "DSN" in offers else []
+    if handling.require_tls:
         said.append("REQUIRETLS")
-    if handling.by is not None:  # RFC 2852 4.1
-        left = int(handling.by.seconds - (now - envelope.received_at))
-        mode = "R" if handling.by.returns else "N"
+    if handling.by is not None:
+        left_s = work.seconds_left(handling.by)
+        if handling.by.returns:
+            if "DELIVERBY" not in offers:  # RFC 2852 4.1.4
+                text = "The server does not promise delivery by a time"
+                raise Unusable(failed("5.3.3", text, remote))
+            if left_s <= 0 or left_s < offers.soonest_s:
+                text = f"It was to be delivered within {max(left_s, 0)} s from now"
+                raise Unusable(failed("5.4.7", text, remote))
         if "DELIVERBY" in offers:
-            if handling.by.returns and left <= 0:
-                raise _Lacks("5.4.7", "It could not be delivered in time")
-            trace = "T" if handling.by.trace else ""
-            said.append(f"BY={left};{mode}{trace}")
-        elif handling.by.returns:
-            raise _Lacks("5.3.3", "DELIVERBY is asked for, and not offered")
-    if handling.priority and "MT-PRIORITY" in offers:  # RFC 6710 4.5
+            said.append(client.by_parameter(handling.by, left_s))
+    if handling.priority and "MT-PRIORITY" in offers:
         said.append(f"MT-PRIORITY={handling.priority}")
-    if "DSN" in offers:
-        said += client.message_parameters(handling)
     return said
+
+
+def _carriage(work: Work, offers: Capabilities) -> tuple[Body | None, Level | None]:
+    """As what the content goes out, and what it is converted to, if it is."""
+    binary = work.job.envelope.body is Body.BINARY
+    if binary and "BINARYMIME" in offers and "CHUNKING" in offers:
+        return Body.BINARY, None
+    if "8BITMIME" in offers:
+        body = Body.EIGHT_BIT if work.job.eight_bit else None
+        return body, Level.EIGHT_BIT if binary else None
+    convertible = binary or work.job.eight_bit
+    return None, Level.SEVEN_BIT if convertible else None
 
 
 def _plain(address: Address | None) -> bool:
@@ -142,10 +176,3 @@ def _spelt(address: Address | None, utf8: bool) -> Address | None:
     if not address.local.isascii():
         raise ValueError(f"needs SMTPUTF8: {address}")
     return Address(address.local, ascii_domain(address.domain))
-
-
-async def _header_is_eight_bit(work: Work) -> bool:
-    if not work.job.prefix.isascii():
-        return True
-    begin = await work.content.read(0, _HEADER_OCTETS)
-    return not begin.partition(b"\r\n\r\n")[0].isascii()

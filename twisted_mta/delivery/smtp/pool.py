@@ -9,13 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twisted_mta.delivery.smtp.session import Session
+from twisted_mta.delivery.smtp.settings import Tls
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+# A next hop, and what is asked of it about TLS.
+Way = tuple[str, Tls]
+
 
 class Pool:
-    """Idle sessions by next hop."""
+    """Idle sessions by where they lead."""
 
     def __init__(self, clock: IReactorTime, idle_s: float, most: int) -> None:
         """
@@ -24,12 +28,12 @@ class Pool:
         self._clock = clock
         self._idle_s = idle_s
         self._most = most
-        self._idle: list[tuple[str, Session, IDelayedCall]] = []
+        self._idle: list[tuple[Way, Session, IDelayedCall]] = []
 
-    def take(self, next_hop: str) -> Session | None:
+    def take(self, way: Way) -> Session | None:
         """An idle session, the one used last; the caller's from now on."""
         for item in reversed(self._idle):
-            if item[0] == next_hop:
+            if item[0] == way:
                 self._idle.remove(item)
                 item[2].cancel()
                 if item[1].reusable:
@@ -37,13 +41,13 @@ class Pool:
                 item[1].leave()
         return None
 
-    def put(self, next_hop: str, session: Session) -> None:
+    def put(self, way: Way, session: Session) -> None:
         """Keep a session, or end it."""
         if not session.reusable or len(self._idle) >= self._most:
             session.leave()
             return
         expiry = self._clock.callLater(self._idle_s, self._expire, session)
-        self._idle.append((next_hop, session, expiry))
+        self._idle.append((way, session, expiry))
 
     def close(self) -> None:
         """End all, now and from now on."""

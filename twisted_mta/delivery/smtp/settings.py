@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from twisted_mta.net.tls import Pair
+from twisted_mta.wire.oauth import Token
 from twisted_mta.wire.sasl import Credentials
+from twisted_mta.wire.saslclient import Certified
+
+# Octets of a token's file: a token goes into a line of 12288 in base64 (RFC 4954 4).
+_TOKEN_MOST = 8192
 
 
 class Tls(Enum):
@@ -14,11 +20,19 @@ class Tls(Enum):
     MAY = "may"  # TLS with anybody if it works, else none (RFC 7435)
     ENCRYPT = "encrypt"  # TLS with anybody, or no mail
     VERIFY = "verify"  # TLS with whoever has a certificate for the host's name
+    # The same, and the server promises it for the rest of the way (RFC 8689): what
+    # a message asks for, not an operator.
+    PROMISED = "promised"
+
+    @property
+    def verified(self) -> bool:
+        """The certificate must be right."""
+        return self in (Tls.VERIFY, Tls.PROMISED)
 
     @property
     def required(self) -> bool:
         """Rather no delivery than one in the clear."""
-        return self in (Tls.ENCRYPT, Tls.VERIFY)
+        return self.verified or self is Tls.ENCRYPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,33 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenFile:
+    """Where a token is (RFC 7628). It does not live long: whoever gets it anew writes
+    it there, so it is read for each login.
+
+    @ivar name: who logs in.
+    @ivar path: its first line is the token.
+    """
+
+    name: str
+    path: Path
+
+    def read(self) -> Token:
+        """The token as it is now.
+
+        @raise ValueError: there is none, and why.
+        """
+        try:
+            with self.path.open("rb") as file:
+                lines = file.read(_TOKEN_MOST).decode("ascii").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"The token cannot be read: {error}")
+        if not lines or not lines[0].strip():
+            raise ValueError(f"The first line of {self.path} is empty")
+        return Token(self.name, lines[0].strip())
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """An agent's settings.
 
@@ -52,6 +93,7 @@ class Settings:
     @ivar implicit_tls: the connection begins with TLS (smarthosts on 465).
     @ivar credentials: for AUTH. The password goes out in the clear only if
         C{tls} is C{NONE}.
+    @ivar pair: the certificate that is shown to servers that ask for one.
     @ivar trust: a PEM file of the authorities to believe in C{VERIFY}, else
         the system's.
     @ivar sources: our addresses to connect from, at most one of each family.
@@ -69,13 +111,17 @@ class Settings:
         2 s), and
     @ivar idle_connections: how many are kept in all.
     @ivar messages: over one connection (Exim: connection_max_messages).
+    @ivar without: extensions that are not used even if they are offered (Postfix:
+        smtp_discard_ehlo_keywords).
+    @ivar xforward: tell a server that offers XFORWARD where each message came from.
     """
 
     hostname: str
     port: int = 25
     tls: Tls = Tls.MAY
     implicit_tls: bool = False
-    credentials: Credentials | None = None
+    credentials: Credentials | TokenFile | Certified | None = None
+    pair: Pair | None = None
     trust: Path | None = None
     sources: tuple[str, ...] = ()
     own_names: frozenset[str] = frozenset()
@@ -86,4 +132,6 @@ class Settings:
     idle_s: float = 2
     idle_connections: int = 50
     messages: int = 500
+    without: frozenset[str] = frozenset()
+    xforward: bool = False
     timeouts: Timeouts = Timeouts()

@@ -2,12 +2,23 @@
 of the others.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from twisted_mta.interfaces import IContent
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.envelope import DeliverBy
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome, Result
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+# How much of a message is searched for the end of its header; headers beyond
+# count as ASCII. Postfix's header_size_limit is 100 KB.
+_HEADER_OCTETS = 128 * 1024
 
 
 class Work:
@@ -17,16 +28,30 @@ class Work:
     @ivar open: the recipients for whom another host may do better.
     """
 
-    def __init__(self, job: Job, content: IContent, now: float = 0.0) -> None:
-        """
-        @param now: seconds since the epoch.
-        """
+    def __init__(self, job: Job, content: IContent, clock: IReactorTime) -> None:
         self.job = job
-        self.now = now
         self.content = content
         self.outcomes: dict[Address, Outcome] = {}
         self.open = list(job.recipients)
         self._unanswered = set(job.recipients)
+        self._clock = clock
+        self._header: bytes | None = None
+
+    async def header(self) -> bytes:
+        """The message's header block, our own fields first.
+
+        @raise MailError: it cannot be read.
+        """
+        if self._header is None:
+            begin = await self.content.read(0, _HEADER_OCTETS)
+            self._header = self.job.prefix + begin.partition(b"\r\n\r\n")[0]
+        return self._header
+
+    def seconds_left(self, by: DeliverBy) -> int:
+        """Until when it is to be delivered (RFC 2852): of the time that its sender
+        gave, what has not passed here."""
+        passed_s = self._clock.seconds() - self.job.envelope.received_at
+        return by.seconds - int(max(0.0, passed_s))
 
     def next_host(self) -> None:
         """Another host is tried: it has said nothing yet."""

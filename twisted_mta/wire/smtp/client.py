@@ -8,8 +8,7 @@ and what is none ends the connection. It lets no line end into a command.
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.dsn import (
@@ -18,9 +17,10 @@ from twisted_mta.mail.dsn import (
     encode_original,
     encode_xtext,
 )
-from twisted_mta.mail.envelope import Handling
+from twisted_mta.mail.envelope import LOCAL, Body, DeliverBy, Handling, Origin
 from twisted_mta.mail.reply import Reply
 from twisted_mta.wire.engine import ReceiveBuffer, RemoteProtocolError
+from twisted_mta.wire.smtp.capabilities import Capabilities
 
 # RFC 5321 4.5.3.1.5 says 512; Postfix reads line_length_limit, 2048.
 _MAX_LINE_OCTETS = 2048
@@ -33,46 +33,6 @@ _REPLY_LINE = re.compile(r"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 # RFC 2034, RFC 3463 2.
 _STATUS = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: +|$)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a server offers in its answer to EHLO.
-
-    @ivar keywords: each in upper case with its parameters, in upper case too.
-    """
-
-    keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def __contains__(self, keyword: str) -> bool:
-        return keyword in self.keywords
-
-    @property
-    def size(self) -> int | None:
-        """The largest message in octets (RFC 1870); C{None} if not said, and
-        also for 0, which is no limit."""
-        for word in self.keywords.get("SIZE", ())[:1]:
-            if word.isascii() and word.isdigit() and len(word) <= 20:
-                return int(word) or None
-        return None
-
-    @property
-    def auth(self) -> frozenset[str]:
-        """The SASL mechanisms (RFC 4954)."""
-        return frozenset(self.keywords.get("AUTH", ()))
-
-
-def capabilities(reply: Reply) -> Capabilities:
-    """Read the answer to EHLO (RFC 5321 4.1.1.1); lines that are no keyword are
-    passed over."""
-    keywords: dict[str, tuple[str, ...]] = {}
-    for line in reply.lines[1:]:
-        # "AUTH=PLAIN" is what some servers said before RFC 2554.
-        words = line.upper().replace("=", " ", 1).split()
-        if words:
-            keyword, *values = words
-            keywords[keyword] = (*keywords.get(keyword, ()), *values)
-    return Capabilities(keywords)
 
 
 class SmtpClientEngine:
@@ -167,7 +127,7 @@ def helo(name: str) -> bytes:
 def mail(
     sender: Address | None,
     size: int | None = None,
-    eight_bit: bool = False,
+    body: Body | None = None,
     smtputf8: bool = False,
     more: Sequence[str] = (),
 ) -> bytes:
@@ -175,14 +135,14 @@ def mail(
 
     @param sender: C{None} for the null reverse-path.
     @param size: octets, for SIZE (RFC 1870).
-    @param eight_bit: say BODY=8BITMIME (RFC 6152).
+    @param body: what the content holds (RFC 6152, RFC 3030).
     @param smtputf8: say SMTPUTF8 (RFC 6531).
     @param more: further parameters, as they are said.
     """
     parameters = "".join(
         (
             f" SIZE={size}" if size is not None else "",
-            " BODY=8BITMIME" if eight_bit else "",
+            f" BODY={body.value}" if body is not None else "",
             " SMTPUTF8" if smtputf8 else "",
             *(f" {parameter}" for parameter in more),
         )
@@ -198,7 +158,7 @@ def rcpt(recipient: Address, more: Sequence[str] = ()) -> bytes:
     return _command(" ".join((f"RCPT TO:<{recipient}>", *more)))
 
 
-def message_parameters(handling: Handling) -> Sequence[str]:
+def report_parameters(handling: Handling) -> Sequence[str]:
     """What MAIL says of notifications to a server that offers DSN (RFC 3461)."""
     said = []
     if handling.ret is not None:
@@ -222,6 +182,52 @@ def recipient_parameters(
     if notification.original is not None:
         said.append(f"ORCPT={encode_original(notification.original, smtputf8)}")
     return said
+
+
+def by_parameter(by: DeliverBy, seconds: int) -> str:
+    """What MAIL says of time to a server that offers DELIVERBY (RFC 2852).
+
+    @param seconds: those that are left.
+    """
+    trace = "T" if by.trace else ""
+    return f"BY={seconds};{'R' if by.returns else 'N'}{trace}"
+
+
+_PROTOCOLS = {"SMTP": "SMTP", LOCAL.protocol: ""}
+# Postfix XFORWARD_README: the names of attributes, and what has each of them.
+_FORWARDED: Sequence[tuple[str, Callable[[Origin], str]]] = (
+    ("ADDR", lambda origin: _forwarded_address(origin.host)),
+    ("PORT", lambda origin: str(origin.port or "")),
+    ("HELO", lambda origin: origin.helo),
+    ("PROTO", lambda origin: _PROTOCOLS.get(origin.protocol, "ESMTP")),
+    ("SOURCE", lambda origin: "LOCAL" if origin == LOCAL else "REMOTE"),
+)
+
+
+def xforward(origin: Origin, offers: Capabilities) -> bytes:
+    """XFORWARD, with as much as the server wants to know; nothing if it does not
+    offer it. What we do not know we say so of."""
+    wanted = offers.keywords.get("XFORWARD", ())
+    said = [
+        f" {name}={encode_xtext(value(origin)) or '[UNAVAILABLE]'}"
+        for name, value in _FORWARDED
+        if name in wanted
+    ]
+    return _command(f"XFORWARD{''.join(said)}") if said else b""
+
+
+def _forwarded_address(host: str) -> str:
+    if host.startswith("/"):  # a unix socket has none
+        return ""
+    return f"IPV6:{host}" if ":" in host else host
+
+
+def bdat(octets: int, last: bool) -> bytes:
+    """BDAT (RFC 3030); so many octets follow.
+
+    @param last: the message ends with them.
+    """
+    return _command(f"BDAT {octets}{' LAST' if last else ''}")
 
 
 def auth(mechanism: str, initial: bytes | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""Content on its way out with DATA: dots stuffed, nothing but CRLF line ends.
+"""Content on its way out: with DATA dots are stuffed; nothing but CRLF line ends.
 
 A L{DotStuffing} keeps its state across runs, so that wherever the octets are cut
 a dot that begins a line is doubled and a CR or LF never goes out alone: either
@@ -8,6 +8,15 @@ would let a message smuggle commands past the next server (RFC 5321 4.5.2, 2.3.8
 import re
 
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+
+
+def lines(octets: bytes) -> bytes:
+    """A whole message as it goes out with BDAT: nothing but CRLF line ends, the
+    last line's too, so that it is the same message as with DATA."""
+    ends = octets.count(b"\r\n")
+    if octets.count(b"\n") != ends or octets.count(b"\r") != ends:
+        octets = _BARE.sub(b"\r\n", octets)
+    return octets if not octets or octets.endswith(b"\r\n") else octets + b"\r\n"
 
 
 class DotStuffing:
