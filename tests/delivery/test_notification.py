@@ -143,6 +143,17 @@ class QueueTests(NotificationCase):
         self.assertIn("Action: relayed", status)
         self.assertIn("Remote-MTA: dns; mx", status)
 
+    def test_traced(self) -> None:
+        """Where the sender wants to hear of each step, or nobody promises his time any
+        more, he is told so unless he wants to hear of nothing (RFC 2852)."""
+        traced = Outcome(Result.DELIVERED, "2.0.0", "250 Ok", "mx", True, "traced")
+        for asked, told in ((USUAL, 1), (FAILURE, 1), (NEVER, 0)):
+            before = len(self.told())
+            self.send(asked)
+            self.attempt(traced)
+            self.assertEqual(len(self.told()) - before, told, asked)
+        self.assertIn("Action: relayed", self.told()[0].get_payload()[1].as_string())
+
     def test_taken_over(self) -> None:
         """If it will, we do not."""
         self.send(SUCCESS)

@@ -314,8 +314,10 @@ class AskedTests(AgentCase):
             (DeliverBy(40, False), "BY=-60;N"),
         ):
             for offers in (("DELIVERBY",), ("DELIVERBY 30",)):
-                _, heard = await self.mail(offers, Handling(by=by))
+                outcomes, heard = await self.mail(offers, Handling(by=by))
                 self.assertEqual(heard, [said])
+                action = "traced" if by.trace else "relayed"
+                self.assertEqual(outcomes[BOB].action, action)
 
     async def test_deliver_by_refused(self):
         """What shall be returned when it is late does not go where nobody promises
@@ -329,8 +331,8 @@ class AskedTests(AgentCase):
             outcomes, heard = await self.mail(offers, Handling(by=by))
             self.says(outcomes, BOB, FAILED, status)
             self.assertIsNone(heard)
-        by = DeliverBy(160, False)
-        self.assertEqual((await self.mail((), Handling(by=by)))[1], [])
+        outcomes, heard = await self.mail((), Handling(by=DeliverBy(160, False)))
+        self.assertEqual((heard, outcomes[BOB].action), ([], "traced"))
 
     async def test_origin(self):
         """A server that offers XFORWARD is told where mail came from, as much as it

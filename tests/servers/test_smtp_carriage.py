@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from email import message_from_bytes
 
-from tests.servers.smtpdrive import BOB, HOST, Peer, SmtpCase, mx
+from tests.servers.smtpdrive import ALICE, BOB, HOST, Peer, SmtpCase, mx, submission
 from twisted_mta.mail.envelope import USUAL, Body, Handling
 from twisted_mta.mail.networks import Networks
 from twisted_mta.servers.smtp.settings import SmtpSettings
@@ -48,6 +49,20 @@ class BinaryTests(SmtpCase):
         came, made = peer.intake.contents
         self.assertTrue(came.aborted)
         self.assertTrue(made.finished)
+
+    def test_saved(self) -> None:
+        """So it goes if only the sender keeps a copy here."""
+        peer = submission()
+        authenticator = peer.authenticator
+        assert authenticator is not None
+        authenticator.account = replace(ALICE, save_sent=True)
+        peer = Peer(peer.settings, authenticator=authenticator)
+        peer.say("EHLO client.example")
+        peer.say("AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQ=")
+        peer.say("MAIL FROM:<alice@example.test> BODY=BINARYMIME")
+        peer.say("RCPT TO:<dave@elsewhere.test>")
+        peer.send(b"BDAT %d LAST\r\n" % len(BINARY) + BINARY)
+        self.assertNotIn(b"\0", peer.intake.accepted[0].octets)
 
     def test_not_convertible(self) -> None:
         """What cannot be made so is refused."""

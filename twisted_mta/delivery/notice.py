@@ -26,6 +26,7 @@ from twisted_mta.errors import NoSuchMessage
 from twisted_mta.interfaces import ILedger, IQueue
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.confirmation import Confirmation
+from twisted_mta.mail.dsn import Notification, Notify
 from twisted_mta.mail.envelope import Body, Envelope, Return
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
@@ -180,9 +181,14 @@ def _told(job: Job, settlement: Settlement) -> dict[Action, Told]:
         told[action] = tuple(
             (who, outcome)
             for who, outcome in settlement.delivered
-            if wanted(who).success and outcome.action == action.value
+            if (wanted(who).success and outcome.action == action.value)
+            or (action is Action.RELAYED and _traced(wanted(who), outcome))
         )
     return {action: recipients for action, recipients in told.items() if recipients}
+
+
+def _traced(asked: Notification, outcome: Outcome) -> bool:
+    return outcome.action == "traced" and asked.notify is not Notify.NEVER
 
 
 def _some(

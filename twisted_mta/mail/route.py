@@ -77,6 +77,7 @@ class Outcome:
     @ivar action: of what was delivered, what a sender who asked is told (RFC 3464
         2.3.3): C{"delivered"} to its end, or C{"relayed"} to a server that tells
         nobody; empty if the next server has taken it upon itself to tell.
+        C{"traced"}: relayed, and he wants to hear of that in any case (RFC 2852).
     """
 
     result: Result

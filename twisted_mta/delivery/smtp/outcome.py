@@ -37,14 +37,13 @@ def failed(status: str, text: str, remote: str = "") -> Outcome:
     return Outcome(Result.FAILED, status, _short(text), remote)
 
 
-def delivered(reply: Reply, remote: str, reports: bool = False) -> Outcome:
+def delivered(reply: Reply, remote: str, action: str) -> Outcome:
     """The server took the message.
 
-    @param reports: it was told what the sender wants to be told, and so tells it.
+    @param action: see L{Outcome}.
     """
     status = reply.status or "2.0.0"
     said = _short(str(reply))
-    action = "" if reports else "relayed"
     return Outcome(Result.DELIVERED, status, said, remote, True, action)
 
 

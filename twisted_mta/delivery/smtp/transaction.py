@@ -188,9 +188,17 @@ class Transaction:
 
     def _taken(self, reply: Reply) -> Outcome:
         if reply.positive:
-            remote = self._dialog.remote
-            return delivered(reply, remote, "DSN" in self._dialog.offers)
+            return delivered(reply, self._dialog.remote, self._action())
         return self._refusal(reply, retry=False)
+
+    def _action(self) -> str:
+        """What the sender is told of a message that was taken."""
+        offers, by = self._dialog.offers, self._work.job.envelope.handling.by
+        # RFC 2852 4.1.4: of each step, if he asked for that; and that nobody promises
+        # the time any more.
+        if by is not None and (by.trace or "DELIVERBY" not in offers):
+            return "traced"
+        return "" if "DSN" in offers else "relayed"
 
     def _refusal(
         self, reply: Reply, *, final: bool = True, retry: bool = True

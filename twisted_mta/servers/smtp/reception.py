@@ -294,7 +294,10 @@ class Reception:
         await content.finish()
         self._stream.stranger = False
         envelope = self._envelope(transaction)
-        if envelope.body is Body.BINARY and carriage.in_mailboxes(transaction.routes):
+        if envelope.body is Body.BINARY and (
+            self._submitter.saved_by is not None
+            or carriage.in_mailboxes(transaction.routes)
+        ):
             content = await carriage.readable(content, self._intake)
             transaction.content = content
             envelope = envelope._replace(body=Body.EIGHT_BIT)
