@@ -219,6 +219,30 @@ class BinaryTests(AgentCase):
             self.assertEqual("BODY=8BITMIME" in peer.heard[1], eight_bit)
             self.assertNotIn("SIZE", peer.heard[1])
 
+    async def test_encoded_once(self):
+        """How it is encoded is found out once for all transactions."""
+
+        class Counted(Content):
+            times = 0
+
+            async def read(self, offset, most):
+                self.times += 1
+                return await super().read(offset, most)
+
+        times = []
+        for recipients in ((BOB,), (BOB, CAROL, DAVE)):
+            self.port = 0
+            peer = self.peer(offers=())
+            content = Counted(IMAGE)
+            await self.deliver(
+                self.agent(recipients=1), recipients, content=content, body=Body.BINARY
+            )
+            self.assertEqual(len(set(peer.messages)), 1)
+            self.assertEqual(len(peer.messages), len(recipients))
+            times.append(content.times)
+        sent = 2  # a header and a body
+        self.assertEqual(times[1] - times[0], 2 * sent)
+
     async def test_not_to_be_encoded(self):
         """What must not be changed fails."""
         peer = self.peer(offers=())

@@ -81,9 +81,8 @@ async def fit(
     body, level = _carriage(work, offers)
     converted: Conversion | None = None
     if level is not None:
-        binary = job.envelope.body is Body.BINARY
         try:
-            converted = await convert(source, level, binary)
+            converted = await _converted(work, source, level)
         except Unconvertible as error:
             work.settle(rcpt, failed("5.6.3", f"{error}", remote))
             return None
@@ -159,6 +158,19 @@ def _carriage(work: Work, offers: Capabilities) -> tuple[Body | None, Level | No
         return body, Level.EIGHT_BIT if binary else None
     convertible = binary or work.job.eight_bit
     return None, Level.SEVEN_BIT if convertible else None
+
+
+async def _converted(work: Work, source: Original, level: Level) -> Conversion:
+    """The message as it is converted, planned once for all batches and hosts.
+
+    @raise Unconvertible: it cannot be.
+    @raise MailError: the content cannot be read.
+    """
+    known = work.conversions.get(level)
+    if known is None:
+        binary = work.job.envelope.body is Body.BINARY
+        known = work.conversions[level] = await convert(source, level, binary)
+    return known
 
 
 def _plain(address: Address | None) -> bool:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from twisted_mta.interfaces import IContent
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.conversion import Conversion
+from twisted_mta.mail.downgrade import Level
 from twisted_mta.mail.envelope import DeliverBy
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome, Result
@@ -26,6 +28,7 @@ class Work:
 
     @ivar outcomes: what is known of each recipient so far.
     @ivar open: the recipients for whom another host may do better.
+    @ivar conversions: of the message, for servers that take less.
     """
 
     def __init__(self, job: Job, content: IContent, clock: IReactorTime) -> None:
@@ -34,6 +37,7 @@ class Work:
         self.outcomes: dict[Address, Outcome] = {}
         self.open = list(job.recipients)
         self._unanswered = set(job.recipients)
+        self.conversions: dict[Level, Conversion] = {}
         self._clock = clock
         self._header: bytes | None = None
 
