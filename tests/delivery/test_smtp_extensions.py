@@ -292,6 +292,23 @@ class LimitsTests(AgentCase):
         await self.all_delivered(people[:1], peer, agent)
         self.assertEqual(peer.connections, 3)
 
+    async def test_h51_too_little(self):
+        """A server that takes next to nothing over a connection is left when the
+        message has taken its time; nobody gets it twice."""
+
+        def slow(protocol):
+            self.clock.advance(599)
+            protocol.say("250 2.0.0 Ok")
+
+        people = [Address(f"p{number}", "there.test") for number in range(40)]
+        peer = self.peer(offers=(*OFFERS, "LIMITS MAILMAX=1 RCPTMAX=1"), END=slow)
+        outcomes = await self.deliver(None, people)
+        results = [outcomes[who].result for who in people]
+        done = results.count(DELIVERED)
+        self.assertEqual(results, [DELIVERED] * done + [DEFERRED] * (40 - done))
+        self.assertEqual((peer.connections, done), (13, 13))
+        self.assertEqual(outcomes[people[-1]].status, "4.5.3")
+
     async def test_dead_on_the_way(self):
         """If the next connection cannot be had, those that wait are deferred, and
         the others have what they have."""

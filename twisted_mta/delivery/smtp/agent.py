@@ -178,8 +178,14 @@ class SmtpAgent:
         """
         work.next_host()
         waiting: Sequence[Address] = work.open
+        # A server that wants a connection for each recipient does not keep us for ever.
+        until = self._reactor.seconds() + self._settings.timeouts.message_s
         try:
             while waiting := await session.send(work, waiting):
+                if self._reactor.seconds() > until:
+                    text = "The server takes too little over one connection"
+                    remote = str(session.host)
+                    raise Unusable(deferred("4.5.3", text, remote), retry=False)
                 session.leave()
                 session = await self._open(session.host, way[1])
         except Unusable as error:
