@@ -1,15 +1,26 @@
 """Tests for L{twisted_mta.mail.downgrade} and L{twisted_mta.mail.conversion}."""
 
+from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import Message
 from unittest import TestCase
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.mail.mimecorpus import MALFORMED, SOUP
+from tests.mail.mimecorpus import NESTED as TREE
 from twisted_mta.mail.conversion import convert
 from twisted_mta.mail.downgrade import HEADER_MOST, Level, Unconvertible, labelled
-from twisted_mta.mail.transfer import Base64Text, QuotedText, base64, quoted_printable
+from twisted_mta.mail.mime import scan
+from twisted_mta.mail.structure import Kind, Part
+from twisted_mta.mail.transfer import (
+    Base64Text,
+    QuotedText,
+    base64,
+    decode,
+    quoted_printable,
+)
 
 
 class Pieces:
@@ -231,6 +242,46 @@ class ConversionTests(TestCase):
         self.assertTrue(made.isascii())
         self.assertEqual(bodies(made), bodies(whole))
         self.assertEqual(converted(made), made)
+
+    @given(
+        pieces=st.lists(SOUP | st.sampled_from([b"\xff", b"\xc3\xa4 text", b"\0"])),
+        level=st.sampled_from([Level.SEVEN_BIT, Level.EIGHT_BIT]),
+        binary=st.booleans(),
+    )
+    @settings(max_examples=300, deadline=None)
+    @example(pieces=[TREE], level=Level.SEVEN_BIT, binary=True)
+    @example(pieces=[*MALFORMED], level=Level.SEVEN_BIT, binary=False)
+    def test_soup(self, pieces: list[bytes], level: Level, binary: bool) -> None:
+        """Whatever the octets are, it cannot be done, or the parts are the same and
+        hold the same, and none holds what the server does not take."""
+        whole = b"".join(pieces)
+        try:
+            made = converted(whole, level, binary)
+        except Unconvertible:
+            return
+        before, after = parts(whole), parts(made)
+        self.assertEqual([part[:2] for part in after], [part[:2] for part in before])
+        for _, _, body, encoding in after:
+            if level is Level.SEVEN_BIT:
+                self.assertTrue(body.isascii())
+            if binary and encoding in (b"7bit", b"8bit", b"binary"):
+                self.assertNotIn(b"\0", body)
+
+
+def parts(octets: bytes) -> list[tuple[Kind, bytes, bytes, bytes]]:
+    """What our scanner reads: of each part its kind, and of those with bodies what
+    they hold, the body as it is, and its encoding."""
+
+    def each(part: Part) -> Iterator[tuple[Kind, bytes, bytes, bytes]]:
+        body, encoding = octets[part.body_start : part.end], part.content.encoding
+        if part.kind is Kind.LEAF:
+            yield part.kind, decode(body, encoding), body, encoding
+        else:
+            yield part.kind, b"", b"", b""
+        for child in part.children:
+            yield from each(child)
+
+    return list(each(scan(octets).root))
 
 
 class EncoderTests(TestCase):
