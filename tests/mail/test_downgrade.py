@@ -248,7 +248,7 @@ class ConversionTests(TestCase):
         level=st.sampled_from([Level.SEVEN_BIT, Level.EIGHT_BIT]),
         binary=st.booleans(),
     )
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @example(pieces=[TREE], level=Level.SEVEN_BIT, binary=True)
     @example(pieces=[*MALFORMED], level=Level.SEVEN_BIT, binary=False)
     def test_soup(self, pieces: list[bytes], level: Level, binary: bool) -> None:
