@@ -25,6 +25,7 @@ from twisted_mta.config.load import Document
 from twisted_mta.config.schema import Config
 from twisted_mta.delivery.intake import Intake
 from twisted_mta.delivery.notice import Notices
+from twisted_mta.delivery.release import Release
 from twisted_mta.delivery.runner import Runner
 from twisted_mta.delivery.succession import Succession
 from twisted_mta.desk import Desk
@@ -32,6 +33,7 @@ from twisted_mta.errors import ConfigError, MailError
 from twisted_mta.indexing import Indexing
 from twisted_mta.mail.address import split
 from twisted_mta.mail.networks import Networks
+from twisted_mta.mail.route import RELEASE
 from twisted_mta.net.admission import Admission, descriptors
 from twisted_mta.net.listener import Listener
 from twisted_mta.net.poller import polled, unpolled
@@ -248,7 +250,10 @@ class Mta:
             reactor,
             office.ledger,
             office.queue,
-            self._parts.agents(**environment),
+            {
+                **self._parts.agents(**environment),
+                RELEASE: Release(reactor, office.router, self.intake),
+            },
             # Whose share of one is nothing leaves the queue to the others.
             concurrency=place.share(config.queue.concurrency) if per_hop else 0,
             per_hop=per_hop,

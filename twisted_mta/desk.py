@@ -118,6 +118,7 @@ class Desk:
             verify_from=Networks(smtp.verify_from),
             xclient_from=Networks(smtp.xclient_from),
             xforward_from=Networks(smtp.xforward_from),
+            future_release_s=int(smtp.future_release) if submission else 0,
             no_soliciting=tuple(map(str.lower, smtp.no_soliciting)),
             etrn=frozenset(map(str.lower, smtp.etrn)),
             without=frozenset(listener.without),

@@ -127,6 +127,18 @@ class Fitting(unittest.TestCase):
             "routes[0].agent: no agent 'fax'; known are smtp",
         )
 
+    def test_holding(self) -> None:
+        """The agent of mail that is held is the server's own, and nothing is held
+        longer than can be said."""
+        self.assertProblem(
+            "agents: {release: {kind: smtp}}\n",
+            "agents.release: this name is the server's own; choose another",
+        )
+        self.assertProblem(
+            "smtp: {future_release: 11575d}\n",
+            "smtp.future_release: must be at most 11574d",
+        )
+
     def test_addresses_and_networks(self) -> None:
         """Names, addresses and networks are of their form."""
         self.assertEqual(

@@ -43,10 +43,10 @@ from twisted_mta.mail.envelope import Envelope, Handling
 from twisted_mta.mail.ids import new_id
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.mime import Structure, scan
+from twisted_mta.mail.notification import informed
 from twisted_mta.mail.route import Outcome, Result, Route
 from twisted_mta.mail.submitted import Submitted
 from twisted_mta.mail.summary import Email
-from twisted_mta.servers.smtp.notification import informed
 
 T = TypeVar("T")
 

@@ -6,7 +6,16 @@ from typing import get_args
 
 from twisted.logger import capturedLogs, formatEvent
 
-from tests.servers.smtpdrive import BOB, HOST, Peer, Policy, SmtpCase, mx, submission
+from tests.servers.smtpdrive import (
+    BOB,
+    HOST,
+    START,
+    Peer,
+    Policy,
+    SmtpCase,
+    mx,
+    submission,
+)
 from twisted_mta.config.schema import ExtensionName
 from twisted_mta.errors import LedgerUnavailable
 from twisted_mta.mail import dsn
@@ -14,7 +23,7 @@ from twisted_mta.mail.address import split
 from twisted_mta.mail.dsn import Notification, Notify
 from twisted_mta.mail.envelope import USUAL, DeliverBy, Handling, Return
 from twisted_mta.mail.networks import Networks
-from twisted_mta.mail.route import ToAgent
+from twisted_mta.mail.route import RELEASE, ToAgent
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.wire.smtp.extension import EXTENSIONS
 
@@ -23,7 +32,7 @@ DAVE = split("dave@elsewhere.test")
 
 MORE_IS_NEEDED = {
     *("STARTTLS", "AUTH", "ETRN", "VRFY", "XCLIENT", "XFORWARD"),
-    *("NO-SOLICITING", "REQUIRETLS"),
+    *("NO-SOLICITING", "REQUIRETLS", "FUTURERELEASE"),
 }
 
 
@@ -388,6 +397,50 @@ class WishTests(SmtpCase):
         found = self.handled(submission(), "BY=120;R")
         self.assertEqual(found.by, DeliverBy(120, True))
         self.assertIn("501", mx().say("MAIL FROM:<> BY=0;R"))
+
+    def test_future_release(self) -> None:
+        """RFC 4865: our users can have mail held, up to a limit, which is told; it goes
+        nowhere before its time, and its sender is told nothing of it."""
+        peer = submission(future_release_s=86400)
+        offered = peer.say("EHLO x").splitlines()
+        self.assertIn("250-FUTURERELEASE 86400 2001-09-10T01:46:40Z", offered)
+        for parameters, release_at in (
+            ("HOLDFOR=86400", START + 86400),
+            ("HOLDUNTIL=2001-09-10T03:46:40+02:00", START + 86400),
+            ("HOLDUNTIL=2001-09-09T01:46:40Z BY=1;R", START),
+            ("HOLDFOR=60 BY=61;R", START + 60),
+            ("HOLDFOR=60 BY=1;N", START + 60),
+        ):
+            self.assertEqual(self.handled(peer, parameters).release_at, release_at)
+        for parameters in (
+            "HOLDFOR=86401",
+            "HOLDUNTIL=2001-09-10T01:46:41Z",
+            "HOLDUNTIL=2001-09-09T01:46:39Z",
+            "HOLDFOR=60 BY=60;R",
+            "HOLDFOR=0",
+        ):
+            heard = peer.say(f"MAIL FROM:<alice@example.test> {parameters}")
+            self.assertIn("501 5.5.4", heard)
+        self.assertIn("250", peer.say("MAIL FROM:<alice@example.test> HOLDFOR=9"))
+        peer.say("RCPT TO:<bob@example.test> NOTIFY=SUCCESS")
+        peer.say(f"RCPT TO:<{DAVE}>")
+        peer.say("DATA")
+        peer.send(b"Subject: x\r\n\r\n.\r\n")
+        accepted = peer.intake.accepted[-1]
+        asked = Notification(Notify.SUCCESS)
+        waiting = (
+            ToAgent(RELEASE, "", BOB, notification=asked),
+            ToAgent(RELEASE, "", DAVE),
+        )
+        self.assertEqual(accepted.routes, waiting)
+        self.assertEqual(accepted.confirmed, ())
+
+    def test_no_future_release(self) -> None:
+        """Others cannot, nor anybody where it is off."""
+        for peer in (mx(), submission()):
+            self.assertNotIn("FUTURERELEASE", peer.say("EHLO x"))
+            heard = peer.say("MAIL FROM:<alice@example.test> HOLDFOR=9")
+            self.assertIn("555", heard)
 
     def test_priority(self) -> None:
         """RFC 6710: our own users may go first, others may not."""

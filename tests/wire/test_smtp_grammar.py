@@ -194,6 +194,10 @@ class ParameterTests(TestCase):
             self.parameters("HOLDUNTIL=1970-01-02T00:00:00Z PRDR"),
             MailParameters(hold_until=86400.0, prdr=True),
         )
+        self.assertEqual(
+            self.parameters("HOLDUNTIL=1970-01-02t01:00:00.5+01:00 BY=+9;N"),
+            MailParameters(hold_until=86400.5, by=DeliverBy(9, False)),
+        )
 
     def test_notifications(self) -> None:
         """RFC 3461 4.1 and 4.2, RFC 6533 3."""
@@ -234,6 +238,11 @@ class ParameterTests(TestCase):
             ("HOLDFOR=1 HOLDUNTIL=1970-01-02T00:00:00Z", 501),
             ("HOLDUNTIL=1970-01-02T00:00:00", 501),
             ("HOLDUNTIL=soon", 501),
+            ("HOLDUNTIL=19700102T000000Z", 501),
+            ("HOLDUNTIL=1970-13-02T00:00:00Z", 501),
+            ("HOLDFOR=0", 501),
+            ("HOLDFOR=1234567890", 501),
+            ("BY=++1;N", 501),
             ("SOLICIT=,", 501),
             ("NOTIFY=NEVER,SUCCESS", 501),
             ("NOTIFY=ALWAYS", 501),

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 
 from twisted_mta.config.load import Document, Problem, Where, attempt, read
-from twisted_mta.config.schema import WORKERS_MOST, Config
+from twisted_mta.config.schema import HOLD_MOST_S, WORKERS_MOST, Config
 from twisted_mta.errors import ConfigError
 from twisted_mta.mail.address import domain_name, split
 from twisted_mta.mail.header import BLOCK_MAX
+from twisted_mta.mail.route import RELEASE
 
 # The agent that is there without being configured.
 DEFAULT_AGENT = "smtp"
@@ -35,7 +36,7 @@ _STAND_INS = {
 _DEPTH = 4
 
 # Numbers of which 0 means that there is no such thing.
-_MAY_BE_0 = frozenset({"greeting_pause"})
+_MAY_BE_0 = frozenset({"future_release", "greeting_pause"})
 
 _WITHOUT_LOGIN = frozenset({"smtp", "lmtp"})
 
@@ -168,6 +169,8 @@ def _limits(config: Config) -> Iterator[Problem]:
         yield ("workers",), f"must be 1 to {WORKERS_MOST}"
     if config.smtp.header_size >= BLOCK_MAX:
         yield ("smtp", "header_size"), f"must be less than {BLOCK_MAX >> 20}M"
+    if config.smtp.future_release > HOLD_MOST_S:
+        yield ("smtp", "future_release"), f"must be at most {HOLD_MOST_S // 86400}d"
     if config.queue.growth_percent < 100:
         yield ("queue", "growth_percent"), "must be at least 100"
     for name in ("relay_from", "verify_from", "xclient_from", "xforward_from"):
@@ -203,6 +206,8 @@ def _outbound(config: Config) -> Iterator[Problem]:
         if route.domain != "*" and not domain_name(route.domain.removeprefix(".")):
             yield (*where, "domain"), "must be a domain, .domain, or *"
     for name, agent in config.agents.items():
+        if name == RELEASE:
+            yield ("agents", name), "this name is the server's own; choose another"
         yield from _kind(("agents", name), agent)
     for index, policy in enumerate(config.policies):
         yield from _kind(("policies", index), policy)

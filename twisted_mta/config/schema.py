@@ -16,6 +16,8 @@ from twisted_mta.config.units import Octets, Seconds
 #: Workers. They write to one ledger, one at a time: a machine with more processors
 #: than this waits for that.
 WORKERS_MOST = 64
+#: How long a message can be held: RFC 4865 has nine digits.
+HOLD_MOST_S = 999_999_999
 
 
 def _time(seconds: float) -> Any:
@@ -37,6 +39,7 @@ ExtensionName = Literal[
     "BINARYMIME",
     "DSN",
     "DELIVERBY",
+    "FUTURERELEASE",
     "MT-PRIORITY",
     "NO-SOLICITING",
     "REQUIRETLS",
@@ -214,6 +217,9 @@ class Smtp:
     recipients_per_hour: int | None = None
     # The same in a day. Gmail: 500.
     recipients_per_day: int | None = None
+    # Submission: how long a client may ask to have a message held before it goes on
+    # its way (FUTURERELEASE). Stalwart: 7 days. 0: not at all.
+    future_release: Seconds = _time(30 * 86400)
     # Classes of solicitation that are not taken (RFC 3865), such as
     # net.example:ADV.
     no_soliciting: tuple[str, ...] = ()

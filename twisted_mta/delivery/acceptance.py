@@ -136,7 +136,7 @@ class Acceptance:
             content=content,
             prefix=self._own_prefix,
             size=len(self._own_prefix) + self._content.size,
-            received_at=self._envelope.received_at,
+            received_at=self._envelope.released_at,
             summary=self._summary,
             special_use=JUNK if self._envelope.quarantined else "",
         )

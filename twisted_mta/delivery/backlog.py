@@ -16,6 +16,7 @@ from twisted_mta.errors import NoSuchQueueId
 from twisted_mta.interfaces import ILedger, ITransaction
 from twisted_mta.mail.ids import from_text, to_text
 from twisted_mta.mail.job import Waiting
+from twisted_mta.mail.route import RELEASE
 
 #: The ledger's topic of everything here.
 TOPIC = "queue"
@@ -39,9 +40,11 @@ def _drop(ledger: ILedger, transaction: ITransaction, queued: int) -> None:
     ledger.release(transaction, content)
 
 
-# A row that is being tried keeps its lease.
+# A row that is being tried keeps its lease, and what is held until a time (RFC 4865)
+# keeps that.
 _DUE = (
     "UPDATE hop SET due = ? WHERE queued_id = ? AND held = 0 AND lease = '' AND due > ?"
+    f" AND agent <> '{RELEASE}'"
 )
 
 
@@ -85,6 +88,7 @@ class Backlog:
             if ids is None:
                 found = transaction.execute(
                     "SELECT DISTINCT queued_id FROM hop WHERE held = 0 AND lease = ''"
+                    f" AND agent <> '{RELEASE}'"
                 )
                 messages = [id for (id,) in found]
             else:
@@ -104,7 +108,7 @@ class Backlog:
             rows = transaction.execute(
                 "SELECT DISTINCT h.queued_id FROM hop h"
                 " JOIN recipient r ON r.hop_id = h.id"
-                " WHERE h.held = 0 AND h.lease = ''"
+                f" WHERE h.held = 0 AND h.lease = '' AND h.agent <> '{RELEASE}'"
                 " AND (r.address LIKE ? ESCAPE '!' OR r.address LIKE ? ESCAPE '!')",
                 (ends[0], ends[1] if below else ends[0]),
             )
@@ -149,7 +153,8 @@ class Backlog:
             messages = _existing(transaction, ids)
             transaction.executemany(
                 "UPDATE hop SET held = 0,"
-                " due = CASE WHEN lease = '' THEN ? ELSE due END"
+                f" due = CASE WHEN lease = '' AND agent <> '{RELEASE}' THEN ?"
+                " ELSE due END"
                 " WHERE queued_id = ? AND held = 1",
                 [(now, id) for id in messages],
             )

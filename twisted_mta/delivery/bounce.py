@@ -271,11 +271,20 @@ def _status(report: Report) -> bytes:
             *([f"Original-Envelope-Id: {one_line(envid)}"] if envid else ()),
             f"Reporting-MTA: dns; {report.hostname}",
             f"Arrival-Date: {_date(report.envelope.received_at)}",
+            *_release_request(report.envelope.handling.release_at),
         ]
     ]
     groups += [_recipient(report, *entry) for entry in report.recipients]
     text = "\r\n\r\n".join("\r\n".join(group) for group in groups)
     return (text + "\r\n").encode(charset, "replace")
+
+
+def _release_request(release_at: float) -> Sequence[str]:
+    """What the sender asked for, of a message that was held (RFC 4865)."""
+    if not release_at:
+        return ()
+    moment = datetime.fromtimestamp(int(release_at), UTC)
+    return (f"Future-Release-Request: until; {moment:%Y-%m-%dT%H:%M:%SZ}",)
 
 
 def _recipient(report: Report, recipient: Address, outcome: Outcome) -> list[str]:

@@ -78,13 +78,44 @@ class Intake:
             await self._ledger.write(unit, brief=unit.brief)
             unit.log(_log)
             return
+        await self._accept(unit, envelope, prefix + content.header(), confirmed)
+
+    async def move(
+        self,
+        leave: Callable[[ITransaction], None],
+        envelope: Envelope,
+        routes: Sequence[Route],
+        content: IContentWriter,
+        prefix: bytes,
+        confirmed: Sequence[Confirmation],
+    ) -> None:
+        """Accept a message that this server has already, as L{accept} does.
+
+        @param leave: a unit of work that takes it from where it is.
+        @raise MailError: it stays there.
+        """
+        unit = Acceptance(self._store, self._queue, envelope, routes, content, prefix)
+        header = prefix + content.header()
+        await self._accept(unit, envelope, header, confirmed, leave)
+
+    async def _accept(
+        self,
+        unit: Acceptance,
+        envelope: Envelope,
+        header: bytes,
+        confirmed: Sequence[Confirmation],
+        *before: Callable[[ITransaction], None],
+    ) -> None:
+        """Accept a message with what its sender is told of it.
+
+        @param before: units of work that come before it, in one transaction.
+        """
         notices: list[Acceptance] = []
         try:
-            header = prefix + content.header()
             await self._notices.confirm(
                 self._queue, envelope, confirmed, header, notices
             )
-            await self._ledger.write(_all((unit, *notices)))
+            await self._ledger.write(_all((*before, unit, *notices)))
         finally:
             for notice in notices:
                 notice.close()
@@ -107,7 +138,9 @@ class Intake:
         unit.log(_log)
 
 
-def _all(units: Sequence[Acceptance]) -> Callable[[ITransaction], None]:
+def _all(
+    units: Sequence[Callable[[ITransaction], None]],
+) -> Callable[[ITransaction], None]:
     def unit(transaction: ITransaction) -> None:
         for each in units:
             each(transaction)

@@ -93,6 +93,7 @@ class Queue(Backlog):
         # Who is due earlier is tried earlier, however many wait: a level of priority is
         # a minute. Levels below 0 are as 0 (RFC 6710 5): nothing waits for nothing.
         due = self._clock.seconds() - 60 * max(envelope.handling.priority, 0)
+        due = max(due, envelope.handling.release_at)
         sender = None if envelope.sender is None else str(envelope.sender)
         transaction.execute(
             "INSERT INTO queued (id, content_id, size, eight_bit, prefix, sender,"

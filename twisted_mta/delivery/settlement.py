@@ -59,13 +59,14 @@ def judge(
 
     @param now: when it ended.
     """
-    queued_at, by = job.envelope.received_at, job.envelope.handling.by
+    envelope, by = job.envelope, job.envelope.handling.by
+    queued_at = envelope.released_at
     expired = schedule.expired(queued_at, now)
     status = _EXPIRED
     late = schedule.late(queued_at, now)
     due = schedule.next_attempt(queued_at, now, job.attempts + 1)
     if by is not None:  # RFC 2852: the sender's own time
-        deadline = queued_at + by.seconds
+        deadline = envelope.received_at + by.seconds
         if by.returns and now >= deadline:
             expired, status = True, _NOT_IN_TIME
         late = late or (not by.returns and now >= deadline)

@@ -110,3 +110,8 @@ class Envelope(NamedTuple):
     smtputf8: bool = False
     handling: Handling = USUAL
     quarantined: bool = False
+
+    @property
+    def released_at(self) -> float:
+        """Since when it is on its way, seconds since the epoch."""
+        return max(self.received_at, self.handling.release_at)

@@ -41,6 +41,9 @@ class ToAgent:
 
 Route = ToMailbox | ToAgent
 
+#: The agent of what is held until a time (RFC 4865): it goes nowhere yet.
+RELEASE = "release"
+
 
 @dataclass(frozen=True, slots=True)
 class Resolved:

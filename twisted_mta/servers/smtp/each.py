@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 from twisted_mta.errors import MailError
 from twisted_mta.interfaces import IContentWriter, IIntake
+from twisted_mta.ledger.copy import copy
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.ids import new_id, to_text
 from twisted_mta.servers import errors
 from twisted_mta.servers.smtp import reply
 from twisted_mta.servers.smtp.transaction import Transaction
-
-# What is copied at once.
-_RUN_OCTETS = 64 * 1024
 
 
 class Each:
@@ -52,28 +50,19 @@ class Each:
         ):
             own = envelope._replace(id=new_id(), recipients=(recipient,))
             # A content of its own: what a commit has taken belongs to the ledger.
-            copy = self._intake.content()
+            its = self._intake.content()
             try:
-                await _copy(content, copy)
+                await copy(content, its)
                 await self._intake.accept(
-                    own, routes[its_routes], copy, prefix, told[its_told]
+                    own, routes[its_routes], its, prefix, told[its_told]
                 )
             except MailError as error:
                 answers.append(not_taken(error, self._session))
             else:
                 answers.append(queued(own))
             finally:
-                copy.abort()
+                its.abort()
         return answers
-
-
-async def _copy(content: IContentWriter, copy: IContentWriter) -> None:
-    offset = 0
-    while offset < content.size:
-        run = await content.read(offset, _RUN_OCTETS)
-        copy.write(run)
-        offset += len(run)
-    await copy.finish()
 
 
 def queued(envelope: Envelope) -> bytes:

@@ -7,6 +7,7 @@ it is never mistaken for commands.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from twisted_mta.interfaces import IContentWriter, IDirectory, IIntake, IRouter
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import USUAL, Body, Envelope, Handling
 from twisted_mta.mail.ids import new_id
+from twisted_mta.mail.route import RELEASE, ToAgent
 from twisted_mta.mail.verdict import Progress
 from twisted_mta.net.stream import SHUTTING_DOWN, Stream
 from twisted_mta.servers.smtp import carriage, reply, submission, trace
@@ -48,7 +50,9 @@ _FAULTS: Mapping[Fault, Callable[[], MailError]] = {
 
 
 # Parameters of MAIL that go with the message.
-_HANDLING = frozenset({"RET", "ENVID", "REQUIRETLS", "BY", "MT-PRIORITY"})
+_HANDLING = frozenset(
+    {"RET", "ENVID", "REQUIRETLS", "BY", "MT-PRIORITY", "HOLDFOR", "HOLDUNTIL"}
+)
 
 
 class Gone(Exception):
@@ -131,6 +135,20 @@ class Reception:
             return reply.NO_TLS_TO_REQUIRE
         if not set(self._settings.no_soliciting).isdisjoint(parameters.solicit):
             return reply.NO_SOLICITING
+        return self._hold_refusal(parameters) if parameters.held else b""
+
+    def _hold_refusal(self, parameters: MailParameters) -> bytes:
+        """Why a message cannot be held so long (RFC 4865 4), or nothing."""
+        held_s, by = parameters.hold_for, parameters.by
+        if held_s is None:
+            until = parameters.hold_until or 0.0
+            held_s = math.ceil(until - self._clock.seconds())
+        if held_s > self._settings.future_release_s:
+            return reply.HELD_TOO_LONG
+        if held_s < 0:
+            return reply.HELD_UNTIL_PAST
+        if by is not None and by.returns and by.seconds <= held_s:
+            return reply.HELD_PAST_BY
         return b""
 
     async def rcpt(self, command: events.Rcpt) -> bytes:
@@ -166,7 +184,12 @@ class Reception:
             if refusal:
                 return refusal
         notification = command.parameters.notification
-        transaction.add(recipient, resolved.routes, notification)
+        if transaction.parameters.held:
+            # Where it goes then is asked then; nobody has it before.
+            waiting = ToAgent(RELEASE, "", recipient, notification=notification)
+            transaction.add(recipient, (waiting,))
+        else:
+            transaction.add(recipient, resolved.routes, notification)
         return reply.RECIPIENT_OK
 
     async def data(self, command: events.DataCommand) -> bytes:
@@ -365,6 +388,7 @@ class Reception:
             require_tls=parameters.require_tls,
             by=parameters.by,
             priority=min(parameters.priority, most),
+            release_at=parameters.release_at(self._clock.seconds()),
         )
 
     async def _judge(

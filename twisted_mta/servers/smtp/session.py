@@ -11,6 +11,7 @@ off the reply.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import CancelledError
@@ -264,6 +265,7 @@ class SmtpSession:
         words = {
             "SIZE": str(self._settings.message_size),
             "AUTH": self._mechanisms() if possible["AUTH"] else "",
+            "FUTURERELEASE": self._longest_hold(),
             "NO-SOLICITING": " ".join(self._settings.no_soliciting),
             "LIMITS": f"RCPTMAX={self._settings.recipients}",
             "XCLIENT": " ".join(sorted(XCLIENT)),
@@ -274,6 +276,14 @@ class SmtpSession:
                 said = words.get(keyword)
                 yield f"{keyword} {said}" if said else keyword
         yield "HELP"
+
+    def _longest_hold(self) -> str:
+        """RFC 4865 4: seconds, and the time that they come to."""
+        most = self._settings.future_release_s
+        if not most:
+            return ""
+        end = datetime.fromtimestamp(int(self._clock.seconds()) + most, UTC)
+        return f"{most} {end:%Y-%m-%dT%H:%M:%SZ}"
 
     def _mechanisms(self) -> str:
         """For whom can log in."""

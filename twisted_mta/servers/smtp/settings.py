@@ -1,6 +1,7 @@
 """How a listener speaks SMTP, as the sessions need it."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from twisted_mta.mail.networks import NOBODY, Networks
 from twisted_mta.servers.smtp.allowance import UNLIMITED, Allowance
@@ -28,6 +29,7 @@ class SmtpSettings:
     @ivar xclient_from: who may use XCLIENT.
     @ivar xforward_from: who may use XFORWARD.
     @ivar etrn: domains that may be asked for with ETRN, in lower case.
+    @ivar future_release_s: how long a message may be held for its sender; 0: none is.
     @ivar no_soliciting: classes of solicitation that are refused, in lower case.
     @ivar without: extensions that nobody is offered.
     @ivar without_for: extensions that clients of some networks are not offered.
@@ -59,6 +61,7 @@ class SmtpSettings:
     xclient_from: Networks = NOBODY
     xforward_from: Networks = NOBODY
     etrn: frozenset[str] = frozenset()
+    future_release_s: int = 0
     no_soliciting: tuple[str, ...] = ()
     without: frozenset[str] = frozenset()
     without_for: tuple[tuple[Networks, frozenset[str]], ...] = ()
@@ -67,7 +70,9 @@ class SmtpSettings:
 
     def offer(self, host: str) -> Offer:
         """The extensions that a client at this address is offered."""
-        without = _UNASKED[bool(self.etrn), bool(self.no_soliciting)]
+        without = _unasked(
+            bool(self.etrn), bool(self.future_release_s), bool(self.no_soliciting)
+        )
         for word, allowed in (
             ("VRFY", self.verify_from),
             ("XCLIENT", self.xclient_from),
@@ -83,16 +88,15 @@ class SmtpSettings:
         return offer(without)
 
 
-# What is offered only if the config has something to offer, by whether it has domains
-# for ETRN and classes of solicitation. The sets are made once: each connection asks.
-_UNASKED = {
-    (etrn, soliciting): frozenset(
+@lru_cache(maxsize=8)
+def _unasked(etrn: bool, hold: bool, soliciting: bool) -> frozenset[str]:
+    """What is offered only if the config has something to offer, such as domains for
+    ETRN. The sets are made once: each connection asks."""
+    return frozenset(
         {
             *("VRFY", "XCLIENT", "XFORWARD"),
             *(() if etrn else ("ETRN",)),
+            *(() if hold else ("FUTURERELEASE",)),
             *(() if soliciting else ("NO-SOLICITING",)),
         }
     )
-    for etrn in (False, True)
-    for soliciting in (False, True)
-}

@@ -6,9 +6,9 @@ from twisted_mta.interfaces import IContentWriter
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.dsn import USUAL, Notification
+from twisted_mta.mail.notification import informed
 from twisted_mta.mail.route import Route
 from twisted_mta.mail.verdict import Judgement
-from twisted_mta.servers.smtp.notification import informed
 from twisted_mta.wire.smtp.grammar import MailParameters
 
 

@@ -33,6 +33,7 @@ EXTENSIONS: Mapping[str, Extension] = {
     "BINARYMIME": Extension(),  # a value of BODY more
     "DSN": Extension(frozenset({"RET", "ENVID"}), frozenset({"NOTIFY", "ORCPT"})),
     "DELIVERBY": Extension(frozenset({"BY"})),
+    "FUTURERELEASE": Extension(frozenset({"HOLDFOR", "HOLDUNTIL"})),
     "MT-PRIORITY": Extension(frozenset({"MT-PRIORITY"})),
     "NO-SOLICITING": Extension(frozenset({"SOLICIT"})),
     "REQUIRETLS": Extension(frozenset({"REQUIRETLS"})),

@@ -80,9 +80,14 @@ _REMEMBERED = 2048
 _ENVID_MOST = 100
 _ORCPT_MOST = 500
 # RFC 2852 4: nine digits, a mode, perhaps a trace.
-_BY = re.compile(r"(-?[0-9]{1,9});([NR])(T?)", re.IGNORECASE)
-# RFC 4865 4: nine digits; a time as RFC 3339 has it.
-_HOLDFOR = re.compile(r"[0-9]{1,9}")
+_BY = re.compile(r"([-+]?[0-9]{1,9});([NR])(T?)", re.IGNORECASE)
+# RFC 4865 4: nine digits; a time as RFC 3339 5.6 has it.
+_HOLDFOR = re.compile(r"[1-9][0-9]{0,8}")
+_HOLDUNTIL = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
+    r"(?:Z|[+-][0-9]{2}:[0-9]{2})",
+    re.IGNORECASE,
+)
 _PRIORITY = re.compile(r"-?[0-9]")  # RFC 6710 2
 # RFC 3865 2: words of a domain's author, reversed and with its year.
 _SOLICIT = re.compile(
@@ -134,6 +139,17 @@ class MailParameters:
     solicit: tuple[str, ...] = ()
     prdr: bool = False
     keywords: frozenset[str] = frozenset()
+
+    @property
+    def held(self) -> bool:
+        """It shall not go on its way at once."""
+        return self.hold_for is not None or self.hold_until is not None
+
+    def release_at(self, now: float) -> float:
+        """When it shall go on its way, as an envelope has it."""
+        if self.hold_for is not None:
+            return now + self.hold_for
+        return self.hold_until or 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,10 +398,9 @@ def _hold_for(value: str) -> int:
 
 
 def _hold_until(value: str) -> float:
-    moment = datetime.fromisoformat(value.upper())
-    if moment.tzinfo is None:
+    if not _HOLDUNTIL.fullmatch(value):
         raise ValueError
-    return moment.timestamp()
+    return datetime.fromisoformat(value.upper()).timestamp()
 
 
 def _priority(value: str) -> int:
