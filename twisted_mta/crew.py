@@ -10,6 +10,7 @@ connections, and word of logins.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from twisted_mta.config.schema import Config
 from twisted_mta.errors import ConfigError
 from twisted_mta.net.channel import Word
 from twisted_mta.net.logrelay import LogRelay
-from twisted_mta.net.sockets import Sockets
-from twisted_mta.net.supervisor import IWorker, Supervisor, WorkerFailed
+from twisted_mta.net.sockets import Held, Sockets
+from twisted_mta.net.supervisor import Hire, IWorker, Supervisor, WorkerFailed
 from twisted_mta.net.tally import Memory
 from twisted_mta.net.workerprocess import FIRST_FD, Orders, WorkerProcess
 
@@ -38,6 +39,14 @@ _GRACE_S = 30.0
 _FIXED = {"directory": "directory", "worker_count": "workers"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The config as it was read."""
+
+    text: str
+    config: Config
+
+
 class Crew:
     """A supervisor and its workers.
 
@@ -50,14 +59,16 @@ class Crew:
     def __init__(self, reactor: Any, path: Path) -> None:
         self._reactor = reactor
         self._path = path.absolute()
-        self._text, self._config = self._read()
+        self._read = read = self._look()
         self._sockets = Sockets(reactor)
-        count = self._config.worker_count
+        count = read.config.worker_count
         # Each worker and its successor count at the same time for a while.
         self._memory = Memory(2 * count)
         self._columns = list(range(2 * count))
         self._relay = LogRelay()
-        self._supervisor = Supervisor(reactor, self._hire, self._heard, self._buried)
+        self._supervisor = Supervisor(
+            reactor, self._hirer(read), self._heard, self._buried
+        )
         self._reloading = False
         self._again = False
 
@@ -68,21 +79,22 @@ class Crew:
 
         @raise CannotListenError: an endpoint is in use.
         """
-        self._sockets.bind(endpoints(self._config))
+        self._sockets.bind(endpoints(self._read.config))
 
     async def serve(self) -> None:
         """Start the workers; if one cannot start, none is left.
 
         @raise WorkerFailed: it cannot.
         """
+        count = self._read.config.worker_count
         try:
-            await self._supervisor.start(self._config.worker_count)
+            await self._supervisor.start(count)
         except BaseException:
             await self.stop()
             raise
         self.log.info(
             "{count} workers serve: {workers}",
-            count=self._config.worker_count,
+            count=count,
             workers=", ".join(
                 f"{one.number} pid={one.pid}" for one in self._supervisor.workers
             ),
@@ -99,8 +111,9 @@ class Crew:
 
     async def reload(self) -> None:
         """Read the config again. If it is as it was, the workers read the
-        certificates again; if not, others take their places, one after the
-        other. A config that is wrong is logged, and all stays as it was."""
+        certificates again; if not, others take their places. A config that is
+        wrong, or with which a worker cannot start, is logged, and all stays as it
+        was."""
         if self._reloading:
             self._again = True
             return
@@ -115,48 +128,52 @@ class Crew:
 
     async def _reload(self) -> None:
         try:
-            text, config = self._read()
-            self._check_fixed(config)
+            read = self._look()
+            self._check_fixed(read.config)
         except ConfigError as error:
             for problem in error.problems:
                 self.log.error("config not reloaded: {problem}", problem=problem)
             return
-        if text == self._text:
+        if read.text == self._read.text:
             self._supervisor.tell("reload")
             return
-        old_text, old_config = self._text, self._config
-        before, after = endpoints(old_config), endpoints(config)
-        new = _less(after, before)
+        before, after = endpoints(self._read.config), endpoints(read.config)
+        bound: Sequence[tuple[str, Held]] = ()
         try:
-            self._sockets.bind(new)
-            self._text, self._config = text, config
-            await self._supervisor.replace(_GRACE_S)
+            bound = self._sockets.bind(_less(after, before))
+            await self._supervisor.replace(self._hirer(read), _GRACE_S)
         except (CannotListenError, ValueError, WorkerFailed) as error:
-            self._text, self._config = old_text, old_config
+            # Else the next config that has these endpoints could not bind them.
+            await self._sockets.release(bound)
             self.log.error("config not reloaded: {why}", why=str(error))
             return
+        self._read = read
         await self._sockets.close(_less(before, after))
         self.log.info("config reloaded, all workers replaced")
 
-    def _read(self) -> tuple[str, Config]:
+    def _look(self) -> _Read:
         """@raise ConfigError: something is wrong with it."""
         text = text_of(self._path)
         document, config = parse(str(self._path), text)
         problems = part_problems(document, config)
         if problems:
             raise ConfigError(problems)
-        return text, config
+        return _Read(text, config)
 
     def _check_fixed(self, config: Config) -> None:
         for attribute, name in _FIXED.items():
-            if getattr(config, attribute) != getattr(self._config, attribute):
+            if getattr(config, attribute) != getattr(self._read.config, attribute):
                 raise ConfigError(
                     [f"{self._path}: '{name}' has changed; that needs a restart"]
                 )
 
     # --- workers ---
 
-    def _hire(self, boss: Supervisor, number: int) -> WorkerProcess:
+    def _hirer(self, read: _Read) -> Hire:
+        """What starts workers with a config."""
+        return lambda boss, number: self._hire(read, boss, number)
+
+    def _hire(self, read: _Read, boss: Supervisor, number: int) -> WorkerProcess:
         """Start a worker.
 
         @raise OSError: the system has no room for it.
@@ -164,23 +181,23 @@ class Crew:
         column = self._columns.pop()
         worker = WorkerProcess(self._reactor, boss, number, column, self._relay)
         try:
-            worker.spawn(MODULE, self._orders(number, column))
+            worker.spawn(MODULE, self._orders(read, number, column))
         except BaseException:
             self._columns.append(column)
             raise
         return worker
 
-    def _orders(self, number: int, column: int) -> Orders:
-        wanted = set(endpoints(self._config))
+    def _orders(self, read: _Read, number: int, column: int) -> Orders:
+        wanted = set(endpoints(read.config))
         held = [one for one in self._sockets.descriptors() if one[0] in wanted]
         memory = self._memory
         return Orders(
             {
                 "word": "serve",
                 "number": number,
-                "of": self._config.worker_count,
+                "of": read.config.worker_count,
                 "name": str(self._path),
-                "text": self._text,
+                "text": read.text,
                 "memory": FIRST_FD,
                 "columns": memory.columns,
                 "column": column,

@@ -162,6 +162,27 @@ class SocketsTests(TestCase):
         numbers = {port.getHost().port for port in ports}
         self.assertEqual(2, len(numbers))
 
+    async def test_released(self) -> None:
+        """What was bound last can be let go of, and then be bound again; a socket
+        of the same description stays."""
+        sockets = self.sockets(LOOPBACK)
+        ((_, first),) = sockets.descriptors()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        other = f"tcp:{port}:interface=127.0.0.1"
+        for _ in range(2):
+            bound = sockets.bind([LOOPBACK, other])
+            await sockets.release(bound)
+            self.assertEqual([(LOOPBACK, first)], list(sockets.descriptors()))
+
+    async def test_closed_one_by_one(self) -> None:
+        """Of two of one description one is closed for each time that it is said."""
+        sockets = self.sockets(LOOPBACK, LOOPBACK)
+        _, kept = sockets.descriptors()
+        await sockets.close([LOOPBACK])
+        self.assertEqual([kept], list(sockets.descriptors()))
+
     async def test_all_or_nothing(self) -> None:
         """If one cannot be bound, none of those asked for is."""
         sockets = self.sockets(LOOPBACK)

@@ -199,17 +199,19 @@ class SupervisorTests(SynchronousTestCase):
     # --- replacing ---
 
     def test_replace(self) -> None:
-        """One after the other: the old one is told when the new one serves, and
-        the next place is next when the old one is gone."""
+        """New ones start one after the other; when all serve the old ones are told,
+        one after the other."""
         old = self.started()
-        replacing = self.begun(self.supervisor.replace(10))
+        replacing = self.begun(self.supervisor.replace(self.hire, 10))
         self.assertEqual([worker.number for worker in self.hired], [1, 2, 1])
-        self.assertEqual(old[0].told, [])
         self.hired[2].get_ready()
-        self.assertEqual(old[0].told, ["stop"])
-        self.assertEqual(len(self.hired), 3)
-        old[0].end()
+        self.assertEqual([worker.number for worker in self.hired], [1, 2, 1, 2])
+        self.assertEqual([[], []], [worker.told for worker in old])
         self.hired[3].get_ready()
+        self.assertEqual([["stop"], []], [worker.told for worker in old])
+        old[0].end()
+        self.assertEqual(old[1].told, ["stop"])
+        self.assertNoResult(replacing)
         old[1].end()
         self.successResultOf(replacing)
         self.assertEqual(self.supervisor.workers, self.hired[2:])
@@ -217,24 +219,61 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual(len(self.hired), 4)
 
     def test_replace_by_one_that_cannot_start(self) -> None:
-        """Its old one works on, and so do the others; and when it dies, another
-        takes its place as ever."""
+        """The old ones work on, all of them, and the new ones that could are told
+        to stop; when an old one dies later, or died meanwhile, what takes its place
+        is as it was."""
         old = self.started()
-        replacing = self.begun(self.supervisor.replace(10))
-        self.hired[2].end("exit status 1", "no such thing")
+        new: list[Worker] = []
+
+        def hire(boss: Supervisor, number: int) -> Worker:
+            new.append(Worker(boss, number, self.clock.seconds()))
+            return new[-1]
+
+        replacing = self.begun(self.supervisor.replace(hire, 10))
+        new[0].get_ready()
+        old[1].end("killed by SIGKILL")
+        self.clock.advance(0)
+        third = self.hired[2]
+        third.get_ready()
+        new[1].end("exit status 1", "no such thing")
+        self.assertEqual(new[0].told, ["stop"])
+        self.assertNoResult(replacing)
+        new[0].end()
         failure = self.failureResultOf(replacing, WorkerFailed)
         self.assertEqual("no such thing", failure.getErrorMessage())
-        self.assertEqual(self.supervisor.workers, old)
+        self.assertEqual(self.supervisor.workers, [old[0], third])
+        self.assertEqual([[], []], [old[0].told, third.told])
         self.clock.advance(1000)
         self.assertEqual(len(self.hired), 3)
         old[0].end()
         self.clock.advance(60)
         self.assertEqual(len(self.hired), 4)
+        self.assertEqual(len(new), 2)
+
+    def test_replace_by_one_that_dies_before_all_serve(self) -> None:
+        """One that served for a moment is no better than one that never did."""
+        old = self.started()
+        replacing = self.begun(self.supervisor.replace(self.hire, 10))
+        self.hired[2].get_ready()
+        self.hired[2].end("killed by SIGSEGV")
+        self.hired[3].end()
+        failure = self.failureResultOf(replacing, WorkerFailed)
+        self.assertEqual("worker 1: killed by SIGSEGV", failure.getErrorMessage())
+        self.assertEqual(self.supervisor.workers, old)
+
+    def test_replace_without_a_process(self) -> None:
+        """If the system has no room for a new one, the old ones work on."""
+        old = self.started()
+        self.no_process = True
+        replacing = self.begun(self.supervisor.replace(self.hire, 10))
+        failure = self.failureResultOf(replacing, WorkerFailed)
+        self.assertIn("no more processes", failure.getErrorMessage())
+        self.assertEqual(self.supervisor.workers, old)
 
     def test_replace_one_that_dies_meanwhile(self) -> None:
         """The new one is there already."""
         old = self.started(1)
-        replacing = self.begun(self.supervisor.replace(10))
+        replacing = self.begun(self.supervisor.replace(self.hire, 10))
         old[0].end("killed by SIGKILL")
         self.hired[1].get_ready()
         self.successResultOf(replacing)
@@ -244,13 +283,13 @@ class SupervisorTests(SynchronousTestCase):
     def test_stop_while_replacing(self) -> None:
         """Old and new ones are told, and none comes after them."""
         old = self.started()
-        replacing = self.begun(self.supervisor.replace(10))
+        replacing = self.begun(self.supervisor.replace(self.hire, 10))
         stopping = self.begun(self.supervisor.stop(10))
+        self.failureResultOf(replacing, WorkerFailed)
         for worker in (*old, self.hired[2]):
             self.assertEqual(worker.told, ["stop"])
             worker.end()
         self.successResultOf(stopping)
-        self.successResultOf(replacing)
         self.assertEqual(len(self.hired), 3)
 
     # --- words ---

@@ -59,7 +59,7 @@ def endpoint(reactor: object, description: str) -> IStreamServerEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class Held:
     """A listening socket.
 
     @ivar port: what bound it; C{None} if it was inherited.
@@ -82,32 +82,42 @@ class Sockets:
         """
         self._reactor = polled(reactor)
         self._fairness = fairness
-        self._held: dict[str, list[_Held]] = {}
+        self._held: dict[str, list[Held]] = {}
 
-    def bind(self, descriptions: Iterable[str]) -> None:
+    def bind(self, descriptions: Iterable[str]) -> Sequence[tuple[str, Held]]:
         """Bind endpoints; if one cannot be, none of these.
 
+        @return: what was bound, for L{release}.
         @raise CannotListenError: an address is in use or not ours.
         @raise ValueError: a description is malformed, or its endpoint does not
             listen at once.
         """
-        bound: list[tuple[str, _Held]] = []
+        bound: list[tuple[str, Held]] = []
         try:
             for description in descriptions:
                 port = _bind(self._reactor, description)
-                bound.append((description, _Held(port.socket, port)))
+                bound.append((description, Held(port.socket, port)))
         except BaseException:
             for _, held in bound:
                 held.port.stopListening()
             raise
         for description, held in bound:
             self._held.setdefault(description, []).append(held)
+        return bound
+
+    async def release(self, bound: Iterable[tuple[str, Held]]) -> None:
+        """Let go of these, and of no others of the same description."""
+        for description, held in bound:
+            those = self._held.get(description, [])
+            if held in those:
+                those.remove(held)
+                await _let_go(held)
 
     def inherit(self, sockets: Iterable[tuple[str, int]]) -> None:
         """Take sockets that another process bound, by their descriptors."""
         for description, fd in sockets:
             os.set_inheritable(fd, False)
-            held = _Held(socket.socket(fileno=fd))
+            held = Held(socket.socket(fileno=fd))
             self._held.setdefault(description, []).append(held)
 
     def descriptors(self) -> Sequence[tuple[str, int]]:
@@ -130,16 +140,24 @@ class Sockets:
         return await listening.listen(factory)
 
     async def close(self, descriptions: Iterable[str] | None = None) -> None:
-        """Let go of the sockets (of some descriptions, or all). Whoever else
-        holds one may go on accepting. May be repeated."""
-        if descriptions is None and self._fairness is not None:
-            self._fairness.end()
-        for description in tuple(self._held if descriptions is None else descriptions):
-            for held in self._held.pop(description, ()):
-                if held.port is None:
-                    held.socket.close()
-                else:
-                    await held.port.stopListening()
+        """Let go of the sockets: of all, or for each of these descriptions of the
+        one that was bound first. Whoever else holds one may go on accepting. May be
+        repeated."""
+        if descriptions is None:
+            if self._fairness is not None:
+                self._fairness.end()
+            descriptions = [text for text, held in self._held.items() for _ in held]
+        for description in descriptions:
+            those = self._held.get(description)
+            if those:
+                await _let_go(those.pop(0))
+
+
+async def _let_go(held: Held) -> None:
+    if held.port is None:
+        held.socket.close()
+    else:
+        await held.port.stopListening()
 
 
 def _bind(reactor: Any, description: str) -> Any:

@@ -3,10 +3,12 @@
 It knows neither what they do nor how they are started. One that dies is started
 again, at once if it had lived for a while, else after a pause that grows. The
 first start is all or nothing: if one worker cannot start, the others are stopped
-and whoever wanted them learns why.
+and whoever wanted them learns why. So is a replacement: the old ones work on until a
+new one is ready for each.
 
 States of a place: a worker I{starts} (until it is ready), I{serves}, I{stops}
 (told to, another may be there already), or there is none and a I{pause} runs.
+While all are replaced a I{coming} one may be there besides.
 """
 
 from __future__ import annotations
@@ -48,10 +50,14 @@ class IWorker(Protocol):
     def kill(self) -> None: ...
 
 
+#: Starts a worker for the place of a number (from 1).
+Hire = Callable[["Supervisor", int], IWorker]
+
+
 class Supervisor:
     """Keeps workers running.
 
-    @param hire: starts a worker for the place of this number (from 1).
+    @param hire: starts them.
     @param heard: called with what workers say besides how they are.
     @param buried: called with each that ended.
     """
@@ -61,7 +67,7 @@ class Supervisor:
     def __init__(
         self,
         clock: IReactorTime,
-        hire: Callable[[Supervisor, int], IWorker],
+        hire: Hire,
         heard: Callable[[IWorker, Word], None],
         buried: Callable[[IWorker], None],
     ) -> None:
@@ -69,8 +75,10 @@ class Supervisor:
         self._hire = hire
         self._heard = heard
         self._buried = buried
-        # Those that work or will, by place; and those that were told to stop.
+        # Those that work or will, by place; those that shall take their places; and
+        # those that were told to stop.
         self._serving: dict[int, IWorker] = {}
+        self._coming: dict[int, IWorker] = {}
         self._leaving: set[IWorker] = set()
         self._pauses: dict[int, IDelayedCall] = {}
         self._deaths: dict[int, int] = {}
@@ -82,20 +90,24 @@ class Supervisor:
     @property
     def workers(self) -> list[IWorker]:
         """Those that work or will, by place."""
-        return [worker for _, worker in sorted(self._serving.items())]
+        both = (*self._serving.values(), *self._coming.values())
+        return sorted(both, key=lambda worker: worker.number)
 
     # --- life ---
 
     async def start(self, count: int) -> None:
         """Start so many workers, and wait until all are ready.
 
-        @raise WorkerFailed: one cannot start. The others are left to L{stop}.
+        @raise WorkerFailed: one cannot start, or L{stop} was called; which the
+            others are left to.
         """
         for number in range(1, count + 1):
             self._start(number)
         await self._until(self._all_ready)
         if self._failure:
             raise WorkerFailed(self._failure)
+        if self._stopping:
+            raise WorkerFailed("the server stops")
         self._started = True
 
     async def stop(self, grace_s: float) -> None:
@@ -106,31 +118,35 @@ class Supervisor:
         self._stopping = True
         for number in tuple(self._pauses):
             self._end_pause(number)
-        self._leaving.update(self._serving.values())
-        self._serving.clear()
-        for worker in self._leaving:
-            worker.say("stop")
+        self._dismiss(self._serving)
+        self._dismiss(self._coming)
+        self._look()
         await self._gone(list(self._leaving), grace_s)
 
-    async def replace(self, grace_s: float) -> None:
-        """Put a new worker in the place of each, one after the other: the old
-        one is told to stop when the new one is ready.
+    async def replace(self, hire: Hire, grace_s: float) -> None:
+        """Put a new worker in each place. They start one after the other; when all
+        are ready the old ones are told to stop, one after the other.
 
-        @param grace_s: an old one is killed after this.
-        @raise WorkerFailed: a new one cannot start. Its old one works on, as
-            do those that were not replaced yet.
+        @param hire: starts the new ones, and all that come after them.
+        @param grace_s: one that was told to stop is killed after this.
+        @raise WorkerFailed: a new one cannot start. None of them is left; the old
+            ones work on, unless all stop.
         """
-        for number in sorted({*self._serving, *self._pauses}):
-            if self._stopping:
-                return
+        try:
+            for number in sorted({*self._serving, *self._pauses}):
+                await self._come(number, hire)
+        except WorkerFailed:
+            await self._gone(self._dismiss(self._coming), grace_s)
+            raise
+        self._hire = hire
+        old, self._serving, self._coming = self._serving, self._coming, {}
+        self._leaving.update(old.values())
+        for number in self._serving:
             self._end_pause(number)
-            old = self._serving.pop(number, None)
-            if old is not None:
-                self._leaving.add(old)
-            await self._succeed(number, old)
-            if old in self._leaving:
-                old.say("stop")
-                await self._gone([old], grace_s)
+        for _, worker in sorted(old.items()):
+            if worker in self._leaving and not self._stopping:
+                worker.say("stop")
+                await self._gone([worker], grace_s)
 
     def tell(self, word: str) -> None:
         """Tell all workers something."""
@@ -159,6 +175,9 @@ class Supervisor:
         number = worker.number
         if worker in self._leaving:
             self._leaving.discard(worker)
+        elif self._coming.get(number) is worker:
+            del self._coming[number]
+            self._failure = _why(worker, how)
         elif self._serving.get(number) is worker:
             del self._serving[number]
             self._died(worker, how)
@@ -182,7 +201,7 @@ class Supervisor:
             why = f"worker {number} ended ({worker.reason or how}), pid={worker.pid}"
             self._pause(number, self._clock.seconds() - worker.started, why)
         elif not self._failure:
-            self._failure = worker.reason or f"worker {number}: {how}"
+            self._failure = _why(worker, how)
 
     def _pause(self, number: int, lived_s: float, why: str) -> None:
         """Start another in a while."""
@@ -197,24 +216,30 @@ class Supervisor:
         if pause is not None:
             pause.cancel()
 
-    async def _succeed(self, number: int, old: IWorker | None) -> None:
-        """Start a worker and wait for it.
+    async def _come(self, number: int, hire: Hire) -> None:
+        """Start a worker for a place that may be taken, and wait for it.
 
-        @raise WorkerFailed: it ended instead; the old one has its place again.
+        @raise WorkerFailed: it, or one that came before it, ended instead.
         """
-        self._start(number)
-        new = self._serving.get(number)
-        await self._until(
-            lambda: self._serving.get(number) is not new or new is None or new.is_ready
-        )
-        if self._stopping or (new is not None and new.is_ready):
-            return
-        if old in self._leaving:
-            self._end_pause(number)
-            self._leaving.discard(old)
-            self._serving[number] = old
-        why = new.reason if new is not None else ""
-        raise WorkerFailed(why or f"worker {number} does not start")
+        self._failure = ""
+        try:
+            self._coming[number] = new = hire(self, number)
+        except OSError as error:
+            raise WorkerFailed(f"worker {number} cannot start: {error}")
+        await self._until(lambda: bool(self._failure or self._stopping) or new.is_ready)
+        if self._stopping:
+            raise WorkerFailed("the server stops")
+        if self._failure:
+            raise WorkerFailed(self._failure)
+
+    def _dismiss(self, these: dict[int, IWorker]) -> list[IWorker]:
+        """Tell workers to stop, and take their places from them."""
+        workers = list(these.values())
+        these.clear()
+        self._leaving.update(workers)
+        for worker in workers:
+            worker.say("stop")
+        return workers
 
     async def _gone(self, workers: list[IWorker], grace_s: float) -> None:
         """Wait for the end of workers that were told to stop."""
@@ -249,3 +274,8 @@ class Supervisor:
             if entry in self._waiting and entry[0]():
                 self._waiting.remove(entry)
                 entry[1].callback(None)
+
+
+def _why(worker: IWorker, how: str) -> str:
+    """Why one did not start, in its own words if it said any."""
+    return worker.reason or f"worker {worker.number}: {how}"
