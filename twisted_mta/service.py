@@ -20,6 +20,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+_log = Logger()
+
 
 class IDaemon(Protocol):
     """What can be run."""
@@ -28,13 +30,14 @@ class IDaemon(Protocol):
         """Bind all sockets. Called with the powers the process began with."""
 
     async def serve(self) -> None:
-        """Start; if something cannot, nothing is left running."""
+        """Start; if something cannot, or L{stop} is called meanwhile, that is
+        raised and nothing is left running."""
 
     async def reload(self) -> None:
         """Read again what can be read while running; raises nothing."""
 
     async def stop(self) -> None:
-        """Stop, in a bounded time."""
+        """Stop, in a bounded time, also what has not started yet."""
 
 
 class MtaService(Service):
@@ -57,10 +60,14 @@ class MtaService(Service):
         self._failed = failed
         self._bound = False
         self._unbound: Exception | None = None
+        self._ready = False
+        self._stopping = False
+        self._wanted = False
 
     def privilegedStartService(self) -> None:
         """Bind. twistd drops root's powers after this."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
+        on_hangup(self._reactor, self._hung_up)
         self._bound = True
         try:
             self._daemon.bind()
@@ -69,6 +76,8 @@ class MtaService(Service):
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
+        # From now on, since SIGHUP ends a process that does not take it.
+        on_hangup(self._reactor, self._hung_up)
         # When the reactor runs: it cannot be stopped before.
         self._reactor.callWhenRunning(
             lambda: Deferred.fromCoroutine(self._start()).addErrback(self._cannot_start)
@@ -80,23 +89,30 @@ class MtaService(Service):
         if self._unbound is not None:
             raise self._unbound
         await self._daemon.serve()
-        on_hangup(self._reactor, self._reload)
+        self._ready = True
         notify_systemd("READY=1")
+        if self._wanted:
+            await self._reload()
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]
+        self._stopping = True
         notify_systemd("STOPPING=1")
         return Deferred.fromCoroutine(self._daemon.stop())
 
     def _cannot_start(self, failure: Failure) -> None:
+        if self._stopping:
+            return  # it was not to start any more
         self.log.critical("cannot start: {why}", why=failure.getErrorMessage())
         self._failed()
         self._reactor.stop()
 
-    def _reload(self) -> None:
-        Deferred.fromCoroutine(self._reload_and_say_so())
+    def _hung_up(self) -> None:
+        if self._ready and not self._stopping:
+            Deferred.fromCoroutine(self._reload())
+        self._wanted = True  # if it is not ready yet: then
 
-    async def _reload_and_say_so(self) -> None:
+    async def _reload(self) -> None:
         # sd_notify(3) wants the time of it, to tell one reload from the next.
         at = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         notify_systemd(f"RELOADING=1\nMONOTONIC_USEC={at}")
@@ -112,10 +128,20 @@ def on_hangup(reactor: Any, reload: Callable[[], object]) -> None:
 
 
 def notify_systemd(state: str) -> None:
-    """Tell systemd of a change, if it asked to be told (sd_notify(3))."""
+    """Tell systemd of a change, if it asked to be told (sd_notify(3)). If it cannot
+    be told, or not at once, that is logged: nothing here depends on it."""
     address = os.environ.get("NOTIFY_SOCKET")
     if address:
         if address.startswith("@"):
             address = "\0" + address[1:]
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
-            notifier.sendto(state.encode(), address)
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
+                notifier.setblocking(False)
+                notifier.sendto(state.encode(), address)
+        except OSError as error:
+            _log.warn(
+                "systemd is not told {state}: $NOTIFY_SOCKET ({address}): {error}",
+                state=state.partition("\n")[0],
+                address=os.environ["NOTIFY_SOCKET"],
+                error=error,
+            )

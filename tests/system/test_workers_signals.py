@@ -5,9 +5,18 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
+from unittest import mock
 
-from tests.system.daemon import PATIENCE_S, environment, listens, twistd, wait_until
+from tests.system.daemon import (
+    PATIENCE_S,
+    Server,
+    environment,
+    listens,
+    twistd,
+    wait_until,
+)
 from tests.system.workercase import TRUSTING, Client, Crew, Crewed, children, deliver
 from twisted_mta.net.tls import Pair, self_signed
 
@@ -79,6 +88,36 @@ class ReloadTests(Crewed):
         self.assertEqual(2, len(now))
         self.assertTrue(now.isdisjoint(crew.pids.values()))
         deliver(crew, "to the new ones")
+
+
+class SystemdTests(Crewed):
+    """What systemd is told."""
+
+    def _told(self, workers: int) -> None:
+        path, base = self.config(workers)
+        systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(systemd.close)
+        systemd.settimeout(PATIENCE_S)
+        systemd.bind(str(self.home / "notify"))
+        with mock.patch.dict(os.environ, NOTIFY_SOCKET=str(self.home / "notify")):
+            server = Server(path, base)
+        self.addCleanup(server.kill)
+        self.assertEqual(b"READY=1", systemd.recv(100))
+        os.kill(server.process.pid, signal.SIGHUP)
+        self.assertRegex(systemd.recv(100), rb"^RELOADING=1\nMONOTONIC_USEC=\d+$")
+        self.assertEqual(b"READY=1", systemd.recv(100))
+        self.assertEqual(0, server.stop())
+        self.assertEqual(b"STOPPING=1", systemd.recv(100))
+        systemd.setblocking(False)
+        self.assertRaises(BlockingIOError, systemd.recv, 100)
+
+    def test_one(self) -> None:
+        """A server of one process says that it is ready, reloads and stops."""
+        self._told(1)
+
+    def test_several(self) -> None:
+        """One of several says the same, each once: the supervisor, for all."""
+        self._told(2)
 
 
 class LogTests(Crewed):
