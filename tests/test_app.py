@@ -4,6 +4,8 @@ import shutil
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -15,8 +17,11 @@ from twisted.logger import (
 )
 from twisted.trial.unittest import TestCase
 
-from twisted_mta.app import Mta, Place
+from twisted_mta import app
+from twisted_mta.app import Mta, Place, Stopped
 from twisted_mta.config.check import parse
+from twisted_mta.delivery.runner import Runner
+from twisted_mta.delivery.succession import Succession
 from twisted_mta.mail.address import split
 from twisted_mta.net.listener import Listener
 from twisted_mta.net.tally import Tally
@@ -86,6 +91,40 @@ class MtaTests(TestCase):
             self.assertEqual([], heard)
         finally:
             await server.stop()
+
+    async def test_stopped_while_it_starts(self) -> None:
+        """Whatever the start is at when the server is told to stop: it starts no
+        more, and all that had started has stopped when the stop is over."""
+        before = set(threading.enumerate())
+        for part, name in (
+            (app, "open_office"),
+            (Runner, "start"),
+            (Succession, "start"),
+            (Listener, "start"),
+            (Mta, "look_for_postmaster"),
+        ):
+            server = self.server()
+            stopping: list[Deferred[None]] = []
+            whole = getattr(part, name)
+
+            async def begin(*arguments: Any, whole: Any = whole) -> Any:
+                stopping.append(Deferred.fromCoroutine(server.stop()))  # noqa: B023
+                return await whole(*arguments)
+
+            with mock.patch.object(part, name, begin), self.assertRaises(Stopped):
+                await server.serve()
+            await stopping[0]
+            self.assertEqual(1, len(stopping), name)
+            self.assertEqual([], list(server.listening()), name)
+            self.assertEqual(before, set(threading.enumerate()), name)
+
+    async def test_stopped_before_it_starts(self) -> None:
+        """Then it does not start."""
+        server = self.server()
+        await server.stop()
+        with self.assertRaises(Stopped):
+            await server.serve()
+        self.assertEqual([], list(server.listening()))
 
     async def test_one_part_does_not_stop(self) -> None:
         """When one part fails to stop, the others stop all the same: no port

@@ -9,7 +9,7 @@ it needs by its constructor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -136,9 +136,8 @@ class Place:
         return whole // self.of + (self.number <= whole % self.of)
 
 
-def alone() -> Place:
-    """The place of a process that serves by itself."""
-    return Place(1, 1, Tally(), lambda host: None)
+class Stopped(Exception):
+    """The server was told to stop before it had started."""
 
 
 class Mta:
@@ -172,7 +171,7 @@ class Mta:
         self._reactor = reactor = polled(reactor)
         self._config = config
         self._sockets = sockets
-        self._place = place or alone()
+        self._place = place or Place(1, 1, Tally(), lambda host: None)
         self._parts = Parts(document, config, self._addresses)
         self._tls = _server_tls(document, config)
         self._throttle = Throttle(reactor, self._place.tell, self._place.tally)
@@ -181,6 +180,9 @@ class Mta:
         self._indexing: Indexing | None = None
         self._succession: Succession | None = None
         self._opened = False
+        # While it starts, and once it was told to stop.
+        self._starting: Deferred[None] | None = None
+        self._stopping = False
 
     def listening(self) -> Sequence[tuple[str, str, int]]:
         """Name, host and port of each endpoint that listens."""
@@ -209,16 +211,34 @@ class Mta:
 
         @raise MailError: the ledger cannot be opened.
         @raise CannotListenError: an endpoint is in use.
+        @raise Stopped: L{stop} was called meanwhile.
         """
-        try:
-            await self._start()
-        except BaseException:
-            await self.stop()
-            raise
+        await self._begin(self._start)
 
     async def serve(self) -> None:
         """The same, and say what the operator may have forgotten."""
-        await self.start()
+        await self._begin(self._serve)
+
+    async def _begin(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._starting = starting = Deferred[None]()
+        try:
+            self._go_on()
+            await work()
+            self._go_on()
+        except BaseException:
+            await self._stop()
+            raise
+        finally:
+            self._starting = None
+            starting.callback(None)
+
+    def _go_on(self) -> None:
+        """@raise Stopped: no."""
+        if self._stopping:
+            raise Stopped("told to stop before it had started")
+
+    async def _serve(self) -> None:
+        await self._start()
         if self._place.number == 1:
             await self.look_for_postmaster()
 
@@ -228,6 +248,7 @@ class Mta:
         sockets = cast(Sockets, self._sockets)
         self.office = office = await open_office(reactor, config)
         self._opened = True
+        self._go_on()
         if place.number == 1 and config.search.index:
             self._indexing = Indexing(
                 unpolled(reactor), config.directory, search_directory(config.directory)
@@ -260,8 +281,10 @@ class Mta:
             grace_s=_GRACE_S,
         )
         await self._runner.start()
+        self._go_on()
         self._succession = Succession(reactor, office.ledger, office.queue)
         await self._succession.start()
+        self._go_on()
         desk = Desk(
             reactor,
             config,
@@ -292,16 +315,24 @@ class Mta:
             )
             self._listeners.append(listener)
             await listener.start(sockets.adopt)
+            self._go_on()
 
     def _tls_of(self, listener: schema.Listener) -> ServerTls | None:
         return None if self._tls is None else self._tls.of(listener)
 
     async def stop(self) -> None:
-        """Stop everything, in reverse.
+        """Stop everything, in reverse. A start that is under way ends first, after
+        the step that it is at: a ledger that is being opened is closed as well.
 
         @raise Exception: a part did not stop as it should; the others have
             stopped. Threads that were left would keep the process from ending.
         """
+        self._stopping = True
+        if self._starting is not None:
+            await self._starting
+        await self._stop()
+
+    async def _stop(self) -> None:
         try:
             # First of all, so that nobody waits to be accepted by us.
             if self._sockets is not None:

@@ -19,7 +19,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger, globalLogBeginner
 
-from twisted_mta.app import Mta, Place
+from twisted_mta.app import Mta, Place, Stopped
 from twisted_mta.config.check import parse
 from twisted_mta.net.channel import Channel, Word, attach
 from twisted_mta.net.fairness import Fairness
@@ -57,6 +57,8 @@ class Worker:
         try:
             self._server = self._made(word)
             await self._server.serve()
+        except Stopped:
+            pass  # by L{stop}, which awaits this
         except Exception as error:  # the top: told to the supervisor, then the end
             self.log.debug("cannot start: {error!r}", error=error)
             self.status = 1

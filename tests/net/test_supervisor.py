@@ -184,6 +184,19 @@ class SupervisorTests(SynchronousTestCase):
         self.successResultOf(stopping)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_stop_while_starting(self) -> None:
+        """Those that start are told, and the start fails."""
+        starting = self.begun(self.supervisor.start(2))
+        self.hired[0].get_ready()
+        stopping = self.begun(self.supervisor.stop(10))
+        self.failureResultOf(starting, WorkerFailed)
+        for worker in self.hired:
+            self.assertEqual(worker.told, ["stop"])
+            worker.end()
+        self.successResultOf(stopping)
+        self.failureResultOf(self.begun(self.supervisor.start(2)), WorkerFailed)
+        self.assertEqual(len(self.hired), 2)
+
     def test_who_does_not_stop(self) -> None:
         """It is killed in the end."""
         one, other = self.started()

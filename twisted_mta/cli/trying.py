@@ -27,7 +27,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import LogLevel, globalLogBeginner
 
-from twisted_mta.app import Mta
+from twisted_mta.app import Mta, Stopped
 from twisted_mta.cli.server import TRY_CONFIG
 from twisted_mta.config.check import host_port, parse
 from twisted_mta.errors import ConfigError, MailError, Permanent
@@ -187,6 +187,8 @@ def _serve(directory: Path, text: str, options: argparse.Namespace) -> int:
                 json.dumps(facts) if options.json else screen(facts, options),
                 flush=True,
             )
+        except Stopped:
+            pass  # by Ctrl-C: the reactor ends already
         except Exception as error:  # the top: said to the person, then the end
             status[0] = 1
             _explain(error)

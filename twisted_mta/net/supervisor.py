@@ -101,7 +101,7 @@ class Supervisor:
         @raise WorkerFailed: one cannot start, or L{stop} was called; which the
             others are left to.
         """
-        for number in range(1, count + 1):
+        for number in range(1, count + 1 if not self._stopping else 1):
             self._start(number)
         await self._until(self._all_ready)
         if self._failure:
