@@ -1,5 +1,6 @@
 """L{twisted_mta.net.listener}: real sockets on loopback."""
 
+import contextlib
 import socket
 import ssl
 import subprocess
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from unittest import mock
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -24,6 +26,7 @@ from twisted_mta.mail.networks import NOBODY, Networks
 from twisted_mta.net.admission import Admission
 from twisted_mta.net.listener import Listener, Spoken
 from twisted_mta.net.poller import polled
+from twisted_mta.net.port import Incoming
 from twisted_mta.net.stream import SHUTTING_DOWN, Stream
 from twisted_mta.net.tls import ServerTls
 
@@ -62,6 +65,10 @@ def line_of(client: socket.socket) -> bytes:
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
     """A client's side of things."""
     return await deferToThread(work, *arguments)
+
+
+class Broken(Exception):
+    """A bug."""
 
 
 class ListenerTests(TestCase):
@@ -356,3 +363,25 @@ class PolledTests(ListenerTests):
 
     reactor = polled(reactor)
     crowded = ("polled",)
+
+    async def test_bug_while_accepting(self) -> None:
+        """A connection that a bug refuses, however far it had come, is closed, and
+        takes nobody's place for ever."""
+        admission = Admission(1)
+        listener = await self.listener(admission=admission)
+        (where,) = listener.where
+        for owner, name in (
+            (Lines, "__init__"),
+            (Incoming, "__init__"),
+            (Incoming, "setTcpNoDelay"),
+        ):
+            with mock.patch.object(owner, name, side_effect=Broken):
+                client = await in_thread(dial, where)
+                with contextlib.suppress(ConnectionResetError):
+                    self.assertEqual(b"", await in_thread(client.recv, 1), name)
+                client.close()
+            self.assertEqual(1, len(self.flushLoggedErrors(Broken)), name)
+            self.assertEqual((0, 0), (admission.count, listener.connections), name)
+        client = await in_thread(dial, where)
+        self.assertEqual(await in_thread(say, client, b"x"), b"x\r\n")
+        client.close()

@@ -189,15 +189,19 @@ class Listener(Factory):
             # Within TLS there is no room for words before the handshake.
             return None if self._tls is not None else Refusal(self._spoken.goodbye)
         self._made += 1
-        stream = Stream(
-            self._reactor,
-            self._spoken.engine(),
-            self._spoken.session,
-            f"{self.name}-{self._made:x}",
-            tls=self._tls,
-            on_end=self._ended,
-            peer=peer,
-        )
+        try:
+            stream = Stream(
+                self._reactor,
+                self._spoken.engine(),
+                self._spoken.session,
+                f"{self.name}-{self._made:x}",
+                tls=self._tls,
+                on_end=self._ended,
+                peer=peer,
+            )
+        except BaseException:
+            self._admission.leave(host)
+            raise
         self._streams[stream] = host
         self._strangers.add(network(host), stream, self._displace)
         return stream

@@ -177,12 +177,24 @@ class Port(tcp.Port):
             self._log.failure("a bug refused a connection")
 
     def _accepted(self, skt: socket.socket, client: tuple[Any, ...]) -> None:
-        if len(client) == 4 and client[3]:  # the address of a link has a scope
-            client = (socket.getnameinfo(client, _NUMERIC)[0], *client[1:])
-        peer = self._addressType("TCP", *client)
-        protocol: Any = self.factory.buildProtocol(peer)  # type: ignore[union-attr]
-        if protocol is None:
+        protocol: Any = None
+        try:
+            if len(client) == 4 and client[3]:  # the address of a link has a scope
+                client = (socket.getnameinfo(client, _NUMERIC)[0], *client[1:])
+            peer = self._addressType("TCP", *client)
+            protocol = self.factory.buildProtocol(peer)  # type: ignore[union-attr]
+            if protocol is None:
+                skt.close()
+                return
+            transport = Incoming(skt, protocol, client, self, peer, self.reactor)
+        except BaseException:
             skt.close()
-            return
-        transport = Incoming(skt, protocol, client, self, peer, self.reactor)
-        protocol.makeConnection(transport)
+            if protocol is not None:
+                # Whoever made it may count it until it is told of its end.
+                protocol.connectionLost(Failure(CONNECTION_LOST))  # type: ignore[no-untyped-call]
+            raise
+        try:
+            protocol.makeConnection(transport)
+        except BaseException:
+            transport.abortConnection()  # type: ignore[no-untyped-call]
+            raise
