@@ -216,6 +216,37 @@ class ListenerTests(TestCase):
         while admission.count:
             await in_thread(time.sleep, 0.01)
 
+    async def test_proxied_tls(self) -> None:
+        """TLS from the first octet after the header, also if both come at once."""
+        pair = made(Path(self.mktemp()).parent, ["localhost"], self.id())
+        proxies = Networks(["127.0.0.2"])
+        listener = await self.listener(tls=ServerTls([pair]), proxies=proxies)
+        client = await in_thread(dial, listener.where[0], ("127.0.0.2", 0))
+        context = ssl.create_default_context(cafile=pair.certificate)
+
+        def secured() -> bytes:
+            received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = context.wrap_bio(received, sent, server_hostname="localhost")
+            header = b"PROXY TCP4 192.0.2.1 127.0.0.1 1000 25\r\n"
+            steps: list[Callable[[], Any]] = [
+                tls.do_handshake,
+                lambda: tls.write(b"x\r\n"),
+                lambda: tls.read(3),
+            ]
+            done: Any = b""
+            while steps:
+                try:
+                    done = steps[0]()
+                    steps.pop(0)
+                except ssl.SSLWantReadError:
+                    client.sendall(header + sent.read())
+                    header = b""
+                    received.write(client.recv(1 << 16))
+            return bytes(done)
+
+        self.assertEqual(await in_thread(secured), b"x\r\n")
+        client.close()
+
     async def test_not_proxied(self) -> None:
         """A proxy that says anything else is hung up on."""
         listener = await self.listener(proxies=Networks(["127.0.0.2"]))

@@ -68,9 +68,11 @@ class Preface(Protocol):
             return
         transport.protocol = protocol
         cast(Any, protocol).makeConnection(transport)
-        rest = self._octets[proxied.length :]
-        if rest:
-            protocol.dataReceived(rest)
+        rest, self._octets = self._octets[proxied.length :], b""
+        # With implicit TLS that is by now what deciphers; and none if it has ended.
+        inner = getattr(transport, "protocol", None)
+        if rest and inner is not None:
+            inner.dataReceived(rest)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._timeout is not None and self._timeout.active():
