@@ -24,7 +24,7 @@ from twisted_mta.config import schema
 from twisted_mta.delivery.backlog import Backlog
 from twisted_mta.delivery.queue import LEASE_S
 from twisted_mta.errors import LedgerUnavailable, NoSuchQueueId, OverQuota, Temporary
-from twisted_mta.interfaces import IQueue, IRouter
+from twisted_mta.interfaces import IQueue, IRouter, ITransaction
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.envelope import DeliverBy, Envelope, Handling
 from twisted_mta.mail.ids import to_text
@@ -448,10 +448,17 @@ class WishTests(QueueCase):
         self.now(self.office.send(ALICE, Address("x", "sub.elsewhere.test")))
         for job in self.now(self.queue.claim(9)):
             self.now(self.queue.settle(job, always(DEFERRED)(job)))
+        self.now(self.office.send(ALICE, CAROL))  # for another day
+        self.now(self.office.ledger.write(put_off_new))
         self.assertEqual(self.now(self.queue.start("elsewhere.test")), 1)
         self.assertEqual(len(self.now(self.queue.claim(9))), 1)
         self.assertEqual(self.now(self.queue.start("elsewhere.test", True)), 1)
         self.assertEqual(self.now(self.queue.start("e%sewhere.test", True)), 0)
+
+
+def put_off_new(transaction: ITransaction) -> None:
+    """What was never tried is not due."""
+    transaction.execute("UPDATE hop SET due = due + 86400 WHERE attempts = 0")
 
 
 class BacklogTests(QueueCase):
