@@ -119,6 +119,7 @@ class Desk:
             xclient_from=Networks(smtp.xclient_from),
             xforward_from=Networks(smtp.xforward_from),
             future_release_s=int(smtp.future_release) if submission else 0,
+            highest_priority=smtp.highest_priority,
             no_soliciting=tuple(map(str.lower, smtp.no_soliciting)),
             etrn=frozenset(map(str.lower, smtp.etrn)),
             without=frozenset(listener.without),

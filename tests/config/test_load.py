@@ -128,11 +128,15 @@ class Fitting(unittest.TestCase):
         )
 
     def test_holding(self) -> None:
-        """The agent of mail that is held is the server's own, and nothing is held
-        longer than can be said."""
+        """The agent of mail that is held is the server's own, nothing is held longer
+        than can be said, and nothing goes before the first."""
         self.assertProblem(
             "agents: {release: {kind: smtp}}\n",
             "agents.release: this name is the server's own; choose another",
+        )
+        self.assertProblem(
+            "smtp: {highest_priority: 10}\n",
+            "smtp.highest_priority: must be 0 to 9",
         )
         self.assertProblem(
             "smtp: {future_release: 11575d}\n",

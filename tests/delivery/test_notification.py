@@ -113,7 +113,13 @@ class QueueTests(NotificationCase):
         """A job has what was asked of its recipients, and the message's handling;
         what is usual costs nothing."""
         handling = Handling(
-            Return.FULL, "id", True, DeliverBy(5, True, True), 3, 1_700_000_000.0
+            Return.FULL,
+            "id",
+            True,
+            DeliverBy(5, True, True),
+            3,
+            1_700_000_000.0,
+            ("net.example:adv",),
         )
         self.send(ALL, handling=handling)
         (job,) = self.now(self.queue.claim(9))
@@ -185,6 +191,28 @@ class QueueTests(NotificationCase):
             self.attempt(DEFERRED)
             self.assertEqual(len(self.told()) - before, told, asked)
             self.attempt_all(DELIVERED)
+
+    def test_delay_of_a_list(self) -> None:
+        """A list that asks for it is told of a delay; others are not."""
+        octets = b"Precedence: list\r\n" + MESSAGE
+        in_time = Handling(by=DeliverBy(60, False))
+        for asked, handling, told in (
+            (USUAL, Handling(), 0),
+            (DELAY, Handling(), 1),
+            (USUAL, in_time, 1),
+        ):
+            before = len(self.told())
+            self.send(asked, octets=octets, handling=handling)
+            self.clock.advance(5 * 3600)
+            self.attempt(DEFERRED)
+            self.assertEqual(len(self.told()) - before, told, asked)
+            self.attempt_all(DELIVERED)
+
+    def test_deadline(self) -> None:
+        """A report says by when it was to be delivered (RFC 2852 5)."""
+        self.send(USUAL, handling=Handling(by=DeliverBy(600, True)))
+        self.attempt(FAILED)
+        self.assertIn("Deliver-By-Date: Tue, 14 Nov 2023 22:23:20 +0000", self.report())
 
     def attempt_all(self, outcome: Outcome) -> None:
         self.clock.advance(86400)

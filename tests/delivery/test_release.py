@@ -168,6 +168,16 @@ class ReleaseTests(ReleaseCase):
         self.now(self.queue.settle(job, outcomes))
         self.assertIn("smtp", [job.agent for job in self.due()])
 
+    def test_all_alike(self) -> None:
+        """What is wrong with the ledger is not asked again for each."""
+        self.hold(BOB, CAROL)
+        self.clock.advance(HOUR)
+        (job,) = self.due()
+        self.ledger.broken.append(LedgerUnavailable())
+        outcomes = self.outcomes(job)
+        self.assertEqual({one.status for one in outcomes.values()}, {"4.3.0"})
+        self.assertEqual(self.store.inbox(2), [])
+
     def test_gone(self) -> None:
         """Who does not exist any more by then is told of."""
         self.hold(Address("gone", "example.test"))

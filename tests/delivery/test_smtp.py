@@ -212,17 +212,28 @@ class TransactionTests(AgentCase):
         all_of_it = (*OFFERS, "REQUIRETLS", "DELIVERBY 60", "MT-PRIORITY")
         late = Handling(by=DeliverBy(100, True, True), priority=-3)
         slow = Handling(by=DeliverBy(-5, False), priority=4)
+        advert = Handling(solicit=("org.x", "net.example:adv"))
+        takes_some = (*OFFERS, "NO-SOLICITING net.example:B2B")
+        takes_none = (*OFFERS, "NO-SOLICITING net.example:ADV")
         for offers, handling, said, status in (
             (all_of_it, late, " BY=100;RT MT-PRIORITY=-3", "2.0.0"),
             (all_of_it, slow, " BY=-5;N MT-PRIORITY=4", "2.0.0"),
             (OFFERS, late, "", "5.3.3"),
             (OFFERS, slow, "", "2.0.0"),
             (all_of_it, Handling(by=DeliverBy(0, True)), "", "5.4.7"),
+            (takes_some, advert, " SOLICIT=org.x,net.example:adv", "2.0.0"),
+            (takes_none, advert, "", "5.7.1"),
+            (OFFERS, advert, "", "2.0.0"),
         ):
             self.peers and await self.peers.pop().stop()
             peer = self.peer(offers=offers)
             outcomes = await self.deliver(None, handling=handling)
             self.assertEqual(outcomes[BOB].status, status)
+            # The sender is told where it leaves those who keep to his time, and at
+            # each step if he wants to.
+            traced = handling is late or (handling is slow and offers is OFFERS)
+            told = outcomes[BOB].action == "traced"
+            self.assertEqual(told, traced and status == "2.0.0")
             if status == "2.0.0":
                 self.assertTrue(peer.heard[1].endswith(said), peer.heard[1])
             else:

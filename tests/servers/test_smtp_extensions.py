@@ -444,9 +444,19 @@ class WishTests(SmtpCase):
 
     def test_priority(self) -> None:
         """RFC 6710: our own users may go first, others may not."""
-        self.assertEqual(self.handled(submission(), "MT-PRIORITY=3").priority, 3)
-        self.assertEqual(self.handled(mx(), "MT-PRIORITY=3").priority, 0)
-        self.assertEqual(self.handled(mx(), "MT-PRIORITY=-3").priority, -3)
+        for peer, asked, has, said in (
+            (submission(), 3, 3, "250 2.1.0"),
+            (submission(highest_priority=2), 3, 2, "250 2.3.6 2 "),
+            (mx(), 3, 0, "250 2.3.6 0 "),
+            (mx(), -3, -3, "250 2.1.0"),
+        ):
+            sender = "alice@example.test"
+            heard = peer.say(f"MAIL FROM:<{sender}> MT-PRIORITY={asked}")
+            self.assertIn(said, heard)
+            peer.say("RSET")
+            self.assertEqual(self.handled(peer, f"MT-PRIORITY={asked}").priority, has)
+            clause = f"\r\n\tPRIORITY {has};".encode()
+            self.assertEqual(clause in peer.intake.accepted[-1].prefix, has != 0)
 
     def test_require_tls(self) -> None:
         """RFC 8689: only where there is TLS, and it goes with the message."""
@@ -472,5 +482,6 @@ class WishTests(SmtpCase):
         heard = peer.send(b"Solicitation: a:b, net.example:ADV\r\n\r\n.\r\n")
         self.assertIn("550 5.7.1", heard[0])
         self.assertEqual(peer.intake.accepted, [])
-        self.handled(peer, "")
+        found = self.handled(peer, "SOLICIT=org.example,net.X:y")
+        self.assertEqual(found.solicit, ("org.example", "net.x:y"))
         self.assertIn("555", mx().say("MAIL FROM:<> SOLICIT=org.example"))

@@ -36,7 +36,7 @@ _STAND_INS = {
 _DEPTH = 4
 
 # Numbers of which 0 means that there is no such thing.
-_MAY_BE_0 = frozenset({"future_release", "greeting_pause"})
+_MAY_BE_0 = frozenset({"future_release", "greeting_pause", "highest_priority"})
 
 _WITHOUT_LOGIN = frozenset({"smtp", "lmtp"})
 
@@ -171,6 +171,8 @@ def _limits(config: Config) -> Iterator[Problem]:
         yield ("smtp", "header_size"), f"must be less than {BLOCK_MAX >> 20}M"
     if config.smtp.future_release > HOLD_MOST_S:
         yield ("smtp", "future_release"), f"must be at most {HOLD_MOST_S // 86400}d"
+    if config.smtp.highest_priority > 9:
+        yield ("smtp", "highest_priority"), "must be 0 to 9"
     if config.queue.growth_percent < 100:
         yield ("queue", "growth_percent"), "must be at least 100"
     for name in ("relay_from", "verify_from", "xclient_from", "xforward_from"):

@@ -220,6 +220,9 @@ class Smtp:
     # Submission: how long a client may ask to have a message held before it goes on
     # its way (FUTURERELEASE). Stalwart: 7 days. 0: not at all.
     future_release: Seconds = _time(30 * 86400)
+    # The highest priority (MT-PRIORITY, -9 to 9) that mail of those who log in, or
+    # of relay_from, may have in the queue. Others' mail goes before nobody's.
+    highest_priority: int = 9
     # Classes of solicitation that are not taken (RFC 3865), such as
     # net.example:ADV.
     no_soliciting: tuple[str, ...] = ()

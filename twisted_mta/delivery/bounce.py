@@ -86,9 +86,9 @@ _TOLD = {
         "whether anybody has read it."
     ),
     Action.RELAYED: (
-        "Your message was given to the servers of the recipients below. They do not "
-        "say whether it is delivered, so this is the last that you hear, unless it "
-        "cannot be."
+        "Your message was given to the servers of the recipients below. If these do "
+        "not tell of deliveries this is the last that you hear, unless it cannot be "
+        "delivered."
     ),
     Action.EXPANDED: (
         "Your message was delivered to the recipients below, each of whom stands for "
@@ -271,7 +271,7 @@ def _status(report: Report) -> bytes:
             *([f"Original-Envelope-Id: {one_line(envid)}"] if envid else ()),
             f"Reporting-MTA: dns; {report.hostname}",
             f"Arrival-Date: {_date(report.envelope.received_at)}",
-            *_release_request(report.envelope.handling.release_at),
+            *_wishes(report.envelope),
         ]
     ]
     groups += [_recipient(report, *entry) for entry in report.recipients]
@@ -279,12 +279,14 @@ def _status(report: Report) -> bytes:
     return (text + "\r\n").encode(charset, "replace")
 
 
-def _release_request(release_at: float) -> Sequence[str]:
-    """What the sender asked for, of a message that was held (RFC 4865)."""
-    if not release_at:
-        return ()
-    moment = datetime.fromtimestamp(int(release_at), UTC)
-    return (f"Future-Release-Request: until; {moment:%Y-%m-%dT%H:%M:%SZ}",)
+def _wishes(envelope: Envelope) -> Iterator[str]:
+    """When the sender wanted it to be where: RFC 2852 5, RFC 4865."""
+    by, release_at = envelope.handling.by, envelope.handling.release_at
+    if by is not None:
+        yield f"Deliver-By-Date: {_date(envelope.received_at + by.seconds)}"
+    if release_at:
+        moment = datetime.fromtimestamp(int(release_at), UTC)
+        yield f"Future-Release-Request: until; {moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _recipient(report: Report, recipient: Address, outcome: Outcome) -> list[str]:

@@ -81,7 +81,9 @@ class Notices:
         header = await self._read(job, HEADER_MOST)
         for action, recipients in told.items():
             if action is Action.DELAYED and unwanted(header):
-                continue
+                recipients = _some(recipients, lambda who: _asked(job, who))
+                if not recipients:
+                    continue
             await self._tell(
                 queue, job, header, settlement, action, recipients, notices
             )
@@ -185,6 +187,12 @@ def _told(job: Job, settlement: Settlement) -> dict[Action, Told]:
             or (action is Action.RELAYED and _traced(wanted(who), outcome))
         )
     return {action: recipients for action, recipients in told.items() if recipients}
+
+
+def _asked(job: Job, recipient: Address) -> bool:
+    """Whether the sender asked to be told of a delay, in one way or another."""
+    wanted = job.notification(recipient)
+    return wanted.notify is not None or job.envelope.handling.by is not None
 
 
 def _traced(asked: Notification, outcome: Outcome) -> bool:

@@ -63,6 +63,7 @@ def _written(handling: Handling) -> dict[str, Any]:
         "by": None if by is None else [by.seconds, by.returns, by.trace],
         "priority": handling.priority,
         "release_at": handling.release_at,
+        "solicit": list(handling.solicit),
     }
 
 
@@ -85,6 +86,7 @@ def _handling(fields: dict[str, Any]) -> Handling:
     ret, by = fields["ret"], fields["by"]
     fields["ret"] = None if ret is None else Return(ret)
     fields["by"] = None if by is None else DeliverBy(*by)
+    fields["solicit"] = tuple(fields.get("solicit", ()))
     return Handling(**fields)
 
 

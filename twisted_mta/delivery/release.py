@@ -17,7 +17,13 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_mta.delivery.intake import Intake
-from twisted_mta.errors import MailError, NoSuchQueueId, Permanent
+from twisted_mta.errors import (
+    LedgerFull,
+    LedgerUnavailable,
+    MailError,
+    NoSuchQueueId,
+    Permanent,
+)
 from twisted_mta.interfaces import (
     IContent,
     IDeliveryAgent,
@@ -95,8 +101,9 @@ class Release:
         try:
             await self._accept(job, content, shares)
         except MailError as error:
-            if len(shares) == 1:
-                return {shares[0].recipient: _outcome(error)}
+            # What is of the ledger is of everybody.
+            if len(shares) == 1 or isinstance(error, LedgerUnavailable | LedgerFull):
+                return {share.recipient: _outcome(error) for share in shares}
             outcomes: dict[Address, Outcome] = {}
             for share in shares:
                 outcomes |= await self._release(job, content, [share])

@@ -74,6 +74,8 @@ class Handling:
     @ivar priority: -9 to 9 (RFC 6710).
     @ivar release_at: before then it goes nowhere (RFC 4865), seconds since the
         epoch; 0: at once.
+    @ivar solicit: the classes of solicitation that it belongs to (RFC 3865), in lower
+        case.
     """
 
     ret: Return | None = None
@@ -82,6 +84,7 @@ class Handling:
     by: DeliverBy | None = None
     priority: int = 0
     release_at: float = 0.0
+    solicit: tuple[str, ...] = ()
 
 
 USUAL = Handling()

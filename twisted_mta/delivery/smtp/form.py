@@ -2,8 +2,9 @@
 
 SIZE (RFC 1870), SMTPUTF8 (RFC 6531), 8BITMIME (RFC 6152), BINARYMIME with CHUNKING
 (RFC 3030), DSN (RFC 3461), REQUIRETLS (RFC 8689), DELIVERBY (RFC 2852), MT-PRIORITY
-(RFC 6710), XFORWARD (Postfix). A message that holds more than the server takes is
-converted. What was held back here until its time (RFC 4865) is not held back again.
+(RFC 6710), NO-SOLICITING (RFC 3865), XFORWARD (Postfix). A message that holds more than
+the server takes is converted. What was held back here until its time (RFC 4865) is not
+held back again.
 """
 
 from collections.abc import Sequence
@@ -145,6 +146,12 @@ def _asked(work: Work, offers: Capabilities, remote: str) -> Sequence[str]:
             said.append(client.by_parameter(handling.by, left_s))
     if handling.priority and "MT-PRIORITY" in offers:
         said.append(f"MT-PRIORITY={handling.priority}")
+    if handling.solicit and "NO-SOLICITING" in offers:  # RFC 3865 2.7
+        refused = {word.lower() for word in offers.keywords["NO-SOLICITING"]}
+        if refused & set(handling.solicit):
+            text = "The server takes no solicitations of that class"
+            raise Unusable(failed("5.7.1", text, remote))
+        said.append(f"SOLICIT={','.join(handling.solicit)}")
     return said
 
 

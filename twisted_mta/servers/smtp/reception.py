@@ -51,7 +51,10 @@ _FAULTS: Mapping[Fault, Callable[[], MailError]] = {
 
 # Parameters of MAIL that go with the message.
 _HANDLING = frozenset(
-    {"RET", "ENVID", "REQUIRETLS", "BY", "MT-PRIORITY", "HOLDFOR", "HOLDUNTIL"}
+    {
+        *("RET", "ENVID", "REQUIRETLS", "BY", "MT-PRIORITY"),
+        *("HOLDFOR", "HOLDUNTIL", "SOLICIT"),
+    }
 )
 
 
@@ -127,7 +130,17 @@ class Reception:
         refusal = await self._judge("mail", (), size)
         if refusal:
             self.reset()
-        return refusal or reply.SENDER_OK
+            return refusal
+        asked = command.parameters.priority
+        if asked and asked != (has := self._priority(command.parameters)):
+            return made(250, "2.3.6", f"{has} is the priority that it has here")
+        return reply.SENDER_OK
+
+    def _priority(self, parameters: MailParameters) -> int:
+        """What a message has. Who is none of ours goes before nobody (RFC 6710 leaves
+        it to us)."""
+        most = self._settings.highest_priority if self._client.trusted else 0
+        return min(parameters.priority, most)
 
     def _wish_refusal(self, parameters: MailParameters) -> bytes:
         """Why what MAIL asks for cannot be had, or nothing."""
@@ -380,15 +393,14 @@ class Reception:
     def _handling(self, parameters: MailParameters) -> Handling:
         if not parameters.keywords & _HANDLING:
             return USUAL
-        # Who is none of ours goes before nobody (RFC 6710 4.2 leaves it to us).
-        most = 9 if self._client.trusted else 0
         return Handling(
             ret=parameters.ret,
             envid=parameters.envid,
             require_tls=parameters.require_tls,
             by=parameters.by,
-            priority=min(parameters.priority, most),
+            priority=self._priority(parameters),
             release_at=parameters.release_at(self._clock.seconds()),
+            solicit=parameters.solicit,
         )
 
     async def _judge(

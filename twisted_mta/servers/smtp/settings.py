@@ -30,6 +30,7 @@ class SmtpSettings:
     @ivar xforward_from: who may use XFORWARD.
     @ivar etrn: domains that may be asked for with ETRN, in lower case.
     @ivar future_release_s: how long a message may be held for its sender; 0: none is.
+    @ivar highest_priority: that who logged in or relays may ask for (RFC 6710).
     @ivar no_soliciting: classes of solicitation that are refused, in lower case.
     @ivar without: extensions that nobody is offered.
     @ivar without_for: extensions that clients of some networks are not offered.
@@ -62,6 +63,7 @@ class SmtpSettings:
     xforward_from: Networks = NOBODY
     etrn: frozenset[str] = frozenset()
     future_release_s: int = 0
+    highest_priority: int = 9
     no_soliciting: tuple[str, ...] = ()
     without: frozenset[str] = frozenset()
     without_for: tuple[tuple[Networks, frozenset[str]], ...] = ()

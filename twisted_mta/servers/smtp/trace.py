@@ -31,6 +31,8 @@ def received(envelope: Envelope, hostname: str) -> bytes:
     named only when there is but one: more would tell on blind copies."""
     only = envelope.recipients[0] if len(envelope.recipients) == 1 else None
     recipient = f"\r\n\tfor <{only}>" if only else ""
+    if envelope.handling.priority:  # RFC 6710's clause
+        recipient += f"\r\n\tPRIORITY {envelope.handling.priority}"
     return (
         f"{_stamp(envelope.origin, hostname)}"
         f"\r\n\tid {to_text(envelope.id)}{recipient};"
