@@ -26,7 +26,7 @@ from twisted_mta.mail.dsn import USUAL, Notification, Notify
 from twisted_mta.mail.envelope import DeliverBy, Envelope, Handling
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
-from twisted_mta.mail.route import RELEASE, Outcome, Resolved, ToAgent
+from twisted_mta.mail.route import RELEASE, Outcome, Resolved, Result, ToAgent
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -49,6 +49,7 @@ class ReleaseCase(OfficeCase):
         *recipients: Address,
         asked: Notification = USUAL,
         by: DeliverBy | None = None,
+        saved_by: int | None = None,
     ) -> Envelope:
         """Accept a message of alice's that is held for an hour."""
         handling = Handling(by=by, release_at=self.start + HOUR)
@@ -57,7 +58,9 @@ class ReleaseCase(OfficeCase):
         content.write(MESSAGE)
         self.now(content.finish())
         routes = [ToAgent(RELEASE, "", to, notification=asked) for to in recipients]
-        self.now(self.office.intake.accept(made, routes, content, b"Received: x\r\n"))
+        prefix = b"Received: x\r\n"
+        accept = self.office.intake.accept
+        self.now(accept(made, routes, content, prefix, (), saved_by))
         content.abort()
         return made
 
@@ -113,6 +116,27 @@ class ReleaseTests(ReleaseCase):
         self.assertEqual(self.told(), [])
         arrived = self.ledger.rows("SELECT received_at FROM email")
         self.assertEqual(arrived, [(self.start + HOUR,)])
+
+    def test_sent(self) -> None:
+        """Who keeps what he sends has it at once, and as sent then."""
+        self.hold(BOB, saved_by=1)
+        self.release()
+        arrived = self.ledger.rows("SELECT account_id, received_at FROM email")
+        self.assertEqual(arrived, [(1, self.start), (2, self.start + HOUR)])
+
+    def test_no_content(self) -> None:
+        """What cannot be read is not returned, but tried again."""
+        self.hold(BOB)
+        self.clock.advance(HOUR)
+        (job,) = self.due()
+        for sql in ("UPDATE content SET octets = x''", "DELETE FROM content"):
+            self.now(self.ledger.write(lambda unit, sql=sql: unit.execute(sql)))  # type: ignore[misc]
+            outcome = self.outcomes(job)[BOB]
+            self.assertEqual(
+                (outcome.result, outcome.status), (Result.DEFERRED, "4.3.0")
+            )
+        self.now(self.queue.settle(job, self.outcomes(job)))
+        self.assertEqual(self.ledger.count("recipient"), 1)
 
     def test_operator(self) -> None:
         """Hurrying the queue does not release it, nor does holding and releasing by

@@ -64,6 +64,14 @@ class BinaryTests(SmtpCase):
         peer.send(b"BDAT %d LAST\r\n" % len(BINARY) + BINARY)
         self.assertNotIn(b"\0", peer.intake.accepted[0].octets)
 
+    def test_held(self) -> None:
+        """So it goes if it is held: who knows where it will go."""
+        peer = submission(future_release_s=60)
+        peer.say("MAIL FROM:<alice@example.test> BODY=BINARYMIME HOLDFOR=9")
+        peer.say("RCPT TO:<dave@elsewhere.test>")
+        peer.send(b"BDAT %d LAST\r\n" % len(BINARY) + BINARY)
+        self.assertNotIn(b"\0", peer.intake.accepted[0].octets)
+
     def test_not_convertible(self) -> None:
         """What cannot be made so is refused."""
         signed = (

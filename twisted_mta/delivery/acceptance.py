@@ -142,7 +142,8 @@ class Acceptance:
         )
         deliveries = [(account, email) for account in self._boxes]
         if self._saved_by is not None:
-            kept = email._replace(special_use=SENT, seen=True)
+            sent_at = self._envelope.received_at
+            kept = email._replace(special_use=SENT, seen=True, received_at=sent_at)
             deliveries.append((self._saved_by, kept))
         return deliveries
 

@@ -3,8 +3,8 @@
 Such a message is a row of the queue, for an agent of its own whose next hop is here:
 when the row is due, its recipients are resolved as if the message came now, and it is
 accepted anew, as a message with a queue id of its own. In the transaction that accepts
-it the recipients leave the row, so that nothing can release them twice. It trusts that
-accounts and aliases are what they were for no recipient.
+it the recipients leave the row, so that nothing can release them twice. It trusts no
+account or alias to be what it was.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from twisted_mta.errors import (
     LedgerFull,
     LedgerUnavailable,
     MailError,
+    NoSuchMessage,
     NoSuchQueueId,
     Permanent,
+    Temporary,
 )
 from twisted_mta.interfaces import (
     IContent,
@@ -146,7 +148,9 @@ class Release:
 
 
 def _outcome(error: MailError) -> Outcome:
-    """What an error means for a recipient."""
-    if isinstance(error, Permanent):
+    """What an error means for a recipient. What is wrong with the content is no
+    reason to return it."""
+    if isinstance(error, Permanent) and not isinstance(error, NoSuchMessage):
         return Outcome(Result.FAILED, error.status, error.text)
-    return Outcome(Result.DEFERRED, error.status, error.text)
+    status = error.status if isinstance(error, Temporary) else "4.3.0"
+    return Outcome(Result.DEFERRED, status, error.text)

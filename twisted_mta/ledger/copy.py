@@ -1,5 +1,6 @@
 """A second content with the octets of a first, which belongs to a commit."""
 
+from twisted_mta.errors import LedgerUnavailable
 from twisted_mta.interfaces import IContent, IContentWriter
 
 # What is copied at once.
@@ -14,6 +15,8 @@ async def copy(content: IContent, to: IContentWriter) -> None:
     offset = 0
     while offset < content.size:
         run = await content.read(offset, _RUN_OCTETS)
+        if not run:
+            raise LedgerUnavailable("The content ends before its end")
         to.write(run)
         offset += len(run)
     await to.finish()

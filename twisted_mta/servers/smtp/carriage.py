@@ -13,7 +13,7 @@ from twisted_mta.errors import BadContent
 from twisted_mta.interfaces import IContentWriter, IIntake
 from twisted_mta.mail.conversion import convert
 from twisted_mta.mail.downgrade import Level, Unconvertible
-from twisted_mta.mail.route import Route, ToMailbox
+from twisted_mta.mail.route import RELEASE, Route, ToMailbox
 from twisted_mta.wire.smtp.extension import Offer
 
 
@@ -23,8 +23,10 @@ def binary(offer: Offer) -> bool:
 
 
 def in_mailboxes(routes: Sequence[Route]) -> bool:
-    """Whether some of it stays here."""
-    return any(isinstance(route, ToMailbox) for route in routes)
+    """Whether some of it stays here, or may when it is released."""
+    return any(
+        isinstance(route, ToMailbox) or route.agent == RELEASE for route in routes
+    )
 
 
 async def readable(content: IContentWriter, intake: IIntake) -> IContentWriter:
