@@ -7,7 +7,6 @@ it is never mistaken for commands.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,12 +19,12 @@ from twisted_mta.errors import (
 )
 from twisted_mta.interfaces import IContentWriter, IDirectory, IIntake, IRouter
 from twisted_mta.mail.address import Address
-from twisted_mta.mail.envelope import USUAL, Body, Envelope, Handling
+from twisted_mta.mail.envelope import Body, Envelope
 from twisted_mta.mail.ids import new_id
 from twisted_mta.mail.route import RELEASE, ToAgent
 from twisted_mta.mail.verdict import Progress
 from twisted_mta.net.stream import SHUTTING_DOWN, Stream
-from twisted_mta.servers.smtp import carriage, reply, submission, trace
+from twisted_mta.servers.smtp import carriage, reply, submission, trace, wishes
 from twisted_mta.servers.smtp.blindcopy import WithoutBcc
 from twisted_mta.servers.smtp.client import Client
 from twisted_mta.servers.smtp.each import Each, last, not_taken, queued
@@ -35,7 +34,6 @@ from twisted_mta.servers.smtp.submitter import Submitter
 from twisted_mta.servers.smtp.transaction import Transaction
 from twisted_mta.wire.smtp import events
 from twisted_mta.wire.smtp.events import Data, EndOfChunk, EndOfData, Fault
-from twisted_mta.wire.smtp.grammar import MailParameters
 from twisted_mta.wire.smtp.server import SmtpServerEngine
 
 if TYPE_CHECKING:
@@ -47,15 +45,6 @@ _FAULTS: Mapping[Fault, Callable[[], MailError]] = {
     Fault.TOO_LARGE: TooLarge,
     Fault.LINE_TOO_LONG: lambda: BadContent("A line is too long"),
 }
-
-
-# Parameters of MAIL that go with the message.
-_HANDLING = frozenset(
-    {
-        *("RET", "ENVID", "REQUIRETLS", "BY", "MT-PRIORITY"),
-        *("HOLDFOR", "HOLDUNTIL", "SOLICIT"),
-    }
-)
 
 
 class Gone(Exception):
@@ -117,7 +106,8 @@ class Reception:
         if size > settings.message_size:
             return reply.TOO_LARGE
         if command.parameters.keywords:
-            refusal = self._wish_refusal(command.parameters)
+            secure, now = self._stream.secure, self._clock.seconds()
+            refusal = wishes.refusal(command.parameters, settings, secure, now)
             if refusal:
                 return refusal
         self._intake.need(size)
@@ -131,38 +121,7 @@ class Reception:
         if refusal:
             self.reset()
             return refusal
-        asked = command.parameters.priority
-        if asked and asked != (has := self._priority(command.parameters)):
-            return made(250, "2.3.6", f"{has} is the priority that it has here")
-        return reply.SENDER_OK
-
-    def _priority(self, parameters: MailParameters) -> int:
-        """What a message has. Who is none of ours goes before nobody (RFC 6710 leaves
-        it to us)."""
-        most = self._settings.highest_priority if self._client.trusted else 0
-        return min(parameters.priority, most)
-
-    def _wish_refusal(self, parameters: MailParameters) -> bytes:
-        """Why what MAIL asks for cannot be had, or nothing."""
-        if parameters.require_tls and not self._stream.secure:
-            return reply.NO_TLS_TO_REQUIRE
-        if not set(self._settings.no_soliciting).isdisjoint(parameters.solicit):
-            return reply.NO_SOLICITING
-        return self._hold_refusal(parameters) if parameters.held else b""
-
-    def _hold_refusal(self, parameters: MailParameters) -> bytes:
-        """Why a message cannot be held so long (RFC 4865 4), or nothing."""
-        held_s, by = parameters.hold_for, parameters.by
-        if held_s is None:
-            until = parameters.hold_until or 0.0
-            held_s = math.ceil(until - self._clock.seconds())
-        if held_s > self._settings.future_release_s:
-            return reply.HELD_TOO_LONG
-        if held_s < 0:
-            return reply.HELD_UNTIL_PAST
-        if by is not None and by.returns and by.seconds <= held_s:
-            return reply.HELD_PAST_BY
-        return b""
+        return wishes.answer(command.parameters, settings, self._client.trusted)
 
     async def rcpt(self, command: events.Rcpt) -> bytes:
         """RFC 5321 4.1.1.3. Who does not exist is refused here, and nothing is
@@ -379,28 +338,16 @@ class Reception:
         if parameters.smtputf8:
             protocol = origin.protocol.replace("ESMTP", "UTF8SMTP")
             origin = replace(origin, protocol=protocol)
+        now, trusted = self._clock.seconds(), self._client.trusted
         return Envelope(
             new_id(),
             transaction.sender,
             tuple(transaction.recipients),
-            self._clock.seconds(),
+            now,
             origin,
             parameters.body,
             parameters.smtputf8,
-            self._handling(parameters),
-        )
-
-    def _handling(self, parameters: MailParameters) -> Handling:
-        if not parameters.keywords & _HANDLING:
-            return USUAL
-        return Handling(
-            ret=parameters.ret,
-            envid=parameters.envid,
-            require_tls=parameters.require_tls,
-            by=parameters.by,
-            priority=self._priority(parameters),
-            release_at=parameters.release_at(self._clock.seconds()),
-            solicit=parameters.solicit,
+            wishes.handling(parameters, self._settings, trusted, now),
         )
 
     async def _judge(
