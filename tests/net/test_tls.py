@@ -5,6 +5,7 @@ import hashlib
 import ssl
 import unittest
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -21,7 +22,7 @@ from twisted.logger import capturedLogs
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.trial.unittest import TestCase
 
-from tests.net.authority import authority
+from tests.net.authority import authority, client, revocations
 from tests.net.lines import Lines
 from twisted_mta.net import tls
 from twisted_mta.net.admission import Admission
@@ -324,6 +325,36 @@ class LoginTests(Files):
             logged_in_by(server, context)
         with self.assertRaises(CertificateError):
             ServerTls([made(self.directory, ["mx.test"])], self.directory / "none")
+
+    def test_revoked(self) -> None:
+        """A certificate that its authority has taken back is none; nor is one of which
+        that cannot be known, since the list is too old."""
+        mine = authority(self.directory, "mine")
+        bob = client(self.directory, "bob", "bob@example.test", issuer=mine)
+        eve = client(self.directory, "eve", "eve@example.test", issuer=mine)
+        believed = self.directory / "believed.pem"
+        day = timedelta(days=1)
+
+        def shown(pair: Pair) -> tuple[str, ...]:
+            context = trusting_all()
+            context.load_cert_chain(pair.certificate, pair.key)
+            addresses: tuple[str, ...] = logged_in_by(server, context)[0]
+            return addresses
+
+        believed.write_bytes(mine.certificate.read_bytes())
+        server = ServerTls([made(self.directory, ["mx.test"])], believed)
+        self.assertEqual(shown(eve), ("eve@example.test",))
+        fresh = revocations(mine, eve, until=day)
+        believed.write_bytes(mine.certificate.read_bytes() + fresh)
+        self.assertTrue(server.reload())
+        self.assertEqual(shown(bob), ("bob@example.test",))
+        with self.assertRaises((SSL.Error, ssl.SSLError)):
+            shown(eve)
+        old = revocations(mine, until=-day / 2)
+        believed.write_bytes(mine.certificate.read_bytes() + old)
+        self.assertTrue(server.reload())
+        with self.assertRaises((SSL.Error, ssl.SSLError)):
+            shown(bob)
 
     def test_not_asked(self) -> None:
         """Without authorities nobody is asked for one."""

@@ -160,7 +160,9 @@ class Login:
         name for name in get_args(MechanismName) if not name.endswith("-PLUS")
     )
     # A PEM file of the authorities whose client certificates log in their owners, by
-    # the mail addresses in them (EXTERNAL). null: nobody is asked for one.
+    # the mail addresses in them (EXTERNAL). If their lists of revoked certificates
+    # (CRL) are in it, too, each has to have one that is not too old. Read again on
+    # SIGHUP. null: nobody is asked for one.
     authorities: Path | None = None
 
 

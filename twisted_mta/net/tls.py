@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import SSL, crypto
-from OpenSSL.crypto import X509
+from OpenSSL.crypto import X509, X509StoreFlags
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
@@ -50,6 +50,9 @@ _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 # RSA key exchange and CBC are still all that some mail servers have; a cipher
 # that is weaker than these is no better than none (RFC 7435 section 3).
 _OPPORTUNISTIC_CIPHERS = b"HIGH:!aNULL:!eNULL:!MD5:!RC4:!3DES:@SECLEVEL=1"
+
+# How a list of revoked certificates begins (RFC 7468 6).
+_REVOKED = b"-----BEGIN X509 CRL-----"
 
 # What self-signed certificates live at most before clients object: Apple's
 # limit for roots that a user added.
@@ -130,8 +133,10 @@ class ServerTls:
     def __init__(self, pairs: Sequence[Pair], authorities: Path | None = None) -> None:
         """
         @param authorities: a PEM file of those whose client certificates are
-            believed. Clients are then asked for one: who has none goes on without, who
-            shows one of another authority does not.
+            believed, and of their lists of revoked ones (RFC 5280 5), if it has any:
+            then each needs one that is not too old. Clients are asked for a
+            certificate: who has none goes on without, who shows one of another
+            authority does not.
         @param pairs: at least one; the first is shown to a client that asks
             for no name, or one that none is for.
         @raise CertificateError:
@@ -226,17 +231,24 @@ def _show(context: SSL.Context, pair: Pair) -> None:
 
 def _ask_for_certificates(context: SSL.Context, authorities: Path) -> None:
     try:
+        octets = authorities.read_bytes()
         context.load_verify_locations(str(authorities))
         context.set_client_ca_list(
             [
                 X509.from_cryptography(each).get_subject()
-                for each in x509.load_pem_x509_certificates(authorities.read_bytes())
+                for each in x509.load_pem_x509_certificates(octets)
             ]
         )
     except OSError as error:
         raise CertificateError(f"{authorities}: cannot be read: {error.strerror}")
     except (SSL.Error, ValueError):
         raise CertificateError(f"{authorities}: holds no PEM certificates")
+    if _REVOKED in octets:
+        # They were loaded with the rest. One that is missing or too old makes the
+        # certificates of its authority invalid.
+        store = context.get_cert_store()
+        if store is not None:
+            store.set_flags(X509StoreFlags.CRL_CHECK)
     context.set_verify(SSL.VERIFY_PEER, lambda *said: bool(said[-1]))
 
 
