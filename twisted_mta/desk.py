@@ -80,6 +80,7 @@ class Desk:
         return Authenticator(
             self._reactor,
             self._office.directory,
+            self._office.keyring,
             self._office.passwords,
             self._throttle,
             mechanisms,

@@ -13,6 +13,7 @@ from typing import Any
 from attrs import frozen
 
 from twisted_mta.auth.directory import LedgerDirectory
+from twisted_mta.auth.keyring import Keyring
 from twisted_mta.auth.passwords import Passwords
 from twisted_mta.config.schema import Config
 from twisted_mta.delivery.acceptance import OwnMail
@@ -34,6 +35,7 @@ class Office:
     config: Config
     ledger: Ledger
     directory: LedgerDirectory
+    keyring: Keyring
     passwords: Passwords
     store: NativeStore
     index: SearchIndex
@@ -77,7 +79,8 @@ async def open_office(reactor: Any, config: Config) -> Office:
     await ledger.open()
     passwords = Passwords(reactor)
     separators = {name: domain.subaddress for name, domain in config.domains.items()}
-    directory = LedgerDirectory(ledger, passwords, separators)
+    keyring = Keyring(ledger, passwords)
+    directory = LedgerDirectory(ledger, keyring, separators)
     index = SearchIndex(reactor, search_directory(config.directory))
     store = NativeStore(ledger, index)
     postmaster = split(config.postmaster)
@@ -92,5 +95,5 @@ async def open_office(reactor: Any, config: Config) -> Office:
         config.hostname,
     )
     return Office(
-        config, ledger, directory, passwords, store, index, router, own, queue
+        config, ledger, directory, keyring, passwords, store, index, router, own, queue
     )

@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from twisted_mta.auth.directory import LedgerDirectory
+from twisted_mta.auth.keyring import Keyring
 from twisted_mta.auth.passwords import Cost, Passwords
 from twisted_mta.interfaces import ITransaction
 from twisted_mta.ledger.ledger import Ledger
@@ -40,8 +41,9 @@ class DirectoryTestCase(TestCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(self.ledger.close()))
         self.passwords = Passwords(cast(Any, self.clock), CHEAP)
         self.addCleanup(self.passwords.close)
+        self.keyring = Keyring(self.ledger, self.passwords)
         self.directory = LedgerDirectory(
-            self.ledger, self.passwords, {"plain.test": "", "dash.test": "-"}
+            self.ledger, self.keyring, {"plain.test": "", "dash.test": "-"}
         )
 
     async def add(self, address: str, password: str = "word") -> Account:

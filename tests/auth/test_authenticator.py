@@ -28,7 +28,11 @@ class AuthenticatorTests(DirectoryTestCase):
         await super().setUp()
         self.throttle = Throttle(cast(Any, self.clock))
         self.authenticator = Authenticator(
-            cast(Any, self.clock), self.directory, self.passwords, self.throttle
+            cast(Any, self.clock),
+            self.directory,
+            self.keyring,
+            self.passwords,
+            self.throttle,
         )
         self.bob = await self.add("bob@example.test", "pass word")
 
@@ -76,7 +80,11 @@ class AuthenticatorTests(DirectoryTestCase):
 
         self.passwords = mock.Mock(wraps=self.passwords, check=counting)
         self.authenticator = Authenticator(
-            cast(Any, self.clock), self.directory, self.passwords, self.throttle
+            cast(Any, self.clock),
+            self.directory,
+            self.keyring,
+            self.passwords,
+            self.throttle,
         )
         texts = set()
         for name in (

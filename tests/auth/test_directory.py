@@ -85,11 +85,11 @@ class AccountTests(DirectoryTestCase):
     async def test_password(self) -> None:
         """It is stored as a hash, and can be changed."""
         bob = await self.add("bob@example.test", "first")
-        before = await self.directory.credentials(bob.address)
+        before = await self.keyring.credentials(bob.address)
         assert before is not None
         self.assertTrue(before[1].startswith("$argon2id$"))
         await self.directory.set_password(split("Bob@example.test"), "second")
-        after = await self.directory.credentials(bob.address)
+        after = await self.keyring.credentials(bob.address)
         assert after is not None
         self.assertTrue(await self.passwords.check(after[1], "second"))
         self.assertFalse(await self.passwords.check(after[1], "first"))
@@ -264,8 +264,8 @@ class SubmittedTests(DirectoryTestCase):
             found = await self.directory.account(bob.address)
             assert found is not None
             self.assertEqual(found.save_sent, save)
-            keys = await self.directory.scram_keys(bob.address, "SCRAM-SHA-256")
+            keys = await self.keyring.scram_keys(bob.address, "SCRAM-SHA-256", "imap")
             assert keys is not None
-            self.assertEqual(keys[0].save_sent, save)
+            self.assertEqual(keys.account.save_sent, save)
         with self.assertRaises(NoSuchAccount):
             await self.directory.set_save_sent(split("x@example.test"), True)

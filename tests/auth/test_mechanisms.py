@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, cast, get_args
+from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
@@ -20,10 +21,12 @@ from twisted_mta.errors import (
     AuthenticationUnavailable,
     LedgerFull,
     Temporary,
+    TooMany,
     UnknownMechanism,
 )
 from twisted_mta.interfaces import IAuthenticator, ITokenVerifier
 from twisted_mta.mail.account import Account
+from twisted_mta.mail.address import split
 from twisted_mta.mail.channel import Channel
 from twisted_mta.wire import oauth
 from twisted_mta.wire.sasl import Credentials, MalformedResponse
@@ -65,6 +68,7 @@ class MechanismCase(DirectoryTestCase):
         self.authenticator = Authenticator(
             cast(Any, self.clock),
             self.directory,
+            self.keyring,
             self.passwords,
             self.throttle,
             self.offered,
@@ -210,8 +214,28 @@ class ScramTests(MechanismCase):
             with self.assertRaises(AuthenticationCancelled):
                 await self.say("SCRAM-SHA-256", b"n,,n=x@y.test,r=abc", PLAIN)
             salts.add(self.asked[-1].split(b",")[1])
-            self.directory._secrets.clear()
+            self.keyring._secret = b""
         self.assertEqual(len(salts), 1)
+
+    async def test_h39_salt(self) -> None:
+        """The salt of an address is the same before it has an account, while it has
+        one, after its password is changed, and when the account is gone."""
+        address = split("new@example.test")
+        salts = []
+
+        async def look() -> None:
+            with self.assertRaises(AuthenticationCancelled):
+                await self.say("SCRAM-SHA-256", b"n,,n=New@Example.test,r=abc", PLAIN)
+            salts.append(self.asked[-1].split(b",")[1:])
+
+        await look()
+        await self.add("new@example.test", "one")
+        await look()
+        await self.directory.set_password(address, "two")
+        await look()
+        await self.directory.remove_account(address, lambda *_: None)
+        await look()
+        self.assertEqual(salts, salts[:1] * 4)
 
     async def test_h40_downgraded(self) -> None:
         """A client that was talked out of -PLUS is refused, and the log says why."""
@@ -243,18 +267,16 @@ class ScramTests(MechanismCase):
     async def test_changed_meanwhile(self) -> None:
         """A password that is changed while it is being checked does not come back as
         keys, whatever the new one is."""
-        _, stored = await self.directory.credentials(self.bob.address) or (None, "")
+        _, stored = await self.keyring.credentials(self.bob.address) or (None, "")
         await self.directory.set_password(self.bob.address, "a\tb")
-        await self.directory.keep_scram(self.bob, stored, "pass word")
+        await self.keyring.keep_scram(self.bob, stored, "pass word")
         with self.assertRaises(AuthenticationFailed):
             await self.scram(ScramClient(Credentials(BOB, "pass word")))
 
     async def test_nothing_can_be_written(self) -> None:
         """On a full disk people still log in, to make room: an account of before, and
         a program with a password of its own."""
-        made = await self.directory.add_app_password(
-            self.bob.address, "phone", ["imap"]
-        )
+        made = await self.keyring.add_app_password(self.bob.address, "phone", ["imap"])
         await self.ledger.write(
             lambda transaction: transaction.execute(
                 "UPDATE account SET scram_sha256 = '', scram_sha1 = ''"
@@ -335,26 +357,24 @@ class AppPasswordTests(MechanismCase):
     async def test_life(self) -> None:
         """One is made, used, listed with when, and taken back."""
         address = self.bob.address
-        made = await self.directory.add_app_password(address, "phone", ["imap", "smtp"])
+        made = await self.keyring.add_app_password(address, "phone", ["imap", "smtp"])
         self.assertRegex(made, r"\A([a-z2-9]{4}-){5}[a-z2-9]{4}\Z")
-        (listed,) = await self.directory.app_passwords(address)
+        (listed,) = await self.keyring.app_passwords(address)
         self.assertEqual((listed.name, listed.protocols), ("phone", "imap smtp"))
         self.assertEqual(listed.used_at, 0)
         for typed in (made, made.replace("-", " ").upper(), made.replace("-", "")):
             found = await self.authenticator.authenticate(BOB, typed, PLAIN)
             self.assertEqual(found, self.bob)
-        (listed,) = await self.directory.app_passwords(address)
+        (listed,) = await self.keyring.app_passwords(address)
         self.assertGreater(listed.used_at, listed.created_at)
-        await self.directory.remove_app_password(address, "phone")
+        await self.keyring.remove_app_password(address, "phone")
         with self.assertRaises(AuthenticationFailed):
             await self.authenticator.authenticate(BOB, made, PLAIN)
 
     async def test_limited(self) -> None:
         """It is good for its protocols and its account only."""
         eve = await self.add("eve@example.test")
-        made = await self.directory.add_app_password(
-            self.bob.address, "phone", ["imap"]
-        )
+        made = await self.keyring.add_app_password(self.bob.address, "phone", ["imap"])
         for name, channel in (
             (BOB, Channel(HOST, "smtp")),
             (BOB, Channel(HOST, "pop3")),
@@ -364,11 +384,62 @@ class AppPasswordTests(MechanismCase):
             with self.assertRaises(AuthenticationFailed):
                 await self.authenticator.authenticate(name, made, channel)
 
+    async def test_scram(self) -> None:
+        """One logs in by SCRAM as the account's own password does, also when that is
+        changed, and is limited, noted and taken back there, too."""
+        address = self.bob.address
+        made = await self.keyring.add_app_password(address, "phone", ["imap"])
+        again = await self.keyring.add_app_password(address, "tablet", ["imap"])
+        for new in ("", "another"):
+            if new:
+                await self.directory.set_password(address, new)
+            for password in (made, again, new or "pass word"):
+                for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-1"):
+                    client = ScramClient(Credentials(BOB, password), mechanism)
+                    self.assertEqual(await self.scram(client), self.bob)
+        noted = {
+            one.name: one.used_at > 0
+            for one in await self.keyring.app_passwords(address)
+        }
+        self.assertEqual(noted, {"phone": True, "tablet": True})
+        client = ScramClient(Credentials(BOB, made))
+        with self.assertRaises(AuthenticationFailed):
+            await self.scram(client, Channel(HOST, "smtp", binding=bound))
+        await self.keyring.remove_app_password(address, "phone")
+        self.clock.advance(3600)
+        with self.assertRaises(AuthenticationFailed):
+            await self.scram(ScramClient(Credentials(BOB, made)))
+        self.clock.advance(3600)
+        client = ScramClient(Credentials(BOB, again))
+        self.assertEqual(await self.scram(client), self.bob)
+
+    async def test_scram_of_before(self) -> None:
+        """Of an account that has no keys of its own yet; they come with its password,
+        and the program's are good as before."""
+        await self.ledger.write(
+            lambda transaction: transaction.execute(
+                "UPDATE account SET scram_sha256 = '', scram_sha1 = ''"
+            )
+        )
+        made = await self.keyring.add_app_password(self.bob.address, "phone", ["imap"])
+        program = Credentials(BOB, made)
+        self.assertEqual(await self.scram(ScramClient(program)), self.bob)
+        await self.authenticator.authenticate(BOB, "pass word", PLAIN)
+        self.assertEqual(await self.scram(ScramClient(program)), self.bob)
+        own = Credentials(BOB, "pass word")
+        self.assertEqual(await self.scram(ScramClient(own)), self.bob)
+
+    async def test_not_too_many(self) -> None:
+        """A hundred."""
+        with mock.patch("twisted_mta.auth.keyring._PROGRAMS", 2):
+            for name in ("one", "two"):
+                await self.keyring.add_app_password(self.bob.address, name, ["imap"])
+            with self.assertRaises(TooMany):
+                await self.keyring.add_app_password(self.bob.address, "3", ["imap"])
+
     async def test_waits_for_nobody(self) -> None:
         """A neighbour who guesses does not slow down a program that logs in."""
-        made = await self.directory.add_app_password(
-            self.bob.address, "phone", ["imap"]
-        )
+        made = await self.keyring.add_app_password(self.bob.address, "phone", ["imap"])
         for _ in range(5):
             self.throttle.failed(HOST, BOB)
         found = await self.authenticator.authenticate(BOB, made, PLAIN)
@@ -376,9 +447,7 @@ class AppPasswordTests(MechanismCase):
 
     async def test_gone_with_the_account(self) -> None:
         """Another account of the same address does not have it."""
-        made = await self.directory.add_app_password(
-            self.bob.address, "phone", ["imap"]
-        )
+        made = await self.keyring.add_app_password(self.bob.address, "phone", ["imap"])
         await self.directory.remove_account(self.bob.address, lambda t, i: None)
         await self.add(BOB, "other")
         with self.assertRaises(AuthenticationFailed):

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.servers.smtpdrive import Directory, Intake, Router
 from twisted_mta.auth.authenticator import MECHANISMS, Authenticator
+from twisted_mta.auth.keyring import ScramKeys
 from twisted_mta.auth.throttle import Throttle
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address, split
@@ -42,12 +43,14 @@ class Accounts:
     """Alice, by SCRAM."""
 
     async def scram_keys(
-        self, address: Address, mechanism: str
-    ) -> tuple[Account, scram.Keys] | None:
-        return (ALICE, KEYS[mechanism]) if address == ALICE.address else None
+        self, address: Address, mechanism: str, protocol: str
+    ) -> ScramKeys | None:
+        if address != ALICE.address:
+            return None
+        return ScramKeys(ALICE, [KEYS[mechanism]], [""])
 
-    async def secret(self, name: str) -> bytes:
-        return b"secret"
+    async def no_keys(self, name: str, mechanism: str) -> scram.Keys:
+        return scram.no_keys(mechanism, b"secret", name)
 
 
 class Handle:
@@ -153,10 +156,11 @@ class Talk:
 
         def make(clock: Clock) -> Stream:
             self.throttle = Throttle(cast(Any, clock))
-            directory: Any = Accounts()
+            directory: Any = None  # nor an account by its address alone
+            accounts: Any = Accounts()
             passwords: Any = None  # SCRAM needs none
             users = Authenticator(
-                cast(Any, clock), directory, passwords, self.throttle, offered
+                cast(Any, clock), directory, accounts, passwords, self.throttle, offered
             )
 
             async def session(stream: Stream) -> None:

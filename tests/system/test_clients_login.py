@@ -63,11 +63,13 @@ class Msmtp(Served):
             "app-password", "add", ALICE, "laptop", "--protocols", "smtp"
         )
         password = made.splitlines()[2].strip()
-        self.assertEqual(self.send("plain", password).returncode, 0)
+        for mechanism in ("plain", "scram-sha-256"):
+            done = self.send(mechanism, password)
+            self.assertEqual(done.returncode, 0, mechanism + done.stderr)
         self.assertIn("laptop", self.operate("app-password", "list", ALICE))
         self.operate("app-password", "remove", ALICE, "laptop")
         self.assertNotEqual(self.send("plain", password).returncode, 0)
-        self.assertEqual(len(self.messages(BOB)), 1)
+        self.assertEqual(len(self.messages(BOB)), 2)
 
 
 class Bound(Vouched):

@@ -109,6 +109,22 @@ class BothSidesTests(unittest.TestCase):
                 server = ScramServer(f"{name}-PLUS", bound)
                 self.assertEqual(self.talk(client, server), "bob")
 
+    def test_several(self) -> None:
+        """Of several passwords with one salt each is good, and the server knows which
+        it was; a client with none of them is refused."""
+        first = KEYS["SCRAM-SHA-256"]
+        others = [make_keys("SCRAM-SHA-256", word, first) for word in ("pen", "ink")]
+        for index, password in enumerate(("pencil", "pen", "ink", "brush")):
+            client = ScramClient(Credentials("bob", password))
+            server = ScramServer(client.name, unbound)
+            server.first(client.initial() or b"")
+            last = client.next(server.found(first, *others))
+            if password == "brush":
+                self.assertRaises(AuthenticationFailed, server.final, last)
+            else:
+                client.next(server.final(last))
+                self.assertEqual((server.shown, client.verified), (index, True))
+
     def test_wrong(self) -> None:
         """A wrong password, and an account that is none, fail in the same way."""
         nobody = scram.no_keys("SCRAM-SHA-256", b"secret", "nobody")

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from twisted_mta.auth.directory import LedgerDirectory
 from twisted_mta.auth.exchange import Ask, Exchange, Exchanges
+from twisted_mta.auth.keyring import Keyring, ScramKeys
 from twisted_mta.auth.passwords import Passwords
 from twisted_mta.auth.throttle import Throttle
 from twisted_mta.errors import (
@@ -65,6 +66,7 @@ class Authenticator(Exchanges):
         self,
         clock: IReactorTime,
         directory: LedgerDirectory,
+        keyring: Keyring,
         passwords: Passwords,
         throttle: Throttle,
         offered: Collection[str] = MECHANISMS,
@@ -72,6 +74,7 @@ class Authenticator(Exchanges):
     ) -> None:
         self._clock = clock
         self._directory = directory
+        self._keyring = keyring
         self._passwords = passwords
         self._throttle = throttle
         self._offered = frozenset(offered)
@@ -107,19 +110,19 @@ class Authenticator(Exchanges):
         address = _address(name)
         found = None
         if address is not None:
-            found = await self._directory.credentials(address)
+            found = await self._keyring.credentials(address)
         account, stored = found or (None, None)
         if stored is not None and self._passwords.known(stored, password):
             return account
         # Nobody guesses one of these, so its client waits for no neighbour who tries.
-        if account is not None and await self._directory.check_app_password(
+        if account is not None and await self._keyring.check_app_password(
             account, password, channel.protocol
         ):
             return account
         await self._wait(name, channel.host)
         if not await self._passwords.check(stored, password) or account is None:
             return None
-        await self._directory.keep_scram(account, stored or "", password)
+        await self._keyring.keep_scram(account, stored or "", password)
         return account
 
     # --- SCRAM ---
@@ -136,8 +139,12 @@ class Authenticator(Exchanges):
             name = exchange.first(response).name
         except AuthenticationFailed:
             raise self._failed(f"{mechanism}: channel binding", channel)
-        account, keys = await self._keys(name, exchange.mechanism)
-        response = await ask(exchange.found(keys))
+        found = await self._keys(name, exchange.mechanism, channel.protocol)
+        if found is None:
+            nobody = await self._nobody(name, exchange.mechanism)
+            response = await ask(exchange.found(nobody))
+        else:
+            response = await ask(exchange.found(*found.keys))
         said: list[bytes] = []
 
         async def verify() -> Account | None:
@@ -146,27 +153,32 @@ class Authenticator(Exchanges):
                 said.append(exchange.final(response))
             except AuthenticationFailed:
                 return None
-            return account
+            return None if found is None else found.account
 
         verified = await self._judge(name, channel, verify())
+        program = found.programs[exchange.shown] if found is not None else ""
+        if program:
+            await self._keyring.used(verified, program)
         await ask(said[0])
         return verified
 
-    async def _keys(
-        self, name: str, mechanism: str
-    ) -> tuple[Account | None, scram.Keys]:
-        """An account and its keys; of what has none, keys that nobody has."""
+    async def _keys(self, name: str, mechanism: str, protocol: str) -> ScramKeys | None:
+        address = _address(name)
+        if address is None:
+            return None
         try:
-            address = _address(name)
-            found = None
-            if address is not None:
-                found = await self._directory.scram_keys(address, mechanism)
-            if found is not None:
-                return found
-            secret = await self._directory.secret("scram")
+            return await self._keyring.scram_keys(address, mechanism, protocol)
         except Temporary:
             raise AuthenticationUnavailable()
-        return None, scram.no_keys(mechanism, secret, name.casefold())
+
+    async def _nobody(self, name: str, mechanism: str) -> scram.Keys:
+        """Keys that nobody has."""
+        address = _address(name)
+        key = address.key if address is not None else name.casefold()
+        try:
+            return await self._keyring.no_keys(key, mechanism)
+        except Temporary:
+            raise AuthenticationUnavailable()
 
     # --- certificates and tokens ---
 

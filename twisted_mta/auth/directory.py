@@ -2,37 +2,27 @@
 
 It looks addresses up exactly as they are; what subaddresses, catch-all and our
 domains mean for mail is the router's. Aliases may lead to accounts, to other
-aliases, elsewhere, or in circles: whoever follows them bounds it. The passwords
-it stores are hashes; it never sees one in the clear for longer than a call.
+aliases, elsewhere, or in circles: whoever follows them bounds it. What accounts log
+in with is the L{Keyring}'s.
 """
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from twisted.logger import Logger
 from zope.interface import implementer
 
-from twisted_mta.auth.apppassword import AppPassword, app_hash, new_app_password
-from twisted_mta.auth.passwords import Passwords
-from twisted_mta.errors import AccountExists, NoSuchAccount, Temporary
-from twisted_mta.interfaces import IDirectory, ILedger, ITransaction, SqlValue
+from twisted_mta.auth.keyring import Keyring, account_id
+from twisted_mta.errors import AccountExists, NoSuchAccount
+from twisted_mta.interfaces import IDirectory, ILedger, ITransaction
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.ids import new_id
 from twisted_mta.mail.submitted import Submitted
-from twisted_mta.wire.scram import Keys, read_keys
-
-# Where the keys of a mechanism are.
-_SCRAM = {"SCRAM-SHA-256": "scram_sha256", "SCRAM-SHA-1": "scram_sha1"}
 
 # Hours that are summed up.
 _HOURS = 24
-
-# That a password for a program was used is written down at most so often.
-_USED_EVERY_S = 3600.0
 
 # How far aliases are followed to find out for whom somebody may send.
 _ALIAS_DEPTH = 10
@@ -51,26 +41,24 @@ OnAccount = Callable[[ITransaction, int], None]
 class LedgerDirectory:
     """Who exists, and the means to change it."""
 
-    log = Logger()
-
     def __init__(
         self,
         ledger: ILedger,
-        passwords: Passwords,
+        keyring: Keyring,
         separators: Mapping[str, str] | None = None,
     ) -> None:
         """
+        @param keyring: makes what is stored of passwords.
         @param separators: what separates a subaddress, by domain; C{+} for a
             domain that is not in it, none where it is empty.
         """
         self._ledger = ledger
-        self._passwords = passwords
+        self._keyring = keyring
         self._separators = dict(separators or {})
         # Accounts that were looked up: asked for with each recipient of each
         # message. Forgotten when the ledger says that one was removed, by
         # whichever process.
         self._known: dict[str, Account] = {}
-        self._secrets: dict[str, bytes] = {}
         ledger.watch(_TOPIC, self._known.clear)
 
     # --- IDirectory ---
@@ -79,7 +67,7 @@ class LedgerDirectory:
         known = self._known.get(address.key)
         if known is not None:
             return known
-        found = await self.credentials(address)
+        found = await self._keyring.credentials(address)
         if found is None:
             return None
         if len(self._known) >= _KNOWN_MOST:
@@ -116,102 +104,6 @@ class LedgerDirectory:
             return address
         base = address.local.partition(separator)[0]
         return Address(base, address.domain) if base else address
-
-    # --- for authentication ---
-
-    async def credentials(self, address: Address) -> tuple[Account, str] | None:
-        """An account and its password's hash."""
-        key = address.key
-
-        def query(transaction: ITransaction) -> tuple[int, str, str, int] | None:
-            rows = transaction.execute(
-                "SELECT id, address, password, save_sent FROM account"
-                " WHERE address_key = ?",
-                (key,),
-            )
-            return next((tuple(row) for row in rows), None)
-
-        found = await self._ledger.lookup(query)
-        if found is None:
-            return None
-        id, text, password, save_sent = found
-        return Account(id, split(text), bool(save_sent)), password
-
-    async def scram_keys(
-        self, address: Address, mechanism: str
-    ) -> tuple[Account, Keys] | None:
-        """An account and its keys for a mechanism; C{None} if it has none (yet)."""
-        key, column = address.key, _SCRAM[mechanism]
-
-        def query(transaction: ITransaction) -> tuple[int, str, int, str] | None:
-            rows = transaction.execute(
-                f"SELECT id, address, save_sent, {column} FROM account"
-                " WHERE address_key = ?",
-                (key,),
-            )
-            return next((tuple(row) for row in rows if row[3]), None)
-
-        found = await self._ledger.lookup(query)
-        if found is None:
-            return None
-        id, text, save_sent, keys = found
-        return Account(id, split(text), bool(save_sent)), read_keys(keys)
-
-    async def keep_scram(self, account: Account, stored: str, password: str) -> None:
-        """Make what SCRAM needs of a password that was found right, for an account of
-        before there was any.
-
-        @param stored: the hash that it was right for: a password that is changed
-            meanwhile must not come back this way.
-        """
-
-        def query(transaction: ITransaction) -> bool:
-            rows = transaction.execute(
-                "SELECT 1 FROM account WHERE id = ? AND scram_sha256 = ''",
-                (account.id,),
-            )
-            return bool(list(rows))
-
-        if not await self._ledger.lookup(query):
-            return
-        keys = await self._passwords.scram(password)
-        if all(keys):
-            await self._note(
-                "UPDATE account SET scram_sha256 = ?, scram_sha1 = ?"
-                " WHERE id = ? AND scram_sha256 = '' AND password = ?",
-                (*keys, account.id, stored),
-            )
-
-    async def _note(self, statement: str, values: Sequence[SqlValue]) -> None:
-        """Write what a login may leave out: on a full disk people still log in, to
-        make room."""
-
-        def unit(transaction: ITransaction) -> None:
-            transaction.execute(statement, values)
-
-        try:
-            await self._ledger.write(unit)
-        except Temporary as error:
-            self.log.warn("a login was not noted: {why}", why=str(error))
-
-    async def secret(self, name: str) -> bytes:
-        """A secret that all processes of this server share; made when it is first
-        asked for."""
-        if name not in self._secrets:
-
-            def unit(transaction: ITransaction) -> bytes:
-                transaction.execute(
-                    "INSERT INTO secret (name, octets) VALUES (?, ?)"
-                    " ON CONFLICT (name) DO NOTHING",
-                    (name, secrets.token_bytes(32)),
-                )
-                rows = transaction.execute(
-                    "SELECT octets FROM secret WHERE name = ?", (name,)
-                )
-                return next(bytes(octets) for (octets,) in rows)
-
-            self._secrets[name] = await self._ledger.write(unit)
-        return self._secrets[name]
 
     # --- submission ---
 
@@ -254,7 +146,7 @@ class LedgerDirectory:
         """
 
         def unit(transaction: ITransaction) -> None:
-            _account_id(transaction, address)
+            account_id(transaction, address)
             transaction.changed(_TOPIC)
             transaction.execute(
                 "UPDATE account SET save_sent = ? WHERE address_key = ?",
@@ -263,104 +155,6 @@ class LedgerDirectory:
 
         await self._ledger.write(unit)
         self._known.clear()  # the hint comes later
-
-    # --- passwords of programs ---
-
-    async def check_app_password(
-        self, account: Account, password: str, protocol: str
-    ) -> bool:
-        """Whether this is one of the account's passwords for programs that may be
-        used here. It has so many random bits that a plain hash protects it."""
-        hashed = app_hash(password)
-        if not hashed:
-            return False
-
-        def query(transaction: ITransaction) -> tuple[str, float] | None:
-            rows = transaction.execute(
-                "SELECT name, protocols, used_at FROM app_password"
-                " WHERE account_id = ? AND password = ?",
-                (account.id, hashed),
-            )
-            for name, protocols, used_at in rows:
-                if protocol in protocols.split():
-                    return name, used_at
-            return None
-
-        found = await self._ledger.lookup(query)
-        if found is None:
-            return False
-        name, used_at = found
-        now = time.time()
-        if now - used_at > _USED_EVERY_S:
-            await self._note(
-                "UPDATE app_password SET used_at = ? WHERE account_id = ? AND name = ?",
-                (now, account.id, name),
-            )
-        return True
-
-    async def add_app_password(
-        self, address: Address, name: str, protocols: Sequence[str]
-    ) -> str:
-        """Make a password for a program.
-
-        @param name: what the person calls it.
-        @param protocols: some of L{PROTOCOLS}.
-        @return: the password, which nobody can be told again.
-        @raise NoSuchAccount:
-        @raise AccountExists: the account has one of that name.
-        """
-        password = new_app_password()
-
-        def unit(transaction: ITransaction) -> None:
-            id = _account_id(transaction, address)
-            values = (id, name)
-            there = transaction.execute(
-                "SELECT 1 FROM app_password WHERE account_id = ? AND name = ?", values
-            )
-            if list(there):
-                raise AccountExists(f"{address} has a password of that name already")
-            transaction.execute(
-                "INSERT INTO app_password (account_id, name, password, protocols,"
-                " created_at, used_at) VALUES (?, ?, ?, ?, ?, 0)",
-                (*values, app_hash(password), " ".join(protocols), time.time()),
-            )
-
-        await self._ledger.write(unit)
-        return password
-
-    async def remove_app_password(self, address: Address, name: str) -> None:
-        """Take one back; it is of no use from now on.
-
-        @raise NoSuchAccount: there is none of that name.
-        """
-
-        def unit(transaction: ITransaction) -> None:
-            values = (_account_id(transaction, address), name)
-            where = "WHERE account_id = ? AND name = ?"
-            if not list(
-                transaction.execute(f"SELECT 1 FROM app_password {where}", values)
-            ):
-                raise NoSuchAccount(f"{address} has no password of that name")
-            transaction.execute(f"DELETE FROM app_password {where}", values)
-
-        await self._ledger.write(unit)
-
-    async def app_passwords(self, address: Address) -> Sequence[AppPassword]:
-        """Those of an account, by name.
-
-        @raise NoSuchAccount:
-        """
-
-        def query(transaction: ITransaction) -> Sequence[AppPassword]:
-            id = _account_id(transaction, address)
-            rows = transaction.execute(
-                "SELECT name, protocols, created_at, used_at FROM app_password"
-                " WHERE account_id = ? ORDER BY name",
-                (id,),
-            )
-            return [AppPassword(*row) for row in rows]
-
-        return await self._ledger.read(query)
 
     # --- administration ---
 
@@ -374,8 +168,7 @@ class LedgerDirectory:
             to make its mailboxes.
         @raise AccountExists: the address is an account's or an alias.
         """
-        hashed = await self._passwords.hash(password)
-        keys = await self._passwords.scram(password)
+        stored = await self._keyring.made(address, password)
         made = Account(new_id(), address)
 
         def unit(transaction: ITransaction) -> None:
@@ -387,7 +180,7 @@ class LedgerDirectory:
                 "INSERT INTO account (id, address, address_key, password,"
                 " scram_sha256, scram_sha1, created_at, modseq)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, 1)",
-                (made.id, str(address), address.key, hashed, *keys, time.time()),
+                (made.id, str(address), address.key, *stored, time.time()),
             )
             provision(transaction, made.id)
 
@@ -400,15 +193,14 @@ class LedgerDirectory:
         @param password: in the clear.
         @raise NoSuchAccount:
         """
-        hashed = await self._passwords.hash(password)
-        keys = await self._passwords.scram(password)
+        stored = await self._keyring.made(address, password)
 
         def unit(transaction: ITransaction) -> None:
-            _account_id(transaction, address)
+            account_id(transaction, address)
             transaction.execute(
                 "UPDATE account SET password = ?, scram_sha256 = ?, scram_sha1 = ?"
                 " WHERE address_key = ?",
-                (hashed, *keys, address.key),
+                (*stored, address.key),
             )
 
         await self._ledger.write(unit)
@@ -422,7 +214,7 @@ class LedgerDirectory:
         """
 
         def unit(transaction: ITransaction) -> None:
-            id_ = _account_id(transaction, address)
+            id_ = account_id(transaction, address)
             discard(transaction, id_)
             transaction.changed(_TOPIC)
             transaction.execute("DELETE FROM account WHERE id = ?", (id_,))
@@ -533,18 +325,6 @@ def _exists(transaction: ITransaction, table: str, address: Address) -> bool:
         f"SELECT 1 FROM {table} WHERE address_key = ? LIMIT 1", (address.key,)
     )
     return bool(list(rows))
-
-
-def _account_id(transaction: ITransaction, address: Address) -> int:
-    rows = list(
-        transaction.execute(
-            "SELECT id FROM account WHERE address_key = ?", (address.key,)
-        )
-    )
-    if not rows:
-        raise NoSuchAccount(f"There is no account {address}")
-    id_: int = rows[0][0]
-    return id_
 
 
 def _leads_to(transaction: ITransaction, keys: set[str], wanted: str) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -24,7 +24,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from twisted_mta.errors import AuthenticationUnavailable
-from twisted_mta.wire.scram import HASHES, make_keys
+from twisted_mta.wire.scram import HASHES, Keys, make_keys
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -105,13 +105,14 @@ class Passwords:
             self._right.popitem(last=False)
         return True
 
-    async def scram(self, password: str) -> tuple[str, str]:
+    async def scram(self, password: str, like: Mapping[str, Keys]) -> tuple[str, str]:
         """What is kept of a password for SCRAM-SHA-256 and SCRAM-SHA-1; empty if it
         cannot be used there.
 
+        @param like: by mechanism, keys with the salt and the iterations to use.
         @raise AuthenticationUnavailable: too many wait already.
         """
-        return await self._in_thread(_scram, password)
+        return await self._in_thread(_scram, password, like)
 
     def known(self, stored: str, password: str) -> bool:
         """Whether this password was found right a short time ago."""
@@ -159,10 +160,10 @@ class Passwords:
             self._waiting -= 1
 
 
-def _scram(password: str) -> tuple[str, str]:
+def _scram(password: str, like: Mapping[str, Keys]) -> tuple[str, str]:
     """In a thread: 10 ms."""
     try:
-        first, second = (make_keys(name, password) for name in HASHES)
+        first, second = (make_keys(name, password, like[name]) for name in HASHES)
     except ValueError:
         return "", ""
     return str(first), str(second)

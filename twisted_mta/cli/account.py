@@ -121,7 +121,7 @@ def app_add(options: argparse.Namespace) -> int:
 
     async def work(office: Office) -> str:
         address = _address(options.address)
-        return await office.directory.add_app_password(address, options.name, protocols)
+        return await office.keyring.add_app_password(address, options.name, protocols)
 
     made = with_office(options, work)
     print(f"The password of '{options.name}', which is shown only now:\n\n    {made}\n")
@@ -134,7 +134,7 @@ def app_remove(options: argparse.Namespace) -> int:
 
     async def work(office: Office) -> None:
         address = _address(options.address)
-        await office.directory.remove_app_password(address, options.name)
+        await office.keyring.remove_app_password(address, options.name)
 
     with_office(options, work)
     print(f"'{options.name}' can no longer log in to {options.address}")
@@ -145,7 +145,7 @@ def app_list(options: argparse.Namespace) -> int:
     """An account's passwords for programs."""
 
     async def work(office: Office) -> Sequence[AppPassword]:
-        return await office.directory.app_passwords(_address(options.address))
+        return await office.keyring.app_passwords(_address(options.address))
 
     rows = [
         {

@@ -87,16 +87,19 @@ def _plain(text: str) -> bytes:
     return binascii.a2b_base64(text.encode(), strict_mode=True)
 
 
-def make_keys(mechanism: str, password: str) -> Keys:
+def make_keys(mechanism: str, password: str, like: Keys | None = None) -> Keys:
     """Keys of a password: milliseconds of a processor.
 
+    @param like: with the same salt and iterations as these; C{None}: a new salt.
     @raise ValueError: it can be no password.
     """
     name = HASHES[mechanism]
-    salt = secrets.token_bytes(_SALT_OCTETS)
-    salted = _salted(name, saslprep(password), salt, ITERATIONS)
+    if like is None:
+        like = Keys(secrets.token_bytes(_SALT_OCTETS), ITERATIONS, b"", b"")
+    salted = _salted(name, saslprep(password), like.salt, like.iterations)
     stored = hashlib.new(name, _hmac(name, salted, b"Client Key")).digest()
-    return Keys(salt, ITERATIONS, stored, _hmac(name, salted, b"Server Key"))
+    server = _hmac(name, salted, b"Server Key")
+    return Keys(like.salt, like.iterations, stored, server)
 
 
 def no_keys(mechanism: str, secret: bytes, name: str) -> Keys:
@@ -118,7 +121,10 @@ class Wanted:
 
 class ScramServer:
     """The server's side of one exchange. First L{first}, then L{found} with the keys,
-    then L{final}."""
+    then L{final}.
+
+    @ivar shown: after L{final}: which of the keys the client has shown that it has.
+    """
 
     def __init__(self, mechanism: str, binding: Binding) -> None:
         """
@@ -136,7 +142,8 @@ class ScramServer:
         self._server_first = ""
         self._client_nonce = ""
         self._nonce = ""
-        self._keys: Keys | None = None
+        self._keys: tuple[Keys, ...] = ()
+        self.shown = 0
 
     def first(self, response: bytes) -> Wanted:
         """Read the client's first message.
@@ -173,12 +180,14 @@ class ScramServer:
     def _offers_plus(self) -> bool:
         return any(self._binding(name) is not None for name in BINDINGS)
 
-    def found(self, keys: Keys) -> bytes:
+    def found(self, keys: Keys, *others: Keys) -> bytes:
         """Go on with the keys.
 
+        @param others: of more passwords that are good, with the same salt and
+            iterations.
         @return: the server's first message.
         """
-        self._keys = keys
+        self._keys = (keys, *others)
         nonce = _text(secrets.token_bytes(_NONCE_OCTETS))
         self._nonce = self._client_nonce + nonce
         salt = _text(keys.salt)
@@ -193,23 +202,26 @@ class ScramServer:
         @raise AuthenticationFailed: the client does not know the password.
         """
         match = _CLIENT_FINAL.fullmatch(_decoded(response))
-        keys = self._keys
-        if match is None or keys is None:
+        if match is None or not self._keys:
             raise MalformedResponse()
         without_proof, bound, nonce, proof = match.groups()
         signed = f"{self._client_first},{self._server_first},{without_proof}".encode()
-        signature = _hmac(self._hash, keys.stored, signed)
         given = _octets(proof)
-        if len(given) != len(signature):
+        if len(given) != hashlib.new(self._hash).digest_size:
             raise MalformedResponse()
-        client_key = _xor(given, signature)
-        stored = hashlib.new(self._hash, client_key).digest()
-        right = hmac.compare_digest(stored, keys.stored)
-        right &= hmac.compare_digest(_octets(bound), self._header + self._bound)
+        proven = [keys for keys in self._keys if self._proves(given, signed, keys)]
+        right = hmac.compare_digest(_octets(bound), self._header + self._bound)
         right &= hmac.compare_digest(nonce.encode(), self._nonce.encode())
-        if not right:
+        if not right or not proven:
             raise AuthenticationFailed()
-        return b"v=" + _text(_hmac(self._hash, keys.server, signed)).encode()
+        self.shown = self._keys.index(proven[0])
+        signature = _hmac(self._hash, proven[0].server, signed)
+        return b"v=" + _text(signature).encode()
+
+    def _proves(self, proof: bytes, signed: bytes, keys: Keys) -> bool:
+        client_key = _xor(proof, _hmac(self._hash, keys.stored, signed))
+        stored = hashlib.new(self._hash, client_key).digest()
+        return hmac.compare_digest(stored, keys.stored)
 
 
 class ScramClient:
