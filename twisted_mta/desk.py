@@ -85,6 +85,7 @@ class Desk:
             self._throttle,
             mechanisms,
             self._verifiers,
+            self._config.login.certificate_name,
         )
 
     def _smtp(self, listener: Listener, tls: ServerTls | None) -> Spoken:

@@ -27,7 +27,7 @@ from twisted_mta.errors import (
 from twisted_mta.interfaces import IAuthenticator, ITokenVerifier
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import split
-from twisted_mta.mail.channel import Channel
+from twisted_mta.mail.channel import CertifiedNames, Channel
 from twisted_mta.wire import oauth
 from twisted_mta.wire.sasl import Credentials, MalformedResponse
 from twisted_mta.wire.scram import ScramClient
@@ -60,6 +60,7 @@ class Tokens:
 
 class MechanismCase(DirectoryTestCase):
     offered: Sequence[str] = MECHANISMS
+    certificate_name = "email"
 
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
@@ -73,6 +74,7 @@ class MechanismCase(DirectoryTestCase):
             self.throttle,
             self.offered,
             [self.tokens],
+            self.certificate_name,
         )
         self.bob = await self.add(BOB, "pass word")
         self.asked: list[bytes] = []
@@ -122,13 +124,15 @@ class OfferTests(MechanismCase):
     def test_what_is_possible(self) -> None:
         """-PLUS where there is something to bind to, EXTERNAL where there is a
         certificate; nothing in the clear."""
-        certified = Channel(HOST, binding=bound, certified=(BOB,))
+        certified = Channel(HOST, binding=bound, certified=CertifiedNames((BOB,)))
         self.assertEqual(self.authenticator.mechanisms(certified), MECHANISMS)
         without = [name for name in MECHANISMS if name != "EXTERNAL"]
         self.assertEqual(list(self.authenticator.mechanisms(SECURE)), without)
         without = [name for name in without if not name.endswith("-PLUS")]
         self.assertEqual(list(self.authenticator.mechanisms(PLAIN)), without)
-        clear = Channel(HOST, private=False, binding=bound, certified=(BOB,))
+        clear = Channel(
+            HOST, private=False, binding=bound, certified=CertifiedNames((BOB,))
+        )
         self.assertEqual(self.authenticator.mechanisms(clear), ())
 
     async def test_unknown(self) -> None:
@@ -302,20 +306,38 @@ class ScramTests(MechanismCase):
 class CertificateTests(MechanismCase):
     async def test_certified(self) -> None:
         """Who the certificate says, by the name that is asked for or the first."""
-        channel = Channel(HOST, certified=("x@example.test", BOB))
+        channel = Channel(HOST, certified=CertifiedNames(("x@example.test", BOB)))
         self.assertEqual(await self.say("EXTERNAL", BOB.encode(), channel), self.bob)
-        only = Channel(HOST, certified=(BOB,))
+        only = Channel(HOST, certified=CertifiedNames((BOB,)))
         self.assertEqual(await self.say("EXTERNAL", b"", only), self.bob)
         self.assertEqual(await self.say("EXTERNAL", None, only, b""), self.bob)
 
     async def test_h40_others(self) -> None:
         """Nobody else, and nobody who has no account."""
         await self.add("eve@example.test")
-        channel = Channel(HOST, certified=("eve@example.test", "x@example.test"))
+        certified = CertifiedNames(("eve@example.test", "x@example.test"), (BOB,))
+        channel = Channel(HOST, certified=certified)
         for name in (BOB.encode(), b"x@example.test", b"\xff", b"bob"):
             self.clock.advance(3600)
             with self.assertRaises(AuthenticationFailed):
                 await self.say("EXTERNAL", name, channel)
+
+
+class CommonNameTests(MechanismCase):
+    certificate_name = "common_name"
+
+    async def test_certified(self) -> None:
+        """Where the config says so the common name is who it is, and nothing else."""
+        channel = Channel(HOST, certified=CertifiedNames(("x@example.test",), (BOB,)))
+        self.assertEqual(await self.say("EXTERNAL", b"", channel), self.bob)
+        for certified in (
+            CertifiedNames((BOB,)),
+            CertifiedNames((BOB,), ("Bob Example",)),
+        ):
+            channel = Channel(HOST, certified=certified)
+            self.clock.advance(3600)
+            with self.assertRaises((AuthenticationFailed, UnknownMechanism)):
+                await self.say("EXTERNAL", BOB.encode(), channel)
 
 
 class TokenTests(MechanismCase):

@@ -21,6 +21,7 @@ from tests.net.authority import authority
 from twisted_mta.delivery.smtp.settings import Tls, TokenFile
 from twisted_mta.errors import AuthenticationFailed, NoSuchMessage
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.channel import CertifiedNames
 from twisted_mta.mail.envelope import Body, DeliverBy, Handling, Origin
 from twisted_mta.net.tls import Pair, ServerTls, certified, channel_binding
 from twisted_mta.wire.sasl import Credentials
@@ -495,7 +496,7 @@ class LoginTests(TlsCase):
         pair = authority(path, "us", "us@here.test")
         tls = ServerTls([Pair(*self.pair)], authorities=pair.certificate)
         for mechanisms, names in (
-            ("EXTERNAL PLAIN", [("=", ("us@here.test",))]),
+            ("EXTERNAL PLAIN", [("=", CertifiedNames(("us@here.test",), ("us",)))]),
             ("PLAIN", []),
         ):
             for settings in ({}, {"tls": Tls.VERIFY, "trust": self.trust}):

@@ -24,6 +24,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.net.authority import authority, client, revocations
 from tests.net.lines import Lines
+from twisted_mta.mail.channel import NOT_CERTIFIED, CertifiedNames
 from twisted_mta.net import tls
 from twisted_mta.net.admission import Admission
 from twisted_mta.net.listener import Listener, Spoken
@@ -315,10 +316,11 @@ class LoginTests(Files):
         eve = authority(self.directory, "eve", "bob@example.test")
         server = ServerTls([made(self.directory, ["mx.test"])], bob.certificate)
         context = trusting_all()
-        self.assertEqual(logged_in_by(server, context)[0], ())
+        self.assertEqual(logged_in_by(server, context)[0], NOT_CERTIFIED)
         context.load_cert_chain(bob.certificate, bob.key)
         found = logged_in_by(server, context)[0]
-        self.assertEqual(found, ("bob@example.test", "b@example.test"))
+        said = CertifiedNames(("bob@example.test", "b@example.test"), ("bob",))
+        self.assertEqual(found, said)
         context = trusting_all()
         context.load_cert_chain(eve.certificate, eve.key)
         with self.assertRaises((SSL.Error, ssl.SSLError)):
@@ -338,8 +340,8 @@ class LoginTests(Files):
         def shown(pair: Pair) -> tuple[str, ...]:
             context = trusting_all()
             context.load_cert_chain(pair.certificate, pair.key)
-            addresses: tuple[str, ...] = logged_in_by(server, context)[0]
-            return addresses
+            found: CertifiedNames = logged_in_by(server, context)[0]
+            return found.addresses
 
         believed.write_bytes(mine.certificate.read_bytes())
         server = ServerTls([made(self.directory, ["mx.test"])], believed)
@@ -362,7 +364,7 @@ class LoginTests(Files):
         server = ServerTls([made(self.directory, ["mx.test"])])
         context = trusting_all()
         context.load_cert_chain(bob.certificate, bob.key)
-        self.assertEqual(logged_in_by(server, context)[0], ())
+        self.assertEqual(logged_in_by(server, context)[0], NOT_CERTIFIED)
 
     def test_channel_binding(self) -> None:
         """The certificate as the client sees it; from TLS 1.3 on something that only

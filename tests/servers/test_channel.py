@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.servers.smtpdrive import HOST, Peer, SmtpCase
+from twisted_mta.mail.channel import NOT_CERTIFIED
 from twisted_mta.servers.channel import channel
 from twisted_mta.servers.smtp.settings import SmtpSettings
 
@@ -16,5 +17,5 @@ class ChannelTests(SmtpCase):
         self.assertTrue(channel(peer.stream, "smtp", True).private)
         peer.transport.getHandle = lambda: None  # type: ignore[method-assign,assignment,return-value]
         found = channel(peer.stream, "smtp", True)
-        self.assertEqual(found.certified, ())
+        self.assertEqual(found.certified, NOT_CERTIFIED)
         self.assertIsNone(found.binding("tls-exporter"))

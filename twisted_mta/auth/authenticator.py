@@ -30,7 +30,7 @@ from twisted_mta.errors import (
 from twisted_mta.interfaces import ITokenVerifier
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address, split
-from twisted_mta.mail.channel import Channel, unbound
+from twisted_mta.mail.channel import CertifiedNames, Channel, unbound
 from twisted_mta.wire import oauth, scram
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 
 # Of a name that failed, for the log.
 _NAME_SHOWN = 80
+
+_CERTIFICATE_NAMES: Mapping[str, Callable[[CertifiedNames], Sequence[str]]] = {
+    "email": lambda certified: certified.addresses,
+    "common_name": lambda certified: certified.common_names,
+}
 
 #: All mechanisms, as they are offered.
 MECHANISMS = (
@@ -58,6 +63,8 @@ class Authenticator(Exchanges):
 
     @param offered: the mechanisms that may be used.
     @param verifiers: say whose a token is; without any no token is good.
+    @param certificate_name: what of a certificate names an account: C{"email"} or
+        C{"common_name"}.
     """
 
     log = Logger()
@@ -71,6 +78,7 @@ class Authenticator(Exchanges):
         throttle: Throttle,
         offered: Collection[str] = MECHANISMS,
         verifiers: Sequence[ITokenVerifier] = (),
+        certificate_name: str = "email",
     ) -> None:
         self._clock = clock
         self._directory = directory
@@ -79,6 +87,7 @@ class Authenticator(Exchanges):
         self._throttle = throttle
         self._offered = frozenset(offered)
         self._verifiers = tuple(verifiers)
+        self._names = _CERTIFICATE_NAMES[certificate_name]
 
     def exchanges(self, channel: Channel) -> Mapping[str, Exchange]:
         """See L{Exchanges.exchanges}."""
@@ -90,7 +99,7 @@ class Authenticator(Exchanges):
             plus = mechanism.endswith("-PLUS")
             if mechanism.startswith("SCRAM") and (bound or not plus):
                 possible[mechanism] = partial(self._scram, mechanism)
-        if channel.certified:
+        if self._names(channel.certified):
             possible["EXTERNAL"] = self._external
         if self._verifiers:
             possible["OAUTHBEARER"] = partial(self._token, oauth.read_bearer)
@@ -187,13 +196,13 @@ class Authenticator(Exchanges):
     ) -> Account:
         """RFC 4422 A: who the certificate says, or one of those if it says several."""
         wanted = initial if initial is not None else await ask(b"")
-        name = wanted.decode(errors="replace") or channel.certified[0]
+        name = wanted.decode(errors="replace") or self._names(channel.certified)[0]
         return await self._judge(name, channel, self._certified(name, channel))
 
     async def _certified(self, name: str, channel: Channel) -> Account | None:
         await self._wait(name, channel.host)
         address = _address(name)
-        certified = [_address(each) for each in channel.certified]
+        certified = [_address(each) for each in self._names(channel.certified)]
         if address is None or address.key not in {a.key for a in certified if a}:
             return None
         return await self._directory.account(address)

@@ -159,11 +159,14 @@ class Login:
     mechanisms: tuple[MechanismName, ...] = tuple(
         name for name in get_args(MechanismName) if not name.endswith("-PLUS")
     )
-    # A PEM file of the authorities whose client certificates log in their owners, by
-    # the mail addresses in them (EXTERNAL). If their lists of revoked certificates
-    # (CRL) are in it, too, each has to have one that is not too old. Read again on
-    # SIGHUP. null: nobody is asked for one.
+    # A PEM file of the authorities whose client certificates log in their owners
+    # (EXTERNAL). If their lists of revoked certificates (CRL) are in it, too, each has
+    # to have one that is not too old. Read again on SIGHUP. null: nobody is asked for
+    # one.
     authorities: Path | None = None
+    # What of a certificate is the account's address: email, its mail addresses (RFC
+    # 5280: rfc822Name); common_name, its subject's common name.
+    certificate_name: Literal["email", "common_name"] = "email"
 
 
 @frozen(kw_only=True)

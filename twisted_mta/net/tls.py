@@ -43,6 +43,8 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from twisted_mta.mail.channel import NOT_CERTIFIED, CertifiedNames
+
 # Mozilla's "intermediate" list without DHE: forward secrecy and AEAD only. The
 # suites of TLS 1.3 are not chosen here.
 _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -106,19 +108,22 @@ def channel_binding(handle: SSL.Connection, name: str) -> bytes | None:
     return fingerprint
 
 
-def certified(handle: SSL.Connection) -> tuple[str, ...]:
-    """The mail addresses in the certificate that the client showed, which was
-    verified (RFC 5280 4.2.1.6: rfc822Name); none if it showed none."""
+def certified(handle: SSL.Connection) -> CertifiedNames:
+    """Whose the certificate is that the client showed, which was verified."""
     shown = handle.get_peer_certificate()
     if shown is None:
-        return ()
+        return NOT_CERTIFIED
+    certificate = shown.to_cryptography()
+    named = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    common_names = tuple(str(one.value) for one in named)
     try:
-        names = shown.to_cryptography().extensions.get_extension_for_class(
+        names = certificate.extensions.get_extension_for_class(
             x509.SubjectAlternativeName
         )
     except (x509.ExtensionNotFound, ValueError):
-        return ()
-    return tuple(names.value.get_values_for_type(x509.RFC822Name))
+        return CertifiedNames((), common_names)
+    addresses = names.value.get_values_for_type(x509.RFC822Name)
+    return CertifiedNames(tuple(addresses), common_names)
 
 
 # --- the server -------------------------------------------------------------
