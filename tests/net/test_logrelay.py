@@ -110,6 +110,13 @@ class ObserverTests(unittest.TestCase):
         self.assertTrue(all(line.startswith("\t") for line in others))
         self.assertIn("broken", self.written[0].decode())
 
+    def test_reactor_ends(self) -> None:
+        """That the reactor of a worker has ended, as it says itself, is no news."""
+        self.log.info("Main loop terminated.")
+        self.log.info("Something else.")
+        (line,) = self.written
+        self.assertIn(b"Something else.", line)
+
     def test_supervisor_gone(self) -> None:
         """Nothing is raised when nobody reads any more."""
 

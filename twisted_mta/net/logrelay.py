@@ -30,6 +30,9 @@ from twisted_mta.net.logline import Lines, text_of, time_of
 _TIME = "%Y-%m-%dT%H:%M:%S%z"
 _TIME_WRITTEN = re.compile(r"^\d{4}-\d\d-\d\dT[\d:]{8}[+-]\d{4} ")
 
+# What reactors say when they end, which is the supervisor's to tell.
+_NO_NEWS = ("Main loop terminated.",)
+
 # A line without an end grows no longer than this; ours are far shorter.
 _LONGEST = 1 << 16
 
@@ -42,7 +45,7 @@ def observer(reactor: Any, name: str, write: Callable[[bytes], object]) -> Lines
 
     def line(event: LogEvent) -> str:
         text = text_of(event)
-        if not text:
+        if not text or text in _NO_NEWS:
             return ""
         at = time_of(int(event["log_time"]), _TIME)
         system = event.get("log_system") or _system(event)
