@@ -48,7 +48,7 @@ class Worker:
 
     def end(self, how: str = "exit status 0", reason: str = "") -> None:
         """It ends."""
-        self.reason = reason
+        self.reason = reason or self.reason
         self._boss.ended(self, how)
 
 
@@ -117,7 +117,32 @@ class SupervisorTests(SynchronousTestCase):
         failure = self.failureResultOf(starting, WorkerFailed)
         self.assertEqual("worker 2: killed by SIGSEGV", failure.getErrorMessage())
 
+    def test_one_hangs_at_the_start(self) -> None:
+        """It is killed, and the start fails."""
+        starting = self.begun(self.supervisor.start(2))
+        self.hired[0].get_ready()
+        self.clock.advance(599)
+        self.assertNoResult(starting)
+        self.clock.advance(1)
+        failure = self.failureResultOf(starting, WorkerFailed)
+        self.assertEqual(
+            "worker 2 was not ready after 600 s", failure.getErrorMessage()
+        )
+        self.assertEqual([False, True], [one.killed for one in self.hired])
+
     # --- deaths ---
+
+    def test_one_hangs_later(self) -> None:
+        """One that was started again is killed as well, and another is tried."""
+        (worker,) = self.started(1)
+        worker.end()
+        self.clock.advance(0)
+        with capturedLogs() as logs:
+            self.clock.advance(600)
+        self.assertTrue(self.hired[1].killed)
+        self.assertIn("was not ready after 600 s", formatEvent(logs[0]))
+        self.clock.advance(0)
+        self.assertEqual(len(self.hired), 3)
 
     def test_pauses_grow(self) -> None:
         """A worker that dies is replaced at once, then after 1, 2, 4 ... 60 s."""
@@ -273,6 +298,16 @@ class SupervisorTests(SynchronousTestCase):
         failure = self.failureResultOf(replacing, WorkerFailed)
         self.assertEqual("worker 1: killed by SIGSEGV", failure.getErrorMessage())
         self.assertEqual(self.supervisor.workers, old)
+
+    def test_replace_by_one_that_hangs(self) -> None:
+        """It is killed, and the old ones work on."""
+        old = self.started()
+        replacing = self.begun(self.supervisor.replace(self.hire, 10))
+        self.clock.advance(600)
+        failure = self.failureResultOf(replacing, WorkerFailed)
+        self.assertIn("was not ready", failure.getErrorMessage())
+        self.assertEqual(self.supervisor.workers, old)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_replace_without_a_process(self) -> None:
         """If the system has no room for a new one, the old ones work on."""

@@ -1,10 +1,10 @@
 """Keeps a number of workers running.
 
 It knows neither what they do nor how they are started. One that dies is started
-again, at once if it had lived for a while, else after a pause that grows. The
-first start is all or nothing: if one worker cannot start, the others are stopped
-and whoever wanted them learns why. So is a replacement: the old ones work on until a
-new one is ready for each.
+again, at once if it had lived for a while, else after a pause that grows; one that
+hangs while it starts is killed. The first start is all or nothing: if one worker
+cannot start, the others are stopped and whoever wanted them learns why. So is a
+replacement: the old ones work on until a new one is ready for each.
 
 States of a place: a worker I{starts} (until it is ready), I{serves}, I{stops}
 (told to, another may be there already), or there is none and a I{pause} runs.
@@ -27,6 +27,11 @@ from twisted_mta.net.channel import Word
 # wait alike.
 _PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 _LIVED_S = 60.0
+
+# One that is not ready by then hangs. A start may bring a ledger's schema up to date
+# and clear up after a crash, which is nothing to be hurried: systemd gives a
+# service 90 s, MariaDB's unit asks for 15 minutes.
+_START_S = 600.0
 
 
 class WorkerFailed(Exception):
@@ -81,6 +86,7 @@ class Supervisor:
         self._coming: dict[int, IWorker] = {}
         self._leaving: set[IWorker] = set()
         self._pauses: dict[int, IDelayedCall] = {}
+        self._patience: dict[IWorker, IDelayedCall] = {}
         self._deaths: dict[int, int] = {}
         self._started = False
         self._stopping = False
@@ -157,6 +163,7 @@ class Supervisor:
 
     def ready(self, worker: IWorker) -> None:
         """See L{IBoss.ready <twisted_mta.net.workerprocess.IBoss.ready>}."""
+        self._end_patience(worker)
         if self._started:
             self._log.info(
                 "worker {number} serves, pid={pid}",
@@ -171,6 +178,7 @@ class Supervisor:
 
     def ended(self, worker: IWorker, how: str) -> None:
         """See L{IBoss.ended <twisted_mta.net.workerprocess.IBoss.ended>}."""
+        self._end_patience(worker)
         self._buried(worker)
         number = worker.number
         if worker in self._leaving:
@@ -188,11 +196,27 @@ class Supervisor:
     def _start(self, number: int) -> None:
         self._pauses.pop(number, None)
         try:
-            self._serving[number] = self._hire(self, number)
+            self._serving[number] = self._hired(self._hire, number)
         except OSError as error:  # the system has no process or memory left
             if not self._started:
                 raise
             self._pause(number, 0.0, f"worker {number} cannot start: {error}")
+
+    def _hired(self, hire: Hire, number: int) -> IWorker:
+        """@raise OSError: the system has no room for it."""
+        worker = hire(self, number)
+        self._patience[worker] = self._clock.callLater(_START_S, self._hangs, worker)
+        return worker
+
+    def _hangs(self, worker: IWorker) -> None:
+        del self._patience[worker]
+        worker.reason = f"worker {worker.number} was not ready after {_START_S:g} s"
+        worker.kill()
+
+    def _end_patience(self, worker: IWorker) -> None:
+        patience = self._patience.pop(worker, None)
+        if patience is not None:
+            patience.cancel()
 
     def _died(self, worker: IWorker, how: str) -> None:
         """One ended that nobody had told to."""
@@ -223,7 +247,7 @@ class Supervisor:
         """
         self._failure = ""
         try:
-            self._coming[number] = new = hire(self, number)
+            self._coming[number] = new = self._hired(hire, number)
         except OSError as error:
             raise WorkerFailed(f"worker {number} cannot start: {error}")
         await self._until(lambda: bool(self._failure or self._stopping) or new.is_ready)
