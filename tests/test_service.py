@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -70,7 +72,10 @@ class Life(SynchronousTestCase):
         self.reactor = Reactor()
         self.daemon = Daemon()
         self.failures = 0
-        self.service = MtaService(self.reactor, self.daemon, self._failed)
+        self.slept: list[float] = []
+        self.service = MtaService(
+            self.reactor, self.daemon, self._failed, self.slept.append
+        )
 
     def _failed(self) -> None:
         self.failures += 1
@@ -83,6 +88,44 @@ class Life(SynchronousTestCase):
     def told_by(self, notifier: Path | str) -> None:
         """systemd wants to hear there."""
         self.patch(os, "environ", {**os.environ, "NOTIFY_SOCKET": str(notifier)})
+
+
+class BindTests(Life):
+    """Ports that cannot be had."""
+
+    def cannot_bind(self, times: int, why: int) -> list[str]:
+        """Start with a port that cannot be bound so often; what is logged."""
+        failures = iter([CannotListenError("", 25, OSError(why, "no"))] * times)
+
+        def bind() -> None:
+            for failure in failures:
+                raise failure
+
+        self.patch(self.daemon, "bind", bind)
+        with capturedLogs() as logs:
+            self.start()
+        return [formatEvent(event) for event in logs]
+
+    def test_in_use_for_a_moment(self) -> None:
+        """A port that is in use is tried again, and that is told."""
+        told = self.cannot_bind(4, errno.EADDRINUSE)
+        self.assertEqual([0.5] * 4, self.slept)
+        self.assertIn("Couldn't listen on", told[0])
+        self.assertIn("Trying again", told[0])
+        self.assertEqual((0, ["serve"]), (self.failures, self.daemon.did))
+
+    def test_in_use(self) -> None:
+        """But not for ever."""
+        told = self.cannot_bind(5, errno.EADDRINUSE)
+        self.assertEqual([0.5] * 4, self.slept)
+        self.assertIn("cannot start", told[-1])
+        self.assertEqual((1, []), (self.failures, self.daemon.did))
+
+    def test_not_allowed(self) -> None:
+        """What does not change by waiting is told at once."""
+        (told,) = self.cannot_bind(1, errno.EACCES)
+        self.assertIn("cannot start", told)
+        self.assertEqual([], self.slept)
 
 
 class SystemdTests(Life):

@@ -8,6 +8,7 @@ every change.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -17,10 +18,15 @@ from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 _log = Logger()
+
+# How often it is tried to bind, and the pause between; nginx does the same.
+_TRIES = 5
+_TRY_S = 0.5
 
 
 class IDaemon(Protocol):
@@ -44,6 +50,7 @@ class MtaService(Service):
     """A daemon's life in twistd.
 
     @param failed: called when it could not start; the reactor is stopped then.
+    @param sleep: waits, before the reactor runs.
     """
 
     log = Logger()
@@ -54,10 +61,12 @@ class MtaService(Service):
         reactor: Any,
         daemon: IDaemon,
         failed: Callable[[], None] = lambda: None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._reactor = reactor
         self._daemon = daemon
         self._failed = failed
+        self._sleep = sleep
         self._bound = False
         self._unbound: Exception | None = None
         self._ready = False
@@ -70,9 +79,25 @@ class MtaService(Service):
         on_hangup(self._reactor, self._hung_up)
         self._bound = True
         try:
-            self._daemon.bind()
+            self._bind()
         except Exception as error:  # told where every failure to start is
             self._unbound = error
+
+    def _bind(self) -> None:
+        """Bind; a port in use is tried again for a while. A worker whose supervisor
+        was killed while it began lets go of it in a moment.
+
+        @raise CannotListenError: it stays in use.
+        """
+        for left in reversed(range(_TRIES)):
+            try:
+                self._daemon.bind()
+                return
+            except CannotListenError as error:
+                if not left or error.socketError.errno != errno.EADDRINUSE:
+                    raise
+                self.log.warn("{error} Trying again.", error=str(error))
+            self._sleep(_TRY_S)
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
