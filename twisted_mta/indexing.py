@@ -13,7 +13,6 @@ process itself, which ends when its server does.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 from importlib import import_module
@@ -165,16 +164,9 @@ def main() -> int:
     globalLogBeginner.beginLoggingTo([lines], redirectStandardIO=False)
     process = Process(reactor)
     process.attach(socket.socket(fileno=CHANNEL_FD))
-    reactor.callWhenRunning(_take_signals)
     reactor.run()
     lines.end()
     return process.status
-
-
-def _take_signals() -> None:
-    """A terminal's Ctrl-C is for all its processes; the server decides."""
-    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(ignored, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -137,17 +137,14 @@ def main() -> int:
     globalLogBeginner.beginLoggingTo([lines], redirectStandardIO=False)
     worker = Worker(reactor, number)
     worker.attach(socket.socket(fileno=CHANNEL_FD))
-    reactor.callWhenRunning(lambda: _take_signals(reactor, worker))
+    reactor.callWhenRunning(lambda: _take_signal(reactor, worker))
     reactor.run()
     lines.end()
     return worker.status
 
 
-def _take_signals(reactor: Any, worker: Worker) -> None:
-    """Over those that the reactor has taken."""
-    # A terminal's Ctrl-C is for all its processes; the supervisor decides.
-    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(ignored, signal.SIG_IGN)
+def _take_signal(reactor: Any, worker: Worker) -> None:
+    """Over what the reactor has taken."""
     signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(worker.stop))
 
 

@@ -3,6 +3,7 @@ server cannot start."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -11,13 +12,22 @@ from unittest import mock
 
 from tests.system.daemon import (
     PATIENCE_S,
+    Program,
     Server,
     environment,
     listens,
     twistd,
     wait_until,
 )
-from tests.system.workercase import TRUSTING, Client, Crew, Crewed, children, deliver
+from tests.system.workercase import (
+    TRUSTING,
+    Client,
+    Crew,
+    Crewed,
+    children,
+    deliver,
+    wait_gone,
+)
 from twisted_mta.net.tls import Pair, self_signed
 
 
@@ -33,6 +43,11 @@ def certificate(crew: Crew, pid: int) -> bytes:
     client.close()
     assert shown is not None
     return shown
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 class ReloadTests(Crewed):
@@ -157,6 +172,28 @@ class StartTests(Crewed):
         self.assertEqual(1, done.returncode)
         self.assertRegex(done.stdout, r"#critical\] cannot start: .*cannot be opened")
         self.assertNotIn("Traceback", done.stdout + done.stderr)
+
+    def test_after_a_kill(self) -> None:
+        """A worker that had not begun when its supervisor was killed holds the ports
+        for a moment; the next server waits for it."""
+        crew = self.crew()
+        os.kill(crew.pids[1], signal.SIGKILL)
+        known = {*crew.pids.values()}
+        (new,) = wait_until(
+            lambda: set(children(crew.process.pid)) - known, "another starts", crew
+        )
+        self.addCleanup(_kill, new)
+        os.kill(new, signal.SIGSTOP)
+        crew.process.kill()
+        crew.process.wait(PATIENCE_S)
+        wait_gone(crew.pids[2])
+        again = Program(twistd(crew.config))
+        self.addCleanup(again.kill)
+        again.drain()
+        wait_until(lambda: "Trying again" in again.log, "it finds the port", again)
+        os.kill(new, signal.SIGKILL)
+        wait_until(lambda: "2 workers serve" in again.log, "it serves", again)
+        deliver(crew, "to the next one")
 
     def test_started_again(self) -> None:
         """A worker that dies and cannot start again is tried again, ever more

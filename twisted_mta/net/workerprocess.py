@@ -30,6 +30,9 @@ CHANNEL_FD = 3
 #: The first of what it inherits besides.
 FIRST_FD = 4
 
+# What its process runs first.
+_CHILD = "twisted_mta.net.child"
+
 # What a process said last is there when it has ended, unless a child of its own
 # keeps the channel.
 _LAST_WORD_S = 1.0
@@ -114,7 +117,7 @@ class WorkerProcess(ProcessProtocol):
                 self,
                 sys.executable,
                 [
-                    *(sys.executable, "-P", "-m", module),
+                    *(sys.executable, "-P", "-m", _CHILD, module),
                     *(str(self.number), type(self._reactor).__module__),
                 ],
                 _environment(),
