@@ -16,7 +16,7 @@ class GreylistTests(PolicyCase):
         self.ledger = Ledger()
         self.policy = self.process()
 
-    def process(self) -> Greylist:
+    def process(self, most: int = 1000) -> Greylist:
         """The policy as another process has it."""
         return Greylist(
             "greylist",
@@ -26,6 +26,7 @@ class GreylistTests(PolicyCase):
             window_s=2 * DAY,
             keep_s=35 * DAY,
             trusted_after=3,
+            most=most,
         )
 
     def ask(self, asked: Progress | None = None) -> int:
@@ -87,6 +88,19 @@ class GreylistTests(PolicyCase):
         self.clock.advance(35 * DAY)
         self.assertEqual(self.ask(progress(sender=Address("new", "b.test"))), 451)
 
+    def test_cached(self) -> None:
+        """Who is known is looked up once a day, and after it when he came last is
+        written down."""
+        self.ask()
+        self.clock.advance(300)
+        self.ask()
+        self.ask()
+        self.ledger.down = True
+        self.clock.advance(DAY - 1)
+        self.assertEqual(self.ask(), 0)
+        self.clock.advance(2)
+        self.assertEqual(self.ask(), 451)
+
     def test_no_opinion(self) -> None:
         """Clients of ours, and those at a unix socket, do not wait."""
         self.assertEqual(self.ask(progress(trusted=True)), 0)
@@ -105,6 +119,20 @@ class GreylistTests(PolicyCase):
         self.clock.advance(36 * DAY)
         self.ask(progress("192.0.5.1", sender=ANN))
         self.assertEqual(self.ledger.count("greylist"), 1)
+
+    def test_flood(self) -> None:
+        """However many come who are new, not many more are remembered than may be;
+        who came back is not forgotten for them, however long ago."""
+        self.policy = self.process(most=500)
+        self.ask()
+        self.clock.advance(300)
+        self.ask()
+        for number in range(3000):
+            sender = Address(f"s{number}", "a.test")
+            self.ask(progress("198.51.100.1", sender=sender))
+            self.clock.advance(0.01)
+        self.assertLessEqual(self.ledger.count("greylist"), 1500)
+        self.assertEqual(self.ask(), 0)
 
     def test_ledger_down(self) -> None:
         """If it cannot be looked up the client shall come again."""
