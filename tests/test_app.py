@@ -45,7 +45,7 @@ class PlaceTests(TestCase):
         for whole in (1, 2, 5, 20, 100):
             for of in (1, 2, 3, 8):
                 places = [
-                    Place(number, of, Tally(), lambda host: None)
+                    Place(number, of, Tally(), Tally(), lambda host: None)
                     for number in range(1, of + 1)
                 ]
                 shares = [place.share(whole) for place in places]

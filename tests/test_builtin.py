@@ -31,7 +31,13 @@ class SmtpAgentTests(TestCase):
         config = structure(read("mta.yaml", text), SmtpAgentConfig)
         nothing: Any = None
         environment = Environment(
-            "smarthost", "mx.example.test", nothing, nothing, nothing, Logger()
+            "smarthost",
+            "mx.example.test",
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+            Logger(),
         )
         environment = attrs.evolve(environment, reactor=Clock())
         return SmtpAgentPlugin(tuple).build(config, environment)._settings

@@ -28,7 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "policy": _BELOW,
     "delivery": _BELOW,
     "servers": _BELOW,
-    "plugin": {"interfaces", "config", *_VALUES},
+    "plugin": {"interfaces", "config", "net", *_VALUES},
     "testing": _BELOW,
     "builtin": {*_BELOW, "delivery", "plugin"},
     "shipped": {*_BELOW, "policy", "plugin"},

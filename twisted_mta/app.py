@@ -123,12 +123,14 @@ class Place:
     @ivar number: which, from 1.
     @ivar of: how many there are.
     @ivar tally: counts what they count together.
+    @ivar rates: the same for what comes in a time.
     @ivar tell: called with the address of each login that failed.
     """
 
     number: int
     of: int
     tally: ITally
+    rates: ITally
     tell: Callable[[str], None]
 
     def share(self, whole: int) -> int:
@@ -171,7 +173,7 @@ class Mta:
         self._reactor = reactor = polled(reactor)
         self._config = config
         self._sockets = sockets
-        self._place = place or Place(1, 1, Tally(), lambda host: None)
+        self._place = place or Place(1, 1, Tally(), Tally(), lambda host: None)
         self._parts = Parts(document, config, self._addresses)
         self._tls = _server_tls(document, config)
         self._throttle = Throttle(reactor, self._place.tell, self._place.tally)
@@ -265,6 +267,7 @@ class Mta:
             "reactor": reactor,
             "resolver": _resolver(reactor, config),
             "ledger": office.ledger,
+            "rates": place.rates,
         }
         per_hop = place.share(config.queue.concurrency_per_hop)
         self._runner = Runner(

@@ -22,6 +22,7 @@ from zope.interface import Attribute, Interface
 
 from twisted_mta.errors import ConfigError
 from twisted_mta.interfaces import ILedger, IResolver
+from twisted_mta.net.tally import ITally
 
 PACKAGE = "twisted_mta.plugins"
 
@@ -47,6 +48,8 @@ class Environment:
 
     @ivar name: the name that the config gives to this one.
     @ivar hostname: the server's name on the Internet.
+    @ivar rates: counts by key, over all workers; what was added is taken back by who
+        added it.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Environment:
     reactor: IReactorTime
     resolver: IResolver
     ledger: ILedger
+    rates: ITally
     log: Logger
 
 

@@ -20,6 +20,7 @@ from twisted_mta.policy.hello import Hello
 from twisted_mta.policy.rate import Rate
 from twisted_mta.policy.reverse import Reverse
 from twisted_mta.policy.senderdomain import SenderDomain
+from twisted_mta.policy.tarpit import Tarpit
 
 # As L{twisted_mta.policy.action.Action}: what is read from a config has to stand here.
 _Action = Literal["reject", "tempfail", "quarantine", "tag"]
@@ -132,6 +133,20 @@ class RateConfig:
                 raise ValueError(f"{name}: must be more than 0, or null")
 
 
+@frozen(kw_only=True)
+class TarpitConfig:
+    """Who sends one message to very many is answered slowly."""
+
+    # So many recipients of a message are answered at once.
+    recipients: int = 50
+    # How long each one after them takes; 30 s at most.
+    delay: Seconds = _time(1)
+
+    def __attrs_post_init__(self) -> None:
+        if self.recipients < 0:
+            raise ValueError("recipients: must not be less than 0")
+
+
 def _reverse(config: ReverseConfig, environment: Environment) -> IPolicy:
     return Reverse(environment.name, environment.resolver, config.action)
 
@@ -178,7 +193,17 @@ def _rate(config: RateConfig, environment: Environment) -> IPolicy:
         "messages": config.messages,
         "recipients": config.recipients,
     }
-    return Rate(environment.name, environment.reactor, limits, config.interval)
+    return Rate(
+        environment.name,
+        environment.reactor,
+        environment.rates,
+        limits,
+        config.interval,
+    )
+
+
+def _tarpit(config: TarpitConfig, environment: Environment) -> IPolicy:
+    return Tarpit(environment.name, config.recipients, config.delay)
 
 
 @implementer(IPlugin)
@@ -204,4 +229,5 @@ POLICIES: Sequence[PolicyPlugin] = (
     PolicyPlugin("hello", HelloConfig, _hello),
     PolicyPlugin("sender_domain", SenderDomainConfig, _sender_domain),
     PolicyPlugin("greylist", GreylistConfig, _greylist),
+    PolicyPlugin("tarpit", TarpitConfig, _tarpit),
 )

@@ -26,7 +26,7 @@ from twisted_mta.net.fairness import Fairness
 from twisted_mta.net.logrelay import observer, pipe_writer
 from twisted_mta.net.poller import polled
 from twisted_mta.net.sockets import Sockets
-from twisted_mta.net.tally import Memory, SharedTally
+from twisted_mta.net.tally import RATES, Memory, SharedTally
 from twisted_mta.net.workerprocess import CHANNEL_FD
 
 
@@ -106,6 +106,7 @@ class Worker:
             word["number"],
             word["of"],
             SharedTally(memory, column),
+            SharedTally(memory, column, RATES),
             lambda about: self._channel.say("login", about=about),
         )
         document, config = parse(word["name"], word["text"])

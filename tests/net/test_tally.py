@@ -4,7 +4,7 @@ import os
 import unittest
 
 from twisted_mta.net.admission import Admission
-from twisted_mta.net.tally import Memory, SharedTally
+from twisted_mta.net.tally import RATES, Memory, SharedTally
 
 
 class SharedTests(unittest.TestCase):
@@ -35,6 +35,19 @@ class SharedTests(unittest.TestCase):
         self.memory.clear(2)
         self.assertEqual(self.one.add("", 0), 3)
         self.assertEqual(self.one.add("192.0.2.1", 0), 3)
+
+    def test_rates(self) -> None:
+        """Rates are counted together as well, and meet no connections; those of the
+        dead end with them."""
+        rates = SharedTally(self.memory, 0, RATES)
+        others = SharedTally(self.memory, 2, RATES)
+        self.assertEqual(rates.add("192.0.2.1", 3), 3)
+        self.assertEqual(others.add("192.0.2.1", 4), 7)
+        self.assertEqual(self.one.add("192.0.2.1", 1), 1)
+        self.memory.clear(2)
+        self.assertEqual(rates.add("192.0.2.1", 0), 3)
+        self.memory.clear(0)
+        self.assertEqual(rates.add("192.0.2.1", 0), 0)
 
     def test_keys_are_apart(self) -> None:
         """Many networks fall on many rows, and none on that of the total."""

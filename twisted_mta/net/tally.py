@@ -30,6 +30,10 @@ _OCTETS = 4
 TOTAL, ACCEPTING, ACCEPTED = range(3)
 _FIRST_HASHED = 3
 
+#: The tables.
+CONNECTIONS, RATES = range(2)
+_TABLES = 2
+
 
 class ITally(Protocol):
     """Counts by key; the empty key is the total."""
@@ -62,7 +66,9 @@ class Tally:
 
 
 class Memory:
-    """What the processes share: a file in memory, without a name.
+    """What the processes share: a file in memory, without a name. It has a table for
+    connections and whoever waits, and one for rates, so that the many keys of rates
+    meet none of those.
 
     @ivar fd: of the file; whoever inherits it makes the same of it.
     """
@@ -75,7 +81,7 @@ class Memory:
         @param fd: inherited from who made it.
         @param secret: of who made it.
         """
-        octets = columns * _ROWS * _OCTETS
+        octets = _TABLES * columns * _ROWS * _OCTETS
         if fd is None:
             fd = os.memfd_create("twisted-mta counts", os.MFD_CLOEXEC)
             os.ftruncate(fd, octets)
@@ -88,9 +94,10 @@ class Memory:
 
     def clear(self, column: int) -> None:
         """A process has ended."""
-        self.cells[column * _ROWS : (column + 1) * _ROWS] = memoryview(
-            bytes(_ROWS * _OCTETS)
-        ).cast("i")
+        nothing = memoryview(bytes(_ROWS * _OCTETS)).cast("i")
+        for table in range(_TABLES):
+            first = (table * self.columns + column) * _ROWS
+            self.cells[first : first + _ROWS] = nothing
 
     def get(self, column: int, row: int) -> int:
         """What stands there."""
@@ -108,12 +115,17 @@ class Memory:
 
 
 class SharedTally:
-    """The counts of all processes, as one of them changes and sees them."""
+    """The counts of all processes, as one of them changes and sees them.
 
-    def __init__(self, memory: Memory, column: int) -> None:
+    @param column: the one that this process changes.
+    @param table: L{CONNECTIONS} or L{RATES}.
+    """
+
+    def __init__(self, memory: Memory, column: int, table: int = CONNECTIONS) -> None:
         self._cells = memory.cells
-        self._own = column * _ROWS
-        self._all = range(0, memory.columns * _ROWS, _ROWS)
+        cells = memory.columns * _ROWS
+        self._own = table * cells + column * _ROWS
+        self._all = range(table * cells, (table + 1) * cells, _ROWS)
 
         @lru_cache(maxsize=4096)
         def row(key: str) -> int:
