@@ -1,6 +1,6 @@
 """L{twisted_mta.policy.chain}."""
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
@@ -45,6 +45,14 @@ class Opinion:
 
     async def message(self, progress: Progress) -> Verdict | None:
         return await self._ask("message")
+
+
+class Endless(Silent):
+    """Never comes to an end at MAIL."""
+
+    async def mail(self, progress: Progress) -> Verdict | None:
+        await Deferred()
+        return None
 
 
 class ChainTests(TestCase):
@@ -121,6 +129,35 @@ class ChainTests(TestCase):
         self.clock.advance(0.1)
         self.assertIs(self.successResultOf(asked), NOTHING)
         self.assertEqual(last.asked, ["rcpt"])
+
+    def test_delays_together(self) -> None:
+        """All delays of a stage have one bound."""
+        slow = Verdict.delay(20, "slowly")
+        chain = self.chain(Opinion("a", slow), Opinion("b", slow), Opinion("c", slow))
+        asked = Deferred.fromCoroutine(chain.ask("rcpt", PROGRESS))
+        self.clock.pump([20, 9.9])
+        self.assertNoResult(asked)
+        self.clock.pump([0.1, 0])
+        self.assertIs(self.successResultOf(asked), NOTHING)
+
+    def test_never_answers(self) -> None:
+        """A policy that does not come to an end is broken as well."""
+        chain = self.chain(Endless("a"))  # type: ignore[arg-type]
+        asked = Deferred.fromCoroutine(chain.ask("mail", PROGRESS))
+        self.clock.advance(99)
+        self.assertNoResult(asked)
+        self.clock.advance(1)
+        refusal = self.successResultOf(asked).refusal
+        self.assertEqual(refusal.reply.code, 451)
+        self.assertEqual(len(self.flushLoggedErrors(TimeoutError)), 1)
+
+    def test_gone(self) -> None:
+        """A session that ends while a policy thinks says nothing of the policy."""
+        chain = self.chain(Endless("a"))  # type: ignore[arg-type]
+        asked = Deferred.fromCoroutine(chain.ask("mail", PROGRESS))
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_broken_policy(self) -> None:
         """The client reads a temporary failure that tells nothing, the log has

@@ -1,6 +1,6 @@
 """L{twisted_mta.policy.dnslist}."""
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from tests.policy.case import HOST, Dns, PolicyCase, progress
 from twisted_mta.mail.verdict import Kind, Verdict
@@ -48,6 +48,14 @@ class ListTests(PolicyCase):
         self.assertEqual(verdict.reply.code, 550)
         self.assertIn("black.test", verdict.reply.text)
         self.assertIn(HOST, verdict.reply.text)
+
+    def test_gone(self) -> None:
+        """A session that ends meanwhile ends the waiting, and nothing is broken."""
+        policy = self.policy({BLACK: Deferred()})
+        asked = Deferred.fromCoroutine(policy.connect(progress()))
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_not_listed(self) -> None:
         """Who is on none, and who is ours, is welcome."""

@@ -36,9 +36,15 @@ class ReverseTests(PolicyCase):
             self.assertIs(verdict.kind, Kind.TAG)
 
     def test_no_answer(self) -> None:
-        """If the DNS does not answer the client shall come again."""
+        """If the DNS does not answer a client that might be refused shall come again;
+        one whose mail might be marked is not stopped."""
         for zones in ({HOST: None}, {HOST: ["mx.test"], "mx.test": None}):
             self.assertEqual(self.code(self.policy(zones).connect(progress())), 451)
+            for action in ("tag", "quarantine"):
+                policy = Reverse("reverse", Dns(zones), action)  # type: ignore[arg-type]
+                verdict = self.now(policy.connect(progress()))
+                assert verdict is not None
+                self.assertIs(verdict.kind, Kind.TAG)
 
     def test_no_opinion(self) -> None:
         """Private addresses and clients of ours are not asked about."""

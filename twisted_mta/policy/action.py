@@ -11,6 +11,19 @@ Action = Literal["reject", "tempfail", "quarantine", "tag"]
 FIELD = "X-Policy"
 
 
+def unanswered(action: Action, name: str, what: str) -> Verdict:
+    """A verdict where the DNS does not say what is asked of it: who would be refused
+    shall try again, others are none the worse.
+
+    @param what: of the client, for it to read.
+    """
+    reason = f"no answer from the DNS about {what}"
+    if action in ("reject", "tempfail"):
+        text = f"{what} cannot be looked up now; please try again later"
+        return Verdict.tempfail(text, reason, status="4.4.3")
+    return Verdict.tag(FIELD, f"{name}; {reason}", reason)
+
+
 def act(
     action: Action, name: str, text: str, reason: str, status: str = "7.1"
 ) -> Verdict:

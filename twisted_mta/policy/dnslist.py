@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred, TimeoutError, gatherResults
+from twisted.internet.defer import Deferred, FirstError, TimeoutError, gatherResults
 from twisted.logger import Logger
 
 from twisted_mta.errors import NoSuchDomain, ResolverUnavailable
@@ -77,7 +77,10 @@ class DnsLists(Silent):
         if progress.trusted or not key:
             return None
         asked = [self._ask(each, key) for each in self._lists]
-        answers = await gatherResults(asked, consumeErrors=True)
+        try:
+            answers = await gatherResults(asked, consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
         found = [
             each for each, listed in zip(self._lists, answers, strict=True) if listed
         ]

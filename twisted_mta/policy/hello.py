@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from twisted_mta.errors import NoSuchDomain, ResolverUnavailable
 from twisted_mta.interfaces import IResolver
 from twisted_mta.mail.verdict import Progress, Verdict
-from twisted_mta.policy.action import Action, act
+from twisted_mta.policy.action import Action, act, unanswered
 from twisted_mta.policy.silent import Silent
 
 
@@ -42,8 +42,7 @@ class Hello(Silent):
             try:
                 wrong = "" if await self._known(said) else "is not in the DNS"
             except ResolverUnavailable:
-                text = "Your name cannot be looked up now; please try again later"
-                return Verdict.tempfail(text, "no answer from the DNS", status="4.4.3")
+                return unanswered(self._action, self.name, f"Your name {said}")
         if not wrong:
             return None
         text = f"The name that you gave at HELO, {progress.origin.helo}, {wrong}"

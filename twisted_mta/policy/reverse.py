@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from twisted_mta.errors import NoSuchDomain, ResolverUnavailable
 from twisted_mta.interfaces import IResolver
 from twisted_mta.mail.verdict import Progress, Verdict
-from twisted_mta.policy.action import Action, act
+from twisted_mta.policy.action import Action, act, unanswered
 from twisted_mta.policy.silent import Silent
 
 # Names of one address that are looked at; RFC 7208 4.6.4 has the same bound.
@@ -30,8 +30,7 @@ class Reverse(Silent):
         try:
             found = await self._confirmed(host)
         except ResolverUnavailable:
-            text = "Your address cannot be looked up now; please try again later"
-            return Verdict.tempfail(text, "no answer from the DNS", status="4.4.3")
+            return unanswered(self._action, self.name, f"Your address {host}")
         if found:
             return None
         text = f"Your address {host} has no name in the DNS that leads back to it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted_mta.errors import NoSuchDomain, ResolverUnavailable
 from twisted_mta.interfaces import IResolver
 from twisted_mta.mail.verdict import Progress, Verdict
-from twisted_mta.policy.action import Action, act
+from twisted_mta.policy.action import Action, act, unanswered
 from twisted_mta.policy.silent import Silent
 
 
@@ -28,8 +28,8 @@ class SenderDomain(Silent):
         except UnicodeError:
             why, status = "cannot be a domain", "1.8"
         except ResolverUnavailable:
-            text = f"The domain {sender.domain} cannot be looked up now"
-            return Verdict.tempfail(text, "no answer from the DNS", status="4.4.3")
+            what = f"The sender's domain {sender.domain}"
+            return unanswered(self._action, self.name, what)
         if why == _NULL_MX:
             status = "7.27"  # RFC 7505 4.2
         if not why:
