@@ -562,6 +562,41 @@ class PolicyTests(SmtpCase):
         self.play(peer, TO_BOB)
         self.assertTrue(policy.asked["rcpt"].trusted)
 
+    def test_submission(self) -> None:
+        """So are those who have to log in, before they have: people at home are on
+        lists of such addresses."""
+        policy = Policy({})
+        peer = Peer(SmtpSettings(HOST, submission=True), policy=policy)
+        peer.say("EHLO x")
+        for stage in ("connect", "helo"):
+            self.assertTrue(policy.asked[stage].trusted, stage)
+
+    def test_each_recipient(self) -> None:
+        """What was said of one recipient holds for the message, whatever was said of
+        the next one; unless that one was refused."""
+        for refused in (False, True):
+            policy = Policy({"rcpt": Verdict.quarantine("odd")})
+            peer = Peer(SmtpSettings(HOST), policy=policy)
+            peer.say("EHLO x")
+            peer.say("MAIL FROM:<a@b>")
+            if refused:
+                policy.verdicts = {"rcpt": Verdict.reject("no")}
+            peer.say("RCPT TO:<bob@example.test>")
+            policy.verdicts = {}
+            peer.say("RCPT TO:<postmaster@example.test>")
+            peer.say("DATA")
+            self.assertIn("250", peer.send(MESSAGE + b".\r\n")[0])
+            (accepted,) = peer.intake.accepted
+            self.assertEqual(accepted.envelope.quarantined, not refused)
+
+    def test_another_name(self) -> None:
+        """What was said of a name does not hold for the next one."""
+        policy = Policy({"helo": Verdict.accept("a friend")})
+        peer = Peer(SmtpSettings(HOST), policy=policy)
+        peer.say("EHLO friend")
+        policy.verdicts = {"helo": Verdict.reject("no")}
+        self.assertIn("550", peer.say("EHLO enemy"))
+
     def test_greeting_pause(self) -> None:
         """Who speaks before the greeting is sent away; who waits is greeted; who may
         relay does not wait."""
@@ -579,9 +614,39 @@ class PolicyTests(SmtpCase):
         peer = Peer(SmtpSettings(HOST, greeting_pause_s=6, relay_from=near))
         self.assertIn("220", peer.heard()[0])
 
+    def test_unasked_pipelining(self) -> None:
+        """Who sends the next command before the answer is sent away if PIPELINING was
+        not offered, since he said HELO or his network does not get it; those who may
+        relay are not."""
+        both = b"MAIL FROM:<a@b>\r\nRCPT TO:<bob@example.test>\r\n"
+        near = Networks(["192.168.1.0/24"])
+        for hello, settings, wanted in (
+            ("EHLO x", {}, ["250", "250"]),
+            ("HELO x", {}, ["554"]),
+            ("EHLO x", {"without": frozenset({"PIPELINING"})}, ["554"]),
+            ("HELO x", {"relay_from": near}, ["250", "250"]),
+        ):
+            peer = Peer(SmtpSettings(HOST, **settings))  # type: ignore[arg-type]
+            peer.say(hello)
+            heard = peer.send(both)
+            self.assertEqual([line[:3] for line in heard], wanted)
+            self.assertEqual(peer.closed, wanted == ["554"])
+
     def test_signed(self) -> None:
         """A refusal names the session, under which the log says more."""
         peer = mx()
         for line in ("FOO", "RCPT TO:<x>", "DATA"):
             self.assertTrue(peer.say(line).endswith(" (smtp-1)"), line)
         self.assertFalse(peer.say("NOOP").endswith(")"))
+
+    def test_last_words_signed(self) -> None:
+        """So do those that end the session, each of several."""
+        peer = mx(hard_errors=1)
+        heard = peer.send(b"FOO\r\n")
+        self.assertEqual([line[:3] for line in heard], ["500", "421"])
+        for line in heard:
+            self.assertTrue(line.endswith(" (smtp-1)"), line)
+        peer = mx(idle_s=60)
+        peer.clock.advance(60)
+        (line,) = peer.heard()
+        self.assertTrue(line.startswith("421 4.4.2") and line.endswith(" (smtp-1)"))

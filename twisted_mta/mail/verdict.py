@@ -111,6 +111,15 @@ class Judgement:
     quarantine: bool = False
     fields: tuple[tuple[str, str], ...] = ()
 
+    def also(self, later: Judgement) -> Judgement:
+        """This and what was said after it at the same stage, of another recipient."""
+        return Judgement(
+            self.refusal or later.refusal,
+            self.exempt or later.exempt,
+            self.quarantine or later.quarantine,
+            tuple(dict.fromkeys((*self.fields, *later.fields))),
+        )
+
 
 NOTHING = Judgement()
 """Nobody had an opinion."""
@@ -120,8 +129,9 @@ NOTHING = Judgement()
 class Progress:
     """How far a transaction has come when a policy is asked.
 
-    @ivar trusted: the client is one of ours: it logs in here, or its network may
-        relay. Of such a one most policies have no opinion.
+    @ivar trusted: the client is one of ours: it has to log in before it can send
+        (submission), or its network may relay. Of such a one most policies have no
+        opinion.
     @ivar sender: C{None} for the null sender, and before MAIL.
     @ivar recipients: those accepted so far, and at RCPT, last, the one in
         question.

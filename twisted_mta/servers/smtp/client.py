@@ -8,7 +8,7 @@ from dataclasses import replace
 from twisted_mta.interfaces import IPolicyChain
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.envelope import Origin
-from twisted_mta.mail.verdict import Judgement, Progress
+from twisted_mta.mail.verdict import NOTHING, Judgement, Progress
 from twisted_mta.servers.smtp.reply import render
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.wire.smtp.extension import Offer
@@ -20,6 +20,7 @@ class Client:
     @ivar session: the connection's name in logs.
     @ivar origin: as envelopes have it; C{helo} is empty before HELO or EHLO.
     @ivar relays: its network may send anywhere without a login.
+    @ivar submits: it has to log in before it can send.
     @ivar offer: the extensions that it may use.
     @ivar extended: it said EHLO.
     @ivar account: who logged in.
@@ -35,8 +36,10 @@ class Client:
         relays: bool,
         offer: Offer,
         policies: IPolicyChain | None,
+        submits: bool = False,
     ) -> None:
         self.session = session
+        self.submits = submits
         self.origin = origin
         self.relays = relays
         self.offer = offer
@@ -110,8 +113,9 @@ class Client:
 
     @property
     def trusted(self) -> bool:
-        """It is one of ours, as far as it has shown."""
-        return self.relays or self.account is not None
+        """It is one of ours, or has to show that before it can send: people at home
+        are on lists of addresses at home, and their programs give odd names."""
+        return self.submits or self.relays or self.account is not None
 
     async def judge(self, stage: str) -> bytes:
         """Ask the policies of the client itself.
@@ -119,6 +123,7 @@ class Client:
         @param stage: C{"connect"} or C{"helo"}.
         @return: the reply that refuses, or nothing.
         """
+        self.judged.pop(stage, None)  # said of another name
         if self.policies is None or self._exempt:
             return b""
         asked = Progress(self.session, self.origin, trusted=self.trusted)
@@ -127,14 +132,14 @@ class Client:
     def keep(
         self, stage: str, judgement: Judgement, kept: dict[str, Judgement]
     ) -> bytes:
-        """Remember what was said at a stage.
+        """Remember what was said at a stage, of each recipient that was taken.
 
         @param kept: with what was said at the others.
         @return: the reply that refuses, or nothing.
         """
-        kept[stage] = judgement
         refusal = judgement.refusal
         if refusal is None or refusal.reply is None:
+            kept[stage] = kept.get(stage, NOTHING).also(judgement)
             return b""
         self.leaving = self.leaving or refusal.disconnect
         return render(refusal.reply)

@@ -26,10 +26,17 @@ def plain(answer: bytes) -> bytes:
     return _ENHANCED.sub(rb"\1", answer)
 
 
+_REFUSAL = re.compile(rb"(?m)^[45]\d\d .*(?=\r$)")
+
+
 def signed(answer: bytes, session: str) -> bytes:
-    """A refusal with the name under which the log says more of it."""
-    mark = b" (%b)\r\n" % session.encode()
-    return answer if answer.endswith(mark) else answer[:-2] + mark
+    """Refusals with the name under which the log says more of them, each once."""
+    mark = b" (%b)" % session.encode()
+
+    def sign(found: re.Match[bytes]) -> bytes:
+        return found[0] if found[0].endswith(mark) else found[0] + mark
+
+    return _REFUSAL.sub(sign, answer)
 
 
 OK = made(250, "2.0.0", "Ok")

@@ -87,7 +87,9 @@ class SmtpSession:
         self._authenticator = authenticator
         self._tls = tls
         offer = settings.offer(host)
-        self._client = Client(stream.name, origin, relays, offer, policies)
+        self._client = Client(
+            stream.name, origin, relays, offer, policies, settings.submission
+        )
         self._intake = intake
         self._inquiry = Inquiry(router, directory)
         self._reception = Reception(
@@ -113,7 +115,7 @@ class SmtpSession:
             raise
         except Exception:
             self.log.failure("{session}: a bug", session=self.stream.name)
-            self.stream.write(reply.BUG)
+            self._write(reply.BUG)
         finally:
             self._reception.reset()
 
@@ -122,12 +124,17 @@ class SmtpSession:
         stream.limit(self._settings.idle_s, self._settings.total_s)
         refusal = await client.judge("connect")
         if refusal:
-            stream.write(reply.signed(refusal, stream.name))
+            self._write(refusal)
             return
         if self._settings.greeting_pause_s and not client.trusted:
             await deferLater(self._clock, self._settings.greeting_pause_s)
             if self.engine.buffered():
-                stream.write(reply.OUT_OF_STEP)
+                self.log.info(
+                    "{session}: refused: spoke before the greeting, client={client}",
+                    session=stream.name,
+                    client=client.origin.host or "-",
+                )
+                self._write(reply.OUT_OF_STEP)
                 return
         stream.write(self._greeting())
         while not client.leaving:
@@ -148,21 +155,27 @@ class SmtpSession:
 
         @return: whether it is still there.
         """
-        if "ENHANCEDSTATUSCODES" not in self._client.offer.keywords:
-            answer = reply.plain(answer)
-        self.stream.write(answer)
+        self._write(answer)
         self._unread += len(answer)
         if self._unread <= _UNREAD_OCTETS:
             return True
         self._unread = 0
         return await self.stream.drain()
 
+    def _write(self, answer: bytes) -> None:
+        """Each refusal, whoever made it, names the session."""
+        if answer[:1] >= b"4" or self._client.leaving:
+            answer = reply.signed(answer, self.stream.name)
+        if "ENHANCEDSTATUSCODES" not in self._client.offer.keywords:
+            answer = reply.plain(answer)
+        self.stream.write(answer)
+
     def _end(self, event: object) -> None:
         """What is no command ends the session."""
         if event is TIMED_OUT:
-            self.stream.write(reply.TIMEOUT)
+            self._write(reply.TIMEOUT)
         elif event is SHUTTING_DOWN:
-            self.stream.write(reply.STOPPING)
+            self._write(reply.STOPPING)
         elif not isinstance(event, Closed):
             raise TypeError(f"not an event of SMTP: {event!r}")
 
@@ -354,11 +367,24 @@ class SmtpSession:
 
     # --- mail ---
 
-    def do_MAIL(self, command: events.Mail) -> Awaitable[bytes]:
-        return self._reception.mail(command)
+    async def do_MAIL(self, command: events.Mail) -> bytes:
+        if self._out_of_step():
+            return self._client.leave(reply.OUT_OF_STEP)
+        return await self._reception.mail(command)
 
-    def do_RCPT(self, command: events.Rcpt) -> Awaitable[bytes]:
-        return self._reception.rcpt(command)
+    async def do_RCPT(self, command: events.Rcpt) -> bytes:
+        if self._out_of_step():
+            return self._client.leave(reply.OUT_OF_STEP)
+        return await self._reception.rcpt(command)
+
+    def _out_of_step(self) -> bool:
+        """A stranger pipelines, and was not told that he may (Postfix
+        reject_unauth_pipelining): programs for spam do not wait for answers."""
+        client = self._client
+        if client.extended and "PIPELINING" in client.offer.keywords:
+            return False
+        said = bool(client.origin.helo) and not client.trusted
+        return said and self.engine.buffered() > 0
 
     def do_DATA(self, command: events.DataCommand) -> Awaitable[bytes]:
         return self._reception.data(command)
