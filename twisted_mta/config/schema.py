@@ -47,6 +47,7 @@ ExtensionName = Literal[
     "LIMITS",
     "ETRN",
     "VRFY",
+    "EXPN",
     "XCLIENT",
     "XFORWARD",
     "STARTTLS",

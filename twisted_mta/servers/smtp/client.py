@@ -1,7 +1,6 @@
 """Who is at the other end of a session, as far as is known by now, and what the
 policies say of it."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -26,6 +25,7 @@ class Client:
     @ivar account: who logged in.
     @ivar policies: the opinions on it and its mail, C{None} for none.
     @ivar judged: what they came to, by stage.
+    @ivar speaks_for_another: it has said so (XCLIENT).
     @ivar leaving: the session ends with the answer that is being made.
     """
 
@@ -47,6 +47,7 @@ class Client:
         self.account: Account | None = None
         self.leaving = False
         self._lmtp = False
+        self.speaks_for_another = False
         self.policies = policies
         self.judged: dict[str, Judgement] = {}
 
@@ -63,23 +64,29 @@ class Client:
         self.origin = replace(self.origin, helo=name, protocol=self._protocol())
 
     def become(
-        self, attributes: Mapping[str, str | None], settings: SmtpSettings
+        self,
+        attributes: Mapping[str, str | None],
+        account: Account | None,
+        settings: SmtpSettings,
     ) -> None:
         """It speaks for another (XCLIENT), and begins anew as that one. What was said
-        before is kept where nothing new is said.
+        before is kept where nothing new is said, but not who it is itself.
 
+        @param account: whose C{LOGIN} is.
         @param settings: say what that client may do.
         """
         origin = self.origin
+        if "LOGIN" in attributes or not self.speaks_for_another:
+            self.account = account
+            origin = replace(origin, login=attributes.get("LOGIN") or "")
+        self.speaks_for_another = True
         host = attributes.get("ADDR", origin.host) or ""
-        host = re.sub(r"(?i)^ipv6:", "", host)
         port = attributes.get("PORT", str(origin.port)) or "0"
         self.origin = replace(
             origin,
             host=host,
             port=int(port),
             helo="",
-            login=attributes.get("LOGIN", origin.login) or "",
             protocol="SMTP",
         )
         self.extended = False

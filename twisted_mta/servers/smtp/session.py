@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import CancelledError
@@ -188,7 +189,8 @@ class SmtpSession:
             answer = render(errors.smtp(error))
         except Gone:
             return b""
-        if answer[:1] >= b"4":
+        # Not if a recipient has what others could not have.
+        if answer[:1] >= b"4" and b"\n2" not in answer:
             self._log_refusal(command, transaction, answer)
             answer = reply.signed(answer, self.stream.name)
             if answer[:1] == b"5":
@@ -204,7 +206,7 @@ class SmtpSession:
             "from={sender}, to={recipient}, login={login}",
             session=self.stream.name,
             command=type(command).__name__,
-            reply=" ".join(answer.decode().splitlines()),
+            reply=" ".join(dict.fromkeys(answer.decode().splitlines())),
             client=origin.host or "-",
             helo=origin.helo or "-",
             sender=f"<{transaction.sender or ''}>" if transaction else "-",
@@ -348,7 +350,11 @@ class SmtpSession:
         return reply.LOGGED_IN
 
     def _channel(self) -> Channel:
-        return channel(self.stream, "smtp", self._may_log_in())
+        found = channel(self.stream, "smtp", self._may_log_in())
+        if not self._client.speaks_for_another:
+            return found
+        # Guesses are the other's, and the certificate is not.
+        return replace(found, host=self._client.origin.host, certified=())
 
     async def _ask(self, challenge: bytes) -> bytes:
         """Send a challenge and read the response.
@@ -412,7 +418,7 @@ class SmtpSession:
 
     async def do_EXPN(self, command: events.Expn) -> bytes:
         """RFC 5321 3.5.2."""
-        if "VRFY" not in self._client.offer.keywords:
+        if "EXPN" not in self._client.offer.keywords:
             return await self._junk_or(reply.NO_EXPANSION)
         return await self._junk_or(await self._inquiry.expand(command.what))
 
@@ -438,7 +444,12 @@ class SmtpSession:
             return reply.NESTED_MAIL
         if "XCLIENT" not in client.offer.keywords:
             return reply.NO_XCLIENT
-        client.become(command.attributes, self._settings)
+        login, account = command.attributes.get("LOGIN"), None
+        if login and self._settings.submission:
+            account = await self._inquiry.account(login)
+            if account is None:
+                return reply.NO_SUCH_LOGIN
+        client.become(command.attributes, account, self._settings)
         self.log.info(
             "{session}: XCLIENT {said}",
             session=self.stream.name,

@@ -77,6 +77,7 @@ class SmtpSettings:
         )
         for word, allowed in (
             ("VRFY", self.verify_from),
+            ("EXPN", self.verify_from),
             ("XCLIENT", self.xclient_from),
             ("XFORWARD", self.xforward_from),
         ):
@@ -96,7 +97,7 @@ def _unasked(etrn: bool, hold: bool, soliciting: bool) -> frozenset[str]:
     ETRN. The sets are made once: each connection asks."""
     return frozenset(
         {
-            *("VRFY", "XCLIENT", "XFORWARD"),
+            *("VRFY", "EXPN", "XCLIENT", "XFORWARD"),
             *(() if etrn else ("ETRN",)),
             *(() if hold else ("FUTURERELEASE",)),
             *(() if soliciting else ("NO-SOLICITING",)),

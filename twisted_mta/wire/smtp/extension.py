@@ -41,6 +41,7 @@ EXTENSIONS: Mapping[str, Extension] = {
     "LIMITS": Extension(),
     "ETRN": Extension(),
     "VRFY": Extension(),
+    "EXPN": Extension(),
     "XCLIENT": Extension(),
     "XFORWARD": Extension(),
     "STARTTLS": Extension(),

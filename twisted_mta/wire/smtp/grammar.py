@@ -89,6 +89,7 @@ _HOLDUNTIL = re.compile(
     re.IGNORECASE,
 )
 _PRIORITY = re.compile(r"-?[0-9]")  # RFC 6710 2
+_PORT = re.compile(r"[0-9]{1,5}")
 # RFC 3865 2: words of a domain's author, reversed and with its year.
 _SOLICIT = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9.:_\-]{0,999}(?:,[A-Za-z0-9.:_\-]{1,1000})*"
@@ -272,42 +273,36 @@ def attributes(argument: str, known: frozenset[str]) -> dict[str, str | None]:
             decoded = dsn.decode_xtext(value)
         except ValueError:
             raise SyntaxFault(501, "5.5.4", f"Bad {name} value")
-        unknown = decoded.upper() in ("[UNAVAILABLE]", "[TEMPUNAVAIL]", "")
-        if not unknown:
-            try:
-                _ATTRIBUTES.get(name, _any)(decoded)
-            except ValueError:
-                raise SyntaxFault(501, "5.5.4", f"Bad {name} value")
-        found[name] = None if unknown else decoded
+        if decoded.upper() in ("[UNAVAILABLE]", "[TEMPUNAVAIL]", ""):
+            found[name] = None
+            continue
+        try:
+            found[name] = _ATTRIBUTES.get(name, str)(decoded)
+        except ValueError:
+            raise SyntaxFault(501, "5.5.4", f"Bad {name} value")
     if not found:
         raise SyntaxFault(501, "5.5.4", "Say name=value")
     return found
 
 
-def _any(value: str) -> object:
-    return value
+def _peer(value: str) -> str:
+    if "%" in value:  # a zone (RFC 4007 11) may be any text, and means nothing here
+        raise ValueError
+    return str(ip_address(re.sub(r"(?i)^ipv6:", "", value)))
 
 
-def _peer(value: str) -> object:
-    return ip_address(re.sub(r"(?i)^ipv6:", "", value))
-
-
-def _port(value: str) -> object:
-    if not 0 <= int(value) < 65536:
+def _port(value: str) -> str:
+    if not _PORT.fullmatch(value) or int(value) > 65535:
         raise ValueError
     return value
 
 
-def _hello(value: str) -> object:
-    return hello_name(value)
-
-
-_ATTRIBUTES: Mapping[str, Callable[[str], object]] = {
+_ATTRIBUTES: Mapping[str, Callable[[str], str]] = {
     "ADDR": _peer,
     "DESTADDR": _peer,
     "PORT": _port,
     "DESTPORT": _port,
-    "HELO": _hello,
+    "HELO": hello_name,
 }
 
 #: What XCLIENT may say.
