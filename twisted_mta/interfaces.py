@@ -33,7 +33,7 @@ from twisted_mta.mail.placement import (
     Part,
 )
 from twisted_mta.mail.route import Outcome, Resolved, Route, ToAgent
-from twisted_mta.mail.submitted import Submitted
+from twisted_mta.mail.submitted import Saved, Submitted
 from twisted_mta.mail.summary import Email
 from twisted_mta.mail.verdict import Judgement, Progress, Verdict
 
@@ -518,7 +518,7 @@ class IIntake(Interface):
         content: IContentWriter,
         prefix: bytes,
         confirmed: Sequence[Confirmation] = (),
-        saved_by: int | None = None,
+        saved: Saved | None = None,
     ) -> Awaitable[None]:
         """Take responsibility: when this returns, the message is
         durably in every mailbox and queue row that the routes name, in one
@@ -529,7 +529,7 @@ class IIntake(Interface):
         @param prefix: header fields to go before the content: Received and
             what submission adds. Return-Path for mailboxes is added here.
         @param confirmed: what the sender is told in the same transaction.
-        @param saved_by: the id of an account that keeps it as sent.
+        @param saved: the copy that whoever submitted it keeps.
         @raise Temporary: the client shall try again.
         @raise Permanent: it need not.
         """

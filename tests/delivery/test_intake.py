@@ -23,6 +23,7 @@ from twisted_mta.interfaces import (
     ITransactionalDelivery,
 )
 from twisted_mta.mail.address import Address, split
+from twisted_mta.mail.submitted import Saved
 
 TABLES = ("content", "email", "queued", "hop", "recipient")
 
@@ -54,13 +55,21 @@ class IntakeTests(TestCase):
             content = self.office.intake.content()
             content.write(MESSAGE)
             self.now(content.finish())
+            saved = Saved(1, b"Bcc: eve@elsewhere.test\r\n")
             accepted = self.office.intake.accept(
-                envelope, routes, content, b"", saved_by=1
+                envelope, routes, content, b"", saved=saved
             )
             self.now(accepted)
             content.abort()
             self.assertEqual(set(self.store.places), wanted)
             self.store.places.clear()
+        # Only the copy shows blind copies, also in IMAP's ENVELOPE.
+        kept_rows = self.ledger.rows("SELECT prefix, envelope, size FROM email")
+        shown = [b"Bcc: eve" in prefix for prefix, _, _ in kept_rows]
+        self.assertEqual(sorted(shown), [False, False, True, True, True])
+        for prefix, envelope_, size in kept_rows:
+            self.assertEqual(b"Bcc: eve" in prefix, b'"eve"' in envelope_)
+            self.assertEqual(size, len(prefix) + len(MESSAGE))
 
     def test_seams(self) -> None:
         """The intake and the fakes it is tested on keep to the interfaces."""

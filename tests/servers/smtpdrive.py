@@ -22,6 +22,7 @@ from twisted_mta.errors import (
     LedgerFull,
     MailError,
     NoSuchAccount,
+    OverQuota,
 )
 from twisted_mta.interfaces import (
     IAuthenticator,
@@ -39,7 +40,7 @@ from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.mime import Structure, scan
 from twisted_mta.mail.route import Resolved, Route, ToAgent, ToMailbox
-from twisted_mta.mail.submitted import Submitted
+from twisted_mta.mail.submitted import Saved, Submitted
 from twisted_mta.mail.verdict import Progress, Verdict
 from twisted_mta.net.stream import Stream
 from twisted_mta.policy.chain import Chain
@@ -108,7 +109,7 @@ class Accepted:
     octets: bytes
     prefix: bytes
     confirmed: tuple[Confirmation, ...] = ()
-    saved_by: int | None = None
+    saved: Saved | None = None
 
 
 @implementer(IIntake)
@@ -140,7 +141,7 @@ class Intake:
         content: Content,
         prefix: bytes,
         confirmed: Sequence[Confirmation] = (),
-        saved_by: int | None = None,
+        saved: Saved | None = None,
     ) -> None:
         assert content.finished
         if self.hold is not None:
@@ -148,7 +149,7 @@ class Intake:
         if self.refusal is not None:
             raise self.refusal
         if self.not_for & set(envelope.recipients):
-            raise LedgerFull()
+            raise OverQuota()
         self.accepted.append(
             Accepted(
                 envelope,
@@ -156,7 +157,7 @@ class Intake:
                 content.octets,
                 prefix,
                 tuple(confirmed),
-                saved_by,
+                saved,
             )
         )
 
@@ -182,7 +183,7 @@ class Router:
             raise self.fails
         if recipient.domain not in ("example.test", ""):
             return Resolved(False, (ToAgent("smtp", recipient.domain, recipient),))
-        if recipient.local.lower() not in ("alice", "bob", "postmaster"):
+        if recipient.local.lower() not in ("alice", "bob", "jürgen", "postmaster"):
             raise NoSuchAccount()
         return Resolved(True, (ToMailbox(1, recipient),))
 
@@ -198,8 +199,10 @@ class Directory:
         return ALICE if address == ALICE.address else None
 
     async def aliases(self, address: Address) -> Sequence[Address]:
-        if address.local != "team":
+        if address.local not in ("team", "büro"):
             return ()
+        if address.local == "büro":
+            return (split("jürgen@example.test"),)
         return split("bob@example.test"), split("dave@elsewhere.test")
 
     async def submitted(
@@ -295,6 +298,7 @@ class Peer:
     settings: SmtpSettings = field(default_factory=lambda: SmtpSettings(HOST))
     intake: Intake = field(default_factory=Intake)
     router: Router = field(default_factory=Router)
+    directory: Directory = field(default_factory=lambda: Directory())
     authenticator: Authenticator | None = None
     policy: Policy | None = None
     tls: object | None = None
@@ -306,7 +310,7 @@ class Peer:
         for interface, provider in (
             (IIntake, self.intake),
             (IRouter, self.router),
-            (IDirectory, Directory()),
+            (IDirectory, self.directory),
             (IContentWriter, Content()),
             (IAuthenticator, self.authenticator),
             (IPolicy, self.policy),
@@ -334,7 +338,7 @@ class Peer:
             self.clock,  # type: ignore[arg-type]
             self.router,
             self.intake,
-            Directory(),
+            self.directory,
             self.authenticator,
             Chain(self.clock, [self.policy]) if self.policy else None,  # type: ignore[arg-type]
             self.tls,

@@ -7,23 +7,25 @@ from typing import get_args
 from twisted.logger import capturedLogs, formatEvent
 
 from tests.servers.smtpdrive import (
+    ALICE,
     BOB,
     HOST,
     START,
     Peer,
     Policy,
+    Router,
     SmtpCase,
     mx,
     submission,
 )
 from twisted_mta.config.schema import ExtensionName
-from twisted_mta.errors import LedgerUnavailable
+from twisted_mta.errors import LedgerFull, LedgerUnavailable
 from twisted_mta.mail import dsn
-from twisted_mta.mail.address import split
+from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.dsn import Notification, Notify
 from twisted_mta.mail.envelope import USUAL, DeliverBy, Handling, Return
 from twisted_mta.mail.networks import Networks
-from twisted_mta.mail.route import RELEASE, ToAgent
+from twisted_mta.mail.route import RELEASE, Resolved, ToAgent, ToMailbox
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.wire.smtp.extension import EXTENSIONS
 
@@ -31,7 +33,7 @@ DAVE = split("dave@elsewhere.test")
 
 
 MORE_IS_NEEDED = {
-    *("STARTTLS", "AUTH", "ETRN", "VRFY", "XCLIENT", "XFORWARD"),
+    *("STARTTLS", "AUTH", "ETRN", "VRFY", "EXPN", "XCLIENT", "XFORWARD"),
     *("NO-SOLICITING", "REQUIRETLS", "FUTURERELEASE"),
 }
 
@@ -181,7 +183,21 @@ class AskingTests(SmtpCase):
             ("Bob Example", "252"),
         ):
             self.assertTrue(peer.say(f"VRFY {who}").startswith(answer), who)
-        self.assertIn("250-VRFY", peer.say("EHLO x").splitlines())
+        for word in ("VRFY", "EXPN"):
+            self.assertIn(f"250-{word}", peer.say("EHLO x").splitlines())
+
+    def test_international(self) -> None:
+        """RFC 6531 3.7.4.2: answers in UTF-8 are for who says SMTPUTF8."""
+        peer = mx(verify_from=NEAR)
+        found = "250 2.1.5 <jürgen@example.test>"
+        for line, answer in (
+            ("VRFY jürgen@example.test SMTPUTF8", found),
+            ("VRFY jürgen@example.test", "252 2.6.8"),
+            ("VRFY bob@example.test smtputf8", "250 2.1.5 <bob@example.test>"),
+            ("EXPN büro@example.test SMTPUTF8", found),
+            ("EXPN büro@example.test", "550 5.6.8"),
+        ):
+            self.assertTrue(peer.say(line).startswith(answer), line)
 
     def test_expand(self) -> None:
         """An alias is what it leads to."""
@@ -251,6 +267,48 @@ class ForwardedTests(SmtpCase):
         peer.say("RSET")
         self.assertIn("220", peer.say("XCLIENT ADDR=10.0.0.9"))  # once more
 
+    def test_not_itself(self) -> None:
+        """What a proxy has logged in as, the one it speaks for has not."""
+        peer = submission(xclient_from=NEAR)
+        self.assertIn("220", peer.say("XCLIENT ADDR=10.0.0.9"))
+        peer.say("EHLO x")
+        self.assertIn("530", peer.say("MAIL FROM:<alice@example.test>"))
+        peer.say("AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQ=")
+        assert peer.authenticator is not None
+        self.assertEqual(peer.authenticator.tried[-1][2], "10.0.0.9")
+        self.assertIn("220", peer.say("XCLIENT PORT=7"))  # more of the same one
+        peer.say("EHLO x")
+        self.assertIn("250", peer.say("MAIL FROM:<alice@example.test>"))
+
+    def test_login(self) -> None:
+        """LOGIN: a proxy has let somebody log in, who may then submit."""
+        peer = submission(xclient_from=NEAR)
+        self.assertIn("550 5.1.1", peer.say("XCLIENT LOGIN=eve@example.test"))
+        self.assertIn("550 5.1.1", peer.say("XCLIENT LOGIN=alice"))
+        self.assertIn("220", peer.say("XCLIENT ADDR=10.0.0.9 LOGIN=alice@example.test"))
+        peer.say("EHLO x")
+        self.assertIn("553", peer.say("MAIL FROM:<eve@example.test>"))
+        self.assertIn("250", peer.say("MAIL FROM:<alice@example.test>"))
+        peer.say("RCPT TO:<dave@elsewhere.test>")
+        peer.say("DATA")
+        peer.send(b".\r\n")
+        origin = peer.intake.accepted[0].envelope.origin
+        self.assertEqual(
+            (origin.login, origin.host, origin.protocol),
+            ("alice@example.test", "10.0.0.9", "ESMTPA"),
+        )
+        self.assertIn("220", peer.say("XCLIENT LOGIN=[UNAVAILABLE]"))
+        peer.say("EHLO x")
+        self.assertIn("530", peer.say("MAIL FROM:<alice@example.test>"))
+
+    def test_login_elsewhere(self) -> None:
+        """Where nobody logs in, LOGIN lets nobody relay."""
+        peer = mx(xclient_from=NEAR)
+        peer.say("XCLIENT LOGIN=alice@example.test")
+        peer.say("EHLO x")
+        peer.say("MAIL FROM:<alice@example.test>")
+        self.assertIn("550 5.7.1", peer.say("RCPT TO:<dave@elsewhere.test>"))
+
     def test_refused(self) -> None:
         """Others may not, and what is malformed is refused."""
         self.assertIn("550 5.7.1", mx().say("XCLIENT ADDR=10.0.0.7"))
@@ -263,6 +321,8 @@ class ForwardedTests(SmtpCase):
             "FOO=x",
             "PORT=65536",
             "PORT=x",
+            "PORT=1_0",
+            "ADDR=fe80::1%x)+20by",
             "HELO=a+0Ab",
             "ADDR=+zz",
         ):
@@ -288,6 +348,13 @@ class LimitsTests(SmtpCase):
         peer = Peer(SmtpSettings(HOST, recipients=7))
         peer.heard()
         self.assertIn("250-LIMITS RCPTMAX=7", peer.say("EHLO x").splitlines())
+
+
+class Anybody(Router):
+    """Whoever is asked for is here."""
+
+    async def route(self, recipient: Address) -> Resolved:
+        return Resolved(True, (ToMailbox(1, recipient),))
 
 
 class EachTests(SmtpCase):
@@ -342,13 +409,85 @@ class EachTests(SmtpCase):
         peer.intake.not_for.add(BOB)
         peer.say("DATA")
         heard = peer.send(b"Subject: x\r\n\r\n.\r\n")
-        self.assertEqual([line[:9] for line in heard], ["452 4.3.1", "250 2.0.0"])
+        self.assertEqual([line[:9] for line in heard], ["552 5.2.2", "250 2.0.0"])
+        self.assertEqual([line.endswith("(smtp-1)") for line in heard], [True, False])
         (accepted,) = peer.intake.accepted
         self.assertEqual(
             [str(r) for r in accepted.envelope.recipients], ["alice@example.test"]
         )
         self.assertEqual(accepted.octets, b"Subject: x\r\n\r\n")
         self.assertTrue(all(c.aborted for c in peer.intake.contents))
+
+    def test_given_twice(self) -> None:
+        """Who is given twice has the message once, and two answers."""
+        peer = self.lmtp()
+        peer.say("MAIL FROM:<a@b.test>")
+        for who in ("bob", "alice", "BOB"):
+            self.assertIn("250", peer.say(f"RCPT TO:<{who}@example.test>"))
+        peer.intake.not_for.add(ALICE.address)
+        peer.say("DATA")
+        heard = peer.send(b"Subject: x\r\n\r\n.\r\n")
+        self.assertEqual([line[:3] for line in heard], ["250", "552", "250"])
+        self.assertEqual(len(peer.intake.accepted), 1)
+        peer = Peer(SmtpSettings(HOST, lmtp=True, recipients=2))
+        peer.say("LHLO mx.test")
+        peer.say("MAIL FROM:<a@b.test>")
+        self.assertIn("250", peer.say("RCPT TO:<bob@example.test>"))
+        self.assertIn("250", peer.say("RCPT TO:<bob@example.test>"))
+        self.assertIn("452", peer.say("RCPT TO:<bob@example.test>"))
+
+    def test_few_of_many(self) -> None:
+        """The others have it in few transactions, and the log says who has not."""
+        many = [split(f"bob+{number}@example.test") for number in range(64)]
+        router = Anybody()
+        peer = Peer(SmtpSettings(HOST, lmtp=True), router=router)
+        peer.say("LHLO mx.test")
+        peer.say("MAIL FROM:<a@b.test>")
+        for recipient in many:
+            self.assertIn("250", peer.say(f"RCPT TO:<{recipient}>"))
+        peer.intake.not_for = {many[0], many[40]}
+        peer.say("DATA")
+        with capturedLogs() as captured:
+            heard = peer.send(b"Subject: x\r\n\r\n.\r\n")
+        refused = [place for place, line in enumerate(heard) if line[0] == "5"]
+        self.assertEqual(refused, [0, 40])
+        had = [r for one in peer.intake.accepted for r in one.envelope.recipients]
+        self.assertEqual(set(had), set(many) - peer.intake.not_for)
+        self.assertEqual(len(had), len(many) - 2)
+        self.assertLess(len(peer.intake.accepted), 14)
+        for one in peer.intake.accepted:
+            reached = [route.recipient for route in one.routes]
+            self.assertEqual(reached, list(one.envelope.recipients))
+        log = [str(formatEvent(event)) for event in captured]
+        lines = [line for line in log if "refused" in line]
+        self.assertEqual(len(lines), 2)
+        self.assertIn("smtp-1: refused bob+0@example.test: 552 5.2.2", lines[0])
+
+    def test_no_use(self) -> None:
+        """What is no recipient's fault is not tried with each."""
+        peer = self.lmtp()
+        self.begun(peer)
+        peer.intake.refusal = LedgerFull()
+        peer.say("DATA")
+        heard = peer.send(b"Subject: x\r\n\r\n.\r\n")
+        self.assertEqual([line[:9] for line in heard], ["452 4.3.1"] * 2)
+        self.assertEqual(len(peer.intake.contents), 1)
+
+    def test_last_chunk_refused(self) -> None:
+        """The last chunk has its answers also when one was refused before."""
+        peer = self.lmtp()
+        self.begun(peer)
+        peer.intake.room = 0
+        self.assertEqual([line[:3] for line in peer.send(b"BDAT 3\r\nabc")], ["452"])
+        heard = peer.send(b"BDAT 0 LAST\r\n")
+        self.assertEqual([line[:3] for line in heard], ["503", "503"])
+        self.assertTrue(peer.send(b"BDAT 0 LAST\r\n")[0].startswith("503"))
+        peer.intake.room = None
+        self.begun(peer)
+        peer.intake.room = 0
+        heard = peer.send(b"BDAT 3 LAST\r\nabc")
+        self.assertEqual([line[:3] for line in heard], ["452", "452"])
+        self.assertTrue(all(line.endswith("(smtp-1)") for line in heard))
 
     def test_nobody_can(self) -> None:
         """What nobody can have is refused for each."""
@@ -371,7 +510,8 @@ class EachTests(SmtpCase):
         self.assertIn("250-PRDR", peer.say("EHLO x").splitlines())
         for not_for, codes in (
             (set(), ["353", "250", "250", "250"]),
-            ({BOB}, ["353", "452", "250", "250"]),
+            ({BOB}, ["353", "552", "250", "250"]),
+            ({BOB, ALICE.address}, ["353", "552", "552", "550"]),
         ):
             peer.intake.not_for = not_for
             self.begun(peer, "MAIL FROM:<a@b.test> PRDR")
@@ -379,6 +519,12 @@ class EachTests(SmtpCase):
             heard = peer.send(b"Subject: x\r\n\r\n.\r\n")
             self.assertEqual([line[:3] for line in heard], codes)
         self.assertEqual(len(peer.intake.accepted), 2)
+        self.begun(peer, "MAIL FROM:<a@b.test> PRDR")
+        peer.intake.refusal = LedgerUnavailable()
+        peer.say("DATA")
+        heard = peer.send(b"Subject: x\r\n\r\n.\r\n")
+        # With 5yz the client would give up on all.
+        self.assertEqual([line[:3] for line in heard], ["353", "451", "451", "450"])
 
 
 class WishTests(SmtpCase):

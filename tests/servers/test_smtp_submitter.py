@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.servers.smtpdrive import ALICE, Peer, SmtpCase, mx, submission
-from twisted_mta.mail.submitted import Submitted
+from tests.servers.smtpdrive import ALICE, BOB, Peer, SmtpCase, mx, submission
+from twisted_mta.mail.submitted import Saved, Submitted
 from twisted_mta.servers.smtp.allowance import Allowance
 from twisted_mta.servers.smtp.blindcopy import WithoutBcc
 
@@ -66,6 +66,19 @@ class AllowanceTests(SmtpCase):
         self.assertIn("250", peer.say("MAIL FROM:<alice@example.test>"))
         self.assertIn("451", peer.say("RCPT TO:<bob@example.test>"))
 
+    def test_two_sessions(self) -> None:
+        """Who asks in two sessions at once submits no more than in one."""
+        peer = submission(allowance=Allowance(messages_hour=1, recipients_day=9))
+        peer.say("MAIL FROM:<alice@example.test>")
+        peer.say("RCPT TO:<bob@example.test>")
+        peer.say("DATA")
+        other = peer.directory
+        other.sent, other.to = 1, 8  # meanwhile
+        refused = peer.send(b"Subject: x\r\n\r\n.\r\n")[0]
+        self.assertIn("451 4.7.1 You may send 1 messages an hour", refused)
+        self.assertEqual((other.sent, other.to), (1, 8))
+        self.assertEqual(peer.intake.accepted, [])
+
     def test_words(self) -> None:
         """Each limit by itself."""
         submitted = Submitted(5, 50, 6, 60)
@@ -74,9 +87,10 @@ class AllowanceTests(SmtpCase):
         ):
             limits: list[int | None] = [None] * 4
             limits[number] = int(submitted[number])
-            self.assertIn(words, Allowance(*limits).exceeded(submitted, 1))
+            self.assertIn(words, Allowance(*limits).exceeded(submitted, 1, 1))
             limits[number] = int(submitted[number]) + 1
-            self.assertEqual(Allowance(*limits).exceeded(submitted, 1), "")
+            self.assertEqual(Allowance(*limits).exceeded(submitted, 1, 1), "")
+            self.assertEqual(Allowance(*limits).exceeded(submitted), "")
         self.assertFalse(Allowance().limited)
 
     def test_others(self) -> None:
@@ -98,8 +112,33 @@ class SentTests(SmtpCase):
             peer.say("EHLO client.example")
             peer.say("AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQ=")
             sent(peer, b"Subject: x\r\n")
-            wanted = ALICE.id if save else None
-            self.assertEqual(peer.intake.accepted[0].saved_by, wanted)
+            self.assertIn("250", peer.say("MAIL FROM:<alice@example.test> PRDR"))
+            peer.intake.not_for.add(BOB)
+            peer.say("RCPT TO:<bob@example.test>")
+            peer.say("RCPT TO:<dave@elsewhere.test>")
+            peer.say("RCPT TO:<eve@elsewhere.test>")
+            peer.say("DATA")
+            peer.send(b"Subject: y\r\n\r\n.\r\n")
+            wanted = Saved(ALICE.id) if save else None
+            each = [accepted.saved for accepted in peer.intake.accepted[1:]]
+            self.assertEqual(each, [wanted])
+            self.assertEqual(peer.intake.accepted[0].saved, wanted)
+
+    def test_blind(self) -> None:
+        """The copy says who had one that the others do not see."""
+        peer = submission()
+        authenticator = peer.authenticator
+        assert authenticator is not None
+        authenticator.account = replace(ALICE, save_sent=True)
+        peer = Peer(peer.settings, authenticator=authenticator)
+        peer.say("EHLO client.example")
+        peer.say("AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQ=")
+        for _ in range(2):  # nothing of one message is in the next
+            sent(peer, b"Bcc: a@b,\r\n c@d\r\nSubject: x\r\nbcc:e@f\r\n")
+            accepted = peer.intake.accepted[-1]
+            wanted = Saved(ALICE.id, b"Bcc: a@b,\r\n c@d\r\nbcc:e@f\r\n")
+            self.assertEqual(accepted.saved, wanted)
+            self.assertEqual(accepted.octets, b"Subject: x\r\n\r\n")
 
 
 class BlindTests(SmtpCase):
@@ -120,7 +159,12 @@ class BlindTests(SmtpCase):
     def test_chunks(self) -> None:
         """However it comes, and also if all of it is header."""
         peer = submission()
-        for octets in (b"Bcc: a@b\r\nSubject: x\r\n", b"Subject: x\r\nBcc: a@b\r\n"):
+        for octets in (
+            b"Bcc: a@b\r\nSubject: x\r\n",
+            b"Subject: x\r\nBcc: a@b\r\n",
+            b"Subject: x\r\nBcc: a@b",
+            b"Subject: x\r\nBcc: a@b\r\n c@d",
+        ):
             peer.say("MAIL FROM:<alice@example.test>")
             peer.say("RCPT TO:<bob@example.test>")
             for octet in octets:
@@ -158,6 +202,16 @@ class WithoutBccTests(SynchronousTestCase):
         passed = b"".join(blind.pass_on(b"a: b\r\n") for _ in range(1000))
         self.assertGreater(len(passed), 4900)
         self.assertEqual(len(passed + blind.end()), 6000)
+
+    def test_bare_line_feeds(self) -> None:
+        """The header ends where readers think it ends."""
+        message = b"A: b\nBcc: c\n\nBcc: text\n\r\n\r\n"
+        self.assertEqual(self.through([message]), b"A: b\n\nBcc: text\n\r\n\r\n")
+        blind = WithoutBcc(9)
+        blind.pass_on(b"bcc: a\n b")
+        blind.end()
+        self.assertEqual(blind.taken, b"bcc: a\r\n b\r\n")
+        self.assertEqual(self.through([b"\nBcc: text\n"]), b"\nBcc: text\n")
 
     def test_no_header(self) -> None:
         """A message that begins with its body has no Bcc."""

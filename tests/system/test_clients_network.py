@@ -6,6 +6,7 @@ from __future__ import annotations
 import email
 import imaplib
 import smtplib
+import socket
 import ssl
 import unittest
 from collections.abc import Iterator
@@ -48,9 +49,9 @@ class Network(unittest.TestCase):
         where = ("--directory", str(self.home / "data"), "--port-base", str(base))
         text = run(mta("try", "--print-config", *where)).stdout
         text = text.replace("listeners:\n", _LMTP.format(path=self.home / "lmtp"))
-        text = text.replace(
-            "    protocol: smtp\n", "    protocol: smtp\n    proxies: [127.0.0.8]\n"
-        )
+        for protocol in ("smtp", "imap"):
+            line = f"    protocol: {protocol}\n"
+            text = text.replace(line, line + "    proxies: [127.0.0.8]\n")
         config = self.home / "mta.yaml"
         config.write_text(text + _MORE)
         for address in (ALICE, BOB):
@@ -87,16 +88,36 @@ class Network(unittest.TestCase):
 
     def test_lmtp(self) -> None:
         """LMTP: one who is not here does not keep it from the others."""
-        socket = ("--socket", str(self.home / "lmtp"), "--protocol", "LMTP")
-        said = self.swaks(*socket, "--to", f"{ALICE},nobody@example.test,{BOB}")
+        at = ("--socket", str(self.home / "lmtp"), "--protocol", "LMTP")
+        said = self.swaks(*at, "--to", f"{ALICE},nobody@example.test,{BOB}")
         self.assertIn("550 5.1.1", said)
         self.assertEqual(said.count("250 2.0.0 Ok: queued"), 2)
         for address in (ALICE, BOB):
             (found,) = self.messages(address)
             self.assertIn("with LMTP", str(found["Received"]))
-        self.swaks(
-            *socket, "--ehlo", "x", "--protocol", "ESMTP", "--to", BOB, status=22
-        )
+        self.swaks(*at, "--ehlo", "x", "--protocol", "ESMTP", "--to", BOB, status=22)
+
+    def test_lmtp_gone(self) -> None:
+        """LMTP: one who has gone since RCPT does not keep it from the others, and who
+        is given twice has it once."""
+        with smtplib.LMTP(str(self.home / "lmtp")) as session:
+            session.ehlo("client.test")
+            session.docmd(f"MAIL FROM:<{ALICE}>")
+            for address in (BOB, ALICE, BOB, ALICE):
+                self.assertEqual(session.docmd(f"RCPT TO:<{address}>")[0], 250)
+            run(
+                [
+                    *mta("account", "remove", BOB),
+                    "--config",
+                    str(self.home / "mta.yaml"),
+                ]
+            )
+            self.assertEqual(session.docmd("DATA")[0], 354)
+            session.send(b"Subject: x\r\n\r\n.\r\n")
+            codes = [session.getreply()[0] for _ in range(4)]
+            self.assertEqual(codes, [550, 250, 550, 250])
+            self.assertEqual(session.noop()[0], 250)
+        self.assertEqual(len(self.messages(ALICE)), 1)
 
     def test_proxy(self) -> None:
         """Both versions of PROXY, from where the config says, and only from there."""
@@ -120,6 +141,15 @@ class Network(unittest.TestCase):
         self.assertIn("([192.0.2.2])", received[1])
         self.smtp("--local-interface", "127.0.0.8", "--to", BOB, status=6)
 
+    def test_proxy_tls(self) -> None:
+        """A header before TLS, for another protocol."""
+        context = ssl._create_unverified_context()
+        at, via = (HOST, self.server.ports["imaps"]), ("127.0.0.8", 0)
+        with socket.create_connection(at, PATIENCE_S, via) as plain:
+            plain.sendall(b"PROXY TCP6 2001:db8::1 2001:db8::2 9 993\r\n")
+            with context.wrap_socket(plain) as secured:
+                self.assertTrue(secured.recv(4).startswith(b"* OK"))
+
     def test_xclient(self) -> None:
         """A filter that speaks for another."""
         said = self.smtp(
@@ -134,7 +164,8 @@ class Network(unittest.TestCase):
         """PRDR: an answer for each recipient."""
         said = self.smtp("--prdr", "--to", f"{ALICE},{BOB}")
         self.assertIn("353 ", said)
-        self.assertEqual(said.count("250 2.0.0 Ok: queued"), 3)
+        self.assertEqual(said.count("250 2.0.0 Ok: queued"), 2)
+        self.assertIn("250 2.0.0 Ok, for those with 250", said)
 
     def test_asked(self) -> None:
         """VRFY, EXPN and ETRN, of whom the config lets ask."""

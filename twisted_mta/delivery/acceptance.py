@@ -28,6 +28,7 @@ from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Envelope, Origin
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.route import Route, ToAgent, ToMailbox
+from twisted_mta.mail.submitted import Saved
 from twisted_mta.mail.summary import Email, Summary, summarize
 
 # Mailboxes and queue rows that take no longer than the reactor can wait: 50 us
@@ -46,7 +47,7 @@ class Acceptance:
 
     @param content: finished.
     @param prefix: header fields before the content, without Return-Path.
-    @param saved_by: an account that has it in its mailbox for sent mail as well.
+    @param saved: a copy for an account's mailbox for sent mail.
     """
 
     __slots__ = (
@@ -54,10 +55,11 @@ class Acceptance:
         "_content",
         "_envelope",
         "_hops",
+        "_kept",
         "_own_prefix",
         "_prefix",
         "_queue",
-        "_saved_by",
+        "_saved",
         "_store",
         "_summary",
     )
@@ -70,14 +72,14 @@ class Acceptance:
         routes: Sequence[Route],
         content: IContentWriter,
         prefix: bytes,
-        saved_by: int | None = None,
+        saved: Saved | None = None,
     ) -> None:
         self._store = store
         self._queue = queue
         self._envelope = envelope
         self._content = content
         self._prefix = prefix
-        self._saved_by = saved_by
+        self._saved = saved
         # An account that the message reaches twice has it once.
         self._boxes: dict[int, Address] = {}
         hops: dict[ToAgent, None] = {}
@@ -91,10 +93,18 @@ class Acceptance:
         self._hops = tuple(hops)
         self._own_prefix = return_path(envelope.sender) + prefix
         self._summary: Summary | None = None
-        if self._boxes or saved_by is not None:
-            self._summary = summarize(
-                self._own_prefix, content.header(), content.structure()
-            )
+        self._kept: Summary | None = None
+        if self._boxes:
+            self._summary = self._summarize()
+        if saved is not None:
+            self._kept = self._summarize(saved.blind)
+
+    def _summarize(self, blind: bytes = b"") -> Summary:
+        return summarize(
+            self._own_prefix + blind,
+            self._content.header(),
+            self._content.structure(),
+        )
 
     def __call__(self, transaction: ITransaction) -> None:
         """The unit of work."""
@@ -130,22 +140,29 @@ class Acceptance:
 
         @param content: the id of its content.
         """
-        if self._summary is None:
-            return ()
-        email = Email(
-            content=content,
-            prefix=self._own_prefix,
-            size=len(self._own_prefix) + self._content.size,
-            received_at=self._envelope.released_at,
-            summary=self._summary,
-            special_use=JUNK if self._envelope.quarantined else "",
-        )
-        deliveries = [(account, email) for account in self._boxes]
-        if self._saved_by is not None:
-            sent_at = self._envelope.received_at
-            kept = email._replace(special_use=SENT, seen=True, received_at=sent_at)
-            deliveries.append((self._saved_by, kept))
+        deliveries: list[tuple[int, Email]] = []
+        if self._summary is not None:
+            email = self._email(content, self._summary)
+            if self._envelope.quarantined:
+                email = email._replace(special_use=JUNK)
+            deliveries += ((account, email) for account in self._boxes)
+        if self._saved is not None and self._kept is not None:
+            email = self._email(content, self._kept, self._saved.blind)
+            email = email._replace(
+                special_use=SENT, seen=True, received_at=self._envelope.received_at
+            )
+            deliveries.append((self._saved.account, email))
         return deliveries
+
+    def _email(self, content: int, summary: Summary, blind: bytes = b"") -> Email:
+        prefix = self._own_prefix + blind
+        return Email(
+            content=content,
+            prefix=prefix,
+            size=len(prefix) + self._content.size,
+            received_at=self._envelope.released_at,
+            summary=summary,
+        )
 
     @property
     def id(self) -> str:

@@ -27,6 +27,7 @@ from twisted_mta.interfaces import (
 from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.route import Route
+from twisted_mta.mail.submitted import Saved
 
 _log = Logger()  # not the class's: that would be made anew for each message
 
@@ -68,11 +69,11 @@ class Intake:
         content: IContentWriter,
         prefix: bytes,
         confirmed: Sequence[Confirmation] = (),
-        saved_by: int | None = None,
+        saved: Saved | None = None,
     ) -> None:
         """See L{IIntake.accept}."""
         unit = Acceptance(
-            self._store, self._queue, envelope, routes, content, prefix, saved_by
+            self._store, self._queue, envelope, routes, content, prefix, saved
         )
         if not confirmed:
             await self._ledger.write(unit, brief=unit.brief)

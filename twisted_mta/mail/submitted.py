@@ -1,4 +1,4 @@
-"""How much somebody has submitted."""
+"""What somebody has submitted: how much, and the copy that is kept of it."""
 
 from typing import NamedTuple
 
@@ -15,3 +15,14 @@ class Submitted(NamedTuple):
     messages_day: float = 0.0
     recipients_hour: float = 0.0
     recipients_day: float = 0.0
+
+
+class Saved(NamedTuple):
+    """A copy for whoever submitted a message.
+
+    @ivar account: the id of his account.
+    @ivar blind: header fields that only he sees (Bcc), with their line ends.
+    """
+
+    account: int
+    blind: bytes = b""

@@ -21,10 +21,12 @@ class Allowance(NamedTuple):
         """Whether anything is."""
         return any(limit is not None for limit in self)
 
-    def exceeded(self, submitted: Submitted, recipients: int) -> str:
-        """What is too much, in words, if one message more with so many recipients is
-        submitted; empty if nothing is."""
-        more = (1, 1, recipients, recipients)
+    def exceeded(
+        self, submitted: Submitted, messages: int = 0, recipients: int = 0
+    ) -> str:
+        """What is too much, in words, if so many messages more, with so many
+        recipients in all, are submitted; empty if nothing is."""
+        more = (messages, messages, recipients, recipients)
         for words, limit, sent, added in zip(
             _WORDS, self, submitted, more, strict=True
         ):

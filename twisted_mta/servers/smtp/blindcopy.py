@@ -7,37 +7,46 @@ header that does not end, no more than the limit is held.
 
 import re
 
-# Resent-Bcc as well (RFC 5322 3.6.6). A field goes on where a line begins with a space.
-_BCC = re.compile(rb"(?im)^(?:resent-)?bcc[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*")
-_END = b"\r\n\r\n"
+# A blank line, as L{twisted_mta.mail.header.body_start} has it: what comes in chunks
+# may have bare line feeds.
+_BLANK = re.compile(rb"\n\r?\n")
+_BLANK_MOST = 3
+_NO_HEADER = (b"\r\n", b"\n")
+
+# Resent-Bcc as well (RFC 5322 3.6.6). A field goes on where a line begins with a space;
+# the last line may have no end.
+_LINE = rb"[^\n]*(?:\n|\Z)"
+_BCC = re.compile(rb"(?im)^(?:resent-)?bcc[ \t]*:%b(?:[ \t]%b)*" % (_LINE, _LINE))
 
 
 class WithoutBcc:
     """Takes the fields out of one message.
 
     @param most: octets of a header that are held; a longer one is refused elsewhere.
+    @ivar taken: the fields, with CRLF at the ends of their lines.
     """
 
-    __slots__ = ("_held", "_most", "_passing")
+    __slots__ = ("_held", "_most", "_passing", "taken")
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._held = b""
+        self._held = bytearray()
         self._passing = False
+        self.taken = b""
 
     def pass_on(self, octets: bytes) -> bytes:
         """What goes on of some octets, and of those that were held."""
         if self._passing:
             return octets
         # The end may lie across what was held and what came.
-        begin = max(len(self._held) - len(_END) + 1, 0)
+        begin = max(len(self._held) - _BLANK_MOST + 1, 0)
         self._held += octets
-        at = self._held.find(_END, begin)
-        if self._held.startswith(b"\r\n"):
-            return self._rest(0)  # no header
-        if at < 0:
-            return self._rest(0) if len(self._held) > self._most else b""
-        return self._rest(at + 2)
+        if self._held.startswith(_NO_HEADER):
+            return self._rest(0)
+        blank = _BLANK.search(self._held, begin)
+        if blank is not None:
+            return self._rest(blank.start() + 1)
+        return self._rest(0) if len(self._held) > self._most else b""
 
     def end(self) -> bytes:
         """What was held when the message ended: all of it is header."""
@@ -45,5 +54,11 @@ class WithoutBcc:
 
     def _rest(self, header: int) -> bytes:
         self._passing = True
-        held, self._held = self._held, b""
-        return _BCC.sub(b"", held[:header]) + held[header:]
+        held = bytes(self._held)
+        self._held = bytearray()
+        return _BCC.sub(self._take, held[:header]) + held[header:]
+
+    def _take(self, field: re.Match[bytes]) -> bytes:
+        lines = field[0].removesuffix(b"\n").split(b"\n")
+        self.taken += b"".join(line.removesuffix(b"\r") + b"\r\n" for line in lines)
+        return b""

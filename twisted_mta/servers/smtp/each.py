@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twisted_mta.errors import MailError
+from twisted.logger import Logger
+
+from twisted_mta.errors import LedgerFull, LedgerUnavailable, MailError
 from twisted_mta.interfaces import IContentWriter, IIntake
 from twisted_mta.ledger.copy import copy
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.ids import new_id, to_text
+from twisted_mta.mail.submitted import Saved
 from twisted_mta.servers import errors
 from twisted_mta.servers.smtp import reply
 from twisted_mta.servers.smtp.transaction import Transaction
 
+# What is no recipient's fault: the others would fare no better.
+_FOR_ALL = (LedgerFull, LedgerUnavailable)
+
 
 class Each:
     """Takes responsibility for each recipient: all as one, or, if that cannot be, each
-    by itself, so that one who cannot have a message does not hurt the others.
+    half of them, and so on, so that one who cannot have a message does not hurt the
+    others: as many transactions as its share of them is deep.
 
     @param session: its name, for refusals.
     """
+
+    _log = Logger()
 
     def __init__(self, intake: IIntake, session: str) -> None:
         self._intake = intake
@@ -31,38 +40,74 @@ class Each:
         envelope: Envelope,
         content: IContentWriter,
         prefix: bytes,
+        saved: Saved | None = None,
     ) -> Sequence[bytes]:
         """See L{IIntake.accept}.
 
-        @return: an answer for each recipient, in order.
+        @return: an answer for each RCPT that was taken, in order.
         """
         routes, told = transaction.routes, transaction.confirmed
+        count = len(transaction.recipients)
+        answers = [b""] * count
         try:
-            await self._intake.accept(envelope, routes, content, prefix, told)
+            await self._intake.accept(envelope, routes, content, prefix, told, saved)
         except MailError as error:
-            if len(transaction.recipients) == 1:
-                return [not_taken(error, self._session)]
+            parts = self._without(error, envelope, answers, 0, count)
         else:
-            return [queued(envelope)] * len(transaction.recipients)
-        answers = []
-        for recipient, (its_routes, its_told) in zip(
-            transaction.recipients, transaction.shares, strict=True
-        ):
-            own = envelope._replace(id=new_id(), recipients=(recipient,))
+            return [queued(envelope)] * len(transaction.given)
+        while parts:
+            begin, end = parts.pop()
+            first, last = transaction.shares[begin], transaction.shares[end - 1]
+            part = envelope._replace(
+                id=new_id(), recipients=envelope.recipients[begin:end]
+            )
             # A content of its own: what a commit has taken belongs to the ledger.
             its = self._intake.content()
             try:
                 await copy(content, its)
                 await self._intake.accept(
-                    own, routes[its_routes], its, prefix, told[its_told]
+                    part,
+                    routes[first[0].start : last[0].stop],
+                    its,
+                    prefix,
+                    told[first[1].start : last[1].stop],
+                    saved,
                 )
             except MailError as error:
-                answers.append(not_taken(error, self._session))
+                parts += self._without(error, part, answers, begin, end)
             else:
-                answers.append(queued(own))
+                answers[begin:end] = [queued(part)] * (end - begin)
+                saved = None  # once
             finally:
                 its.abort()
-        return answers
+        return [answers[place] for place in transaction.given]
+
+    def _without(
+        self,
+        error: MailError,
+        envelope: Envelope,
+        answers: list[bytes],
+        begin: int,
+        end: int,
+    ) -> list[tuple[int, int]]:
+        """Some recipients cannot have it together.
+
+        @return: the halves, the first last; none if there is an answer for them.
+        """
+        if end - begin > 1 and not isinstance(error, _FOR_ALL):
+            middle = (begin + end) // 2
+            return [(middle, end), (begin, middle)]
+        answer = reply.render(errors.smtp(error))
+        for recipient in envelope.recipients:
+            self._log.info(
+                "{session}: refused {recipient}: {reply}, from={sender}",
+                session=self._session,
+                recipient=recipient,
+                reply=" ".join(answer.decode().splitlines()),
+                sender=f"<{envelope.sender or ''}>",
+            )
+        answers[begin:end] = [reply.signed(answer, self._session)] * (end - begin)
+        return []
 
 
 def queued(envelope: Envelope) -> bytes:
@@ -70,12 +115,10 @@ def queued(envelope: Envelope) -> bytes:
     return f"250 2.0.0 Ok: queued as {to_text(envelope.id)}\r\n".encode()
 
 
-def not_taken(error: MailError, session: str) -> bytes:
-    """The answer that is none."""
-    return reply.signed(reply.render(errors.smtp(error)), session)
-
-
-def last(envelope: Envelope, answers: Sequence[bytes]) -> bytes:
-    """The answer after those for each recipient (PRDR)."""
-    taken = any(answer.startswith(b"2") for answer in answers)
-    return queued(envelope) if taken else reply.NOBODY_TOOK_IT
+def last(answers: Sequence[bytes]) -> bytes:
+    """The answer after those for each recipient (PRDR). Clients look at it first: with
+    5yz it is the end of the message for all of them."""
+    classes = {answer[:1] for answer in answers}
+    if b"2" in classes:
+        return reply.SOMEBODY_TOOK_IT
+    return reply.NOBODY_YET if b"4" in classes else reply.NOBODY_TOOK_IT

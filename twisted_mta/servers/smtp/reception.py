@@ -24,10 +24,11 @@ from twisted_mta.mail.ids import new_id
 from twisted_mta.mail.route import RELEASE, ToAgent
 from twisted_mta.mail.verdict import Progress
 from twisted_mta.net.stream import SHUTTING_DOWN, Stream
+from twisted_mta.servers import errors
 from twisted_mta.servers.smtp import carriage, reply, submission, trace, wishes
 from twisted_mta.servers.smtp.blindcopy import WithoutBcc
 from twisted_mta.servers.smtp.client import Client
-from twisted_mta.servers.smtp.each import Each, last, not_taken, queued
+from twisted_mta.servers.smtp.each import Each, last, queued
 from twisted_mta.servers.smtp.reply import made
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.servers.smtp.submitter import Submitter
@@ -133,10 +134,10 @@ class Reception:
             return reply.CHUNKS_STARTED
         if not command.parameters.keywords <= self._client.offer.rcpt:
             return reply.NOT_OFFERED
-        if transaction.knows(recipient):
-            return reply.RECIPIENT_OK
-        if len(transaction.recipients) >= self._settings.recipients:
+        if len(transaction.given) >= self._settings.recipients:
             return reply.TOO_MANY_RECIPIENTS
+        if transaction.repeats(recipient):
+            return reply.RECIPIENT_OK
         resolved = await self._router.route(recipient)
         if not (resolved.local or self._client.account or self._client.relays):
             raise RelayDenied()
@@ -181,69 +182,82 @@ class Reception:
             self._intake.need(transaction.parameters.size or 0)
             transaction.content = self._intake.content()
             self._stream.write(self._engine.start_data())
-            return await self._conclude(transaction, transaction.content)
+            try:
+                await self._receive(transaction.content)
+                answers = await self._accept(transaction, transaction.content)
+            except MailError as error:
+                answers = [self._not_taken(error)]
+            return self._last_word(transaction, answers)
         finally:
             self.reset()
 
-    async def _conclude(
-        self, transaction: Transaction, content: IContentWriter
-    ) -> bytes:
-        """Read the last of the content and answer: in LMTP as often as there are
-        recipients (RFC 2033 4.2)."""
-        count = len(transaction.recipients) if self._settings.lmtp else 1
-        try:
-            await self._receive(content)
-            answer = await self._accept(transaction, content)
-        except MailError as error:
-            if not self._settings.lmtp:
-                raise
-            answer = not_taken(error, self._client.session)
-        return answer if answer.count(b"\n") > 1 else answer * count
+    def _last_word(self, transaction: Transaction, answers: Sequence[bytes]) -> bytes:
+        """What is said after the last of the content: in LMTP once for each recipient
+        as it was given (RFC 2033 4.2 and 4.3).
+
+        @param answers: one, or one for each.
+        """
+        if self._settings.lmtp and len(answers) == 1:
+            answers = [self._signed(answers[0])] * max(1, len(transaction.given))
+        return b"".join(answers)
+
+    def _not_taken(self, error: MailError) -> bytes:
+        return reply.render(errors.smtp(error))
+
+    def _signed(self, answer: bytes) -> bytes:
+        return answer if answer < b"4" else reply.signed(answer, self._client.session)
 
     async def bdat(self, command: events.Bdat) -> bytes:
         """RFC 3030 2. A chunk's octets come whatever we think of it; after a
         refused one only RSET helps, and the last one ends the transaction."""
         transaction = self.transaction
         try:
-            if "CHUNKING" not in self._client.offer.keywords:
-                return await self._skip_chunk(reply.NO_CHUNKING)
-            if transaction is None:
-                return await self._skip_chunk(reply.MAIL_FIRST)
-            if transaction.failed:
-                return await self._skip_chunk(reply.CHUNK_FAILED)
-            if not transaction.recipients:
-                transaction.failed = True
-                return await self._skip_chunk(reply.NO_RECIPIENTS)
-            if transaction.content is None:
-                try:
-                    self._intake.need(transaction.parameters.size or command.size)
-                except MailError:
-                    transaction.failed = True
-                    await self._receive(None)
-                    raise
-            return await self._take_chunk(transaction, command)
+            refusal = self._chunk_refusal(transaction, command)
+            if transaction is None or refusal:
+                await self._receive(None)
+                answers: Sequence[bytes] = [refusal]
+            else:
+                answers = await self._take_chunk(transaction, command)
+            if transaction is None or not command.last:
+                return b"".join(answers)
+            return self._last_word(transaction, answers)
         finally:
             if command.last:
                 self.reset()
 
-    async def _skip_chunk(self, answer: bytes) -> bytes:
-        await self._receive(None)
-        return answer
+    def _chunk_refusal(
+        self, transaction: Transaction | None, command: events.Bdat
+    ) -> bytes:
+        """Why a chunk is not looked at, or nothing."""
+        if "CHUNKING" not in self._client.offer.keywords:
+            return reply.NO_CHUNKING
+        if transaction is None:
+            return reply.MAIL_FIRST
+        if transaction.failed:
+            return reply.CHUNK_FAILED
+        refusal = b"" if transaction.recipients else reply.NO_RECIPIENTS
+        if not refusal and transaction.content is None:
+            try:
+                self._intake.need(transaction.parameters.size or command.size)
+            except MailError as error:
+                refusal = self._not_taken(error)
+        transaction.failed = bool(refusal)
+        return refusal
 
     async def _take_chunk(
         self, transaction: Transaction, command: events.Bdat
-    ) -> bytes:
+    ) -> Sequence[bytes]:
         self._engine.start_chunk(first=transaction.content is None)
         if transaction.content is None:
             transaction.content = self._intake.content()
         try:
-            if command.last:
-                return await self._conclude(transaction, transaction.content)
             await self._receive(transaction.content)
-        except MailError:
+            if command.last:
+                return await self._accept(transaction, transaction.content)
+        except MailError as error:
             transaction.failed = True
-            raise
-        return made(250, "2.0.0", f"{command.size} octets received")
+            return [self._not_taken(error)]
+        return [made(250, "2.0.0", f"{command.size} octets received")]
 
     async def _receive(self, content: IContentWriter | None) -> None:
         """Read content to its end, also when it cannot be kept.
@@ -283,15 +297,20 @@ class Reception:
         if blind is not None and content is not None and whole:
             content.write(blind.end())
 
-    async def _accept(self, transaction: Transaction, content: IContentWriter) -> bytes:
-        """Take responsibility (RFC 5321 4.2.5), or say why not."""
+    async def _accept(
+        self, transaction: Transaction, content: IContentWriter
+    ) -> Sequence[bytes]:
+        """Take responsibility (RFC 5321 4.2.5), or say why not.
+
+        @return: an answer; in LMTP perhaps one for each RCPT.
+        """
         settings = self._settings
         await content.finish()
         self._stream.stranger = False
+        saved = self._submitter.saved(self._blind)
         envelope = self._envelope(transaction)
         if envelope.body is Body.BINARY and (
-            self._submitter.saved_by is not None
-            or carriage.in_mailboxes(transaction.routes)
+            saved is not None or carriage.in_mailboxes(transaction.routes)
         ):
             content = await carriage.readable(content, self._intake)
             transaction.content = content
@@ -299,7 +318,7 @@ class Reception:
         block = content.header()
         trace.check(block, settings)
         if trace.solicits(block, settings.no_soliciting):
-            return reply.NO_SOLICITING
+            return [reply.NO_SOLICITING]
         prefix = trace.received(envelope, settings.hostname)
         if settings.submission and self._client.account is not None:
             await self._submitter.check_authors(block)
@@ -307,14 +326,16 @@ class Reception:
             prefix += submission.missing(block, envelope, login, settings.hostname)
         refusal = await self._judge("message", envelope.recipients, content.size, block)
         if refusal:
-            return refusal
+            return [refusal]
         if self._client.policies is not None:
             marks = (*self._client.judged.values(), *transaction.judged.values())
             quarantined = any(mark.quarantine for mark in marks)
             envelope = envelope._replace(quarantined=quarantined)
             prefix = trace.tags(marks) + prefix
         if self._submitter.limited:
-            await self._submitter.count(len(transaction.recipients))
+            refusal = await self._submitter.count(len(transaction.recipients))
+            if refusal:
+                return [refusal]
         if not (settings.lmtp or transaction.parameters.prdr):
             await self._intake.accept(
                 envelope,
@@ -322,16 +343,16 @@ class Reception:
                 content,
                 prefix,
                 transaction.confirmed,
-                self._submitter.saved_by,
+                saved,
             )
             self.accepted += 1
-            return queued(envelope)
+            return [queued(envelope)]
         each = Each(self._intake, self._client.session)
-        answers = await each.accept(transaction, envelope, content, prefix)
+        answers = await each.accept(transaction, envelope, content, prefix, saved)
         self.accepted += any(answer.startswith(b"2") for answer in answers)
         if settings.lmtp:
-            return b"".join(answers)
-        return b"".join((reply.EACH_FOLLOWS, *answers, last(envelope, answers)))
+            return answers
+        return [b"".join((reply.EACH_FOLLOWS, *answers, last(answers)))]
 
     def _envelope(self, transaction: Transaction) -> Envelope:
         origin, parameters = self._client.origin, transaction.parameters

@@ -13,7 +13,9 @@ from twisted.logger import Logger
 from twisted_mta.errors import NotPermitted
 from twisted_mta.interfaces import IDirectory
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.submitted import Saved
 from twisted_mta.servers.smtp import reply, submission
+from twisted_mta.servers.smtp.blindcopy import WithoutBcc
 from twisted_mta.servers.smtp.client import Client
 from twisted_mta.servers.smtp.reply import made
 from twisted_mta.servers.smtp.settings import SmtpSettings
@@ -44,11 +46,15 @@ class Submitter:
         """How much it may submit has a limit."""
         return self._settings.allowance.limited and self._client.account is not None
 
-    @property
-    def saved_by(self) -> int | None:
-        """The id of the account that keeps what it submits, if it wants to."""
+    def saved(self, blind: WithoutBcc | None) -> Saved | None:
+        """The copy that it keeps of what it submits, if it wants to.
+
+        @param blind: has taken out what only it may see.
+        """
         account = self._client.account
-        return account.id if account is not None and account.save_sent else None
+        if account is None or not account.save_sent:
+            return None
+        return Saved(account.id, blind.taken if blind is not None else b"")
 
     async def refusal(self, sender: Address | None) -> bytes:
         """Why it may not send now, or not as this, or nothing."""
@@ -74,17 +80,25 @@ class Submitter:
             return b""
         now = self._clock.seconds()
         submitted = await self._directory.submitted(account, now)
-        exceeded = self._settings.allowance.exceeded(submitted, recipients)
+        exceeded = self._settings.allowance.exceeded(submitted, 1, recipients)
+        return _too_much(exceeded) if exceeded else b""
+
+    async def count(self, recipients: int) -> bytes:
+        """It submits a message with so many recipients.
+
+        @return: why it may not after all, or nothing: other sessions of the account
+            asked at the same time. Then it is not counted.
+        """
+        account = self._client.account
+        if account is None:
+            return b""
+        now = self._clock.seconds()
+        submitted = await self._directory.submitted(account, now, 1, recipients)
+        exceeded = self._settings.allowance.exceeded(submitted)
         if not exceeded:
             return b""
-        return made(451, "4.7.1", f"You may send {exceeded}; please go on later")
-
-    async def count(self, recipients: int) -> None:
-        """It submits a message with so many recipients."""
-        account = self._client.account
-        if account is not None:
-            now = self._clock.seconds()
-            await self._directory.submitted(account, now, 1, recipients)
+        await self._directory.submitted(account, now, -1, -recipients)
+        return _too_much(exceeded)
 
     async def check_authors(self, block: bytes) -> None:
         """Every address of From must be one that it may use.
@@ -108,3 +122,7 @@ class Submitter:
             login=self._client.origin.login,
             why=why,
         )
+
+
+def _too_much(exceeded: str) -> bytes:
+    return made(451, "4.7.1", f"You may send {exceeded}; please go on later")

@@ -19,6 +19,8 @@ class Transaction:
     @ivar recipients: each once, in order.
     @ivar routes: of all recipients.
     @ivar shares: for each recipient, which of the routes and confirmations are its.
+    @ivar given: for each RCPT that was taken, the place of its recipient; who is given
+        twice has one message and two answers in LMTP (RFC 2033 4.2).
     @ivar confirmed: what the sender is told once the message is accepted.
     @ivar content: once the first octets are expected.
     @ivar judged: what policies said of it, by stage.
@@ -30,6 +32,7 @@ class Transaction:
         "confirmed",
         "content",
         "failed",
+        "given",
         "judged",
         "parameters",
         "recipients",
@@ -45,14 +48,19 @@ class Transaction:
         self.routes: list[Route] = []
         self.confirmed: list[Confirmation] = []
         self.shares: list[tuple[slice, slice]] = []
+        self.given: list[int] = []
         self.content: IContentWriter | None = None
         self.judged: dict[str, Judgement] = {}
         self.failed = False
-        self._keys: set[str] = set()
+        self._keys: dict[str, int] = {}
 
-    def knows(self, recipient: Address) -> bool:
-        """Whether this recipient was given before."""
-        return recipient.key in self._keys
+    def repeats(self, recipient: Address) -> bool:
+        """Whether this recipient was given before; then it is once more."""
+        place = self._keys.get(recipient.key)
+        if place is None:
+            return False
+        self.given.append(place)
+        return True
 
     def add(
         self,
@@ -67,7 +75,8 @@ class Transaction:
         told: Sequence[Confirmation] = ()
         if notification is not USUAL:
             routes, told = informed(recipient, routes, notification)
-        self._keys.add(recipient.key)
+        place = self._keys[recipient.key] = len(self.recipients)
+        self.given.append(place)
         self.recipients.append(recipient)
         first, first_told = len(self.routes), len(self.confirmed)
         self.routes += routes
