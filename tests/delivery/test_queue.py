@@ -451,6 +451,13 @@ class WishTests(QueueCase):
         self.now(self.office.send(ALICE, CAROL))  # for another day
         self.now(self.office.ledger.write(put_off_new))
         self.assertEqual(self.now(self.queue.start("elsewhere.test")), 1)
+        for job in self.now(self.queue.claim(9)):
+            self.now(self.queue.settle(job, always(DEFERRED)(job)))
+        # Nobody has it read through for nothing.
+        self.assertEqual(self.now(self.queue.start("elsewhere.test")), 1)
+        self.assertEqual(len(self.now(self.queue.claim(9))), 0)
+        self.clock.advance(60)
+        self.assertEqual(self.now(self.queue.start("elsewhere.test")), 1)
         self.assertEqual(len(self.now(self.queue.claim(9))), 1)
         self.assertEqual(self.now(self.queue.start("elsewhere.test", True)), 1)
         self.assertEqual(self.now(self.queue.start("e%sewhere.test", True)), 0)

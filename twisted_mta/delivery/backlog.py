@@ -48,6 +48,11 @@ _DUE = (
 )
 
 
+# How often the queue is read through for one domain, since anybody may ask for that:
+# who comes on line asks once.
+_START_S = 60.0
+
+
 def _literal(text: str) -> str:
     """As it stands within LIKE."""
     return re.sub(r"([!%_])", r"!\1", text)
@@ -59,6 +64,8 @@ class Backlog:
     def __init__(self, clock: IReactorTime, ledger: ILedger) -> None:
         self._clock = clock
         self._ledger = ledger
+        # When, and how many; of those few domains that the config names.
+        self._started: dict[tuple[str, bool], tuple[float, int]] = {}
 
     async def waiting(self, id: str | None = None) -> Sequence[Waiting]:
         """See L{IQueue.waiting <twisted_mta.interfaces.IQueue.waiting>}."""
@@ -101,7 +108,12 @@ class Backlog:
 
     async def start(self, domain: str, below: bool = False) -> int:
         """See L{IQueue.start <twisted_mta.interfaces.IQueue.start>}. The queue is read
-        through in another thread."""
+        through in another thread, but for one domain at most once in a minute."""
+        at, count = self._started.get((domain, below), (float("-inf"), 0))
+        if self._clock.seconds() < at + _START_S:
+            return count
+        # Who asks meanwhile does not have it read again.
+        self._started[domain, below] = self._clock.seconds(), count
         ends = f"%@{_literal(domain)}", f"%.{_literal(domain)}"
 
         def query(transaction: ITransaction) -> list[int]:
@@ -118,6 +130,7 @@ class Backlog:
 
         waiting = await self._ledger.read(query)
         now = self._clock.seconds()
+        self._started[domain, below] = now, len(waiting)
 
         def unit(transaction: ITransaction) -> None:
             transaction.executemany(_DUE, [(now, id, now) for id in waiting])
