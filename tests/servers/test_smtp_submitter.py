@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.servers.smtpdrive import ALICE, BOB, Peer, SmtpCase, mx, submission
 from twisted_mta.mail.submitted import Saved, Submitted
 from twisted_mta.servers.smtp.allowance import Allowance
-from twisted_mta.servers.smtp.blindcopy import WithoutBcc
+from twisted_mta.servers.smtp.headerfilter import HeaderFilter
 
 
 def sent(peer: Peer, message: bytes, sender: str = "alice@example.test") -> list[str]:
@@ -141,6 +141,17 @@ class SentTests(SmtpCase):
             self.assertEqual(accepted.octets, b"Subject: x\r\n\r\n")
 
 
+class RepairTests(SmtpCase):
+    def test_replaced(self) -> None:
+        """What cannot be read is there anew."""
+        peer = submission()
+        sent(peer, b"Date: now\r\nMessage-ID: 1\r\nSubject: x\r\n")
+        (accepted,) = peer.intake.accepted
+        self.assertEqual(accepted.octets, b"Subject: x\r\n\r\n")
+        self.assertIn(b"Date: Sun, 9 Sep 2001 01:46:40 +0000\r\n", accepted.prefix)
+        self.assertRegex(accepted.prefix, rb"Message-ID: <\S+@mx.example.test>\r\n")
+
+
 class BlindTests(SmtpCase):
     def test_submitted(self) -> None:
         """Bcc does not go out; the rest is as it was."""
@@ -183,10 +194,10 @@ class BlindTests(SmtpCase):
         self.assertIn(b"Bcc", peer.intake.accepted[0].octets)
 
 
-class WithoutBccTests(SynchronousTestCase):
+class HeaderFilterTests(SynchronousTestCase):
     def through(self, pieces: list[bytes], most: int = 1000) -> bytes:
-        blind = WithoutBcc(most)
-        return b"".join([*map(blind.pass_on, pieces), blind.end()])
+        found = HeaderFilter(most)
+        return b"".join([*map(found.pass_on, pieces), found.end()])
 
     @given(st.binary(max_size=80), st.integers(1, 20))
     def test_every_chunking(self, octets: bytes, size: int) -> None:
@@ -198,19 +209,40 @@ class WithoutBccTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """A header without end is not held for ever."""
-        blind = WithoutBcc(1000)
-        passed = b"".join(blind.pass_on(b"a: b\r\n") for _ in range(1000))
+        found = HeaderFilter(1000)
+        passed = b"".join(found.pass_on(b"a: b\r\n") for _ in range(1000))
         self.assertGreater(len(passed), 4900)
-        self.assertEqual(len(passed + blind.end()), 6000)
+        self.assertEqual(len(passed + found.end()), 6000)
+
+    def test_unreadable(self) -> None:
+        """Dates and names of messages that nobody can read are taken out (RFC 6409 8.2
+        and 8.3), to be made anew; those that somebody can are not."""
+        for field, stays in (
+            (b"Date: Mon, 1 Jan 2001 10:00:00 +0000", True),
+            (b"DATE :\r\n 1 Jan 01 10:00 (whenever)", True),
+            (b"Date: Thu Nov  5 10:11:12 1998", True),
+            (b"Date:", False),
+            (b"Date: yesterday", False),
+            (b"date: 31 Feb 2001 10:00:00 +0000", False),
+            (b"Message-ID: <a@b>", True),
+            (b"Message-ID:\r\n <a@b> (c)", True),
+            (b"Message-ID: a@b", False),
+            (b"message-id: <>", False),
+        ):
+            whole = b"A: b\r\n" + field + b"\r\nE: f\r\n"
+            wanted = whole if stays else b"A: b\r\nE: f\r\n"
+            self.assertEqual(self.through([whole, b"\r\nx"]), wanted + b"\r\nx", field)
+        in_body = b"A: b\r\n\r\nDate: \r\n"
+        self.assertEqual(self.through([in_body]), in_body)
 
     def test_bare_line_feeds(self) -> None:
         """The header ends where readers think it ends."""
         message = b"A: b\nBcc: c\n\nBcc: text\n\r\n\r\n"
         self.assertEqual(self.through([message]), b"A: b\n\nBcc: text\n\r\n\r\n")
-        blind = WithoutBcc(9)
-        blind.pass_on(b"bcc: a\n b")
-        blind.end()
-        self.assertEqual(blind.taken, b"bcc: a\r\n b\r\n")
+        found = HeaderFilter(9)
+        found.pass_on(b"bcc: a\n b")
+        found.end()
+        self.assertEqual(found.blind, b"bcc: a\r\n b\r\n")
         self.assertEqual(self.through([b"\nBcc: text\n"]), b"\nBcc: text\n")
 
     def test_no_header(self) -> None:

@@ -1,11 +1,14 @@
-"""Blind copies stay blind: Bcc is taken out of what is submitted (RFC 6409 8.1, RFC
-5322 3.6.3).
+"""What is taken out of the header of a message that is submitted: Bcc, since blind
+copies stay blind (RFC 5322 3.6.3), and a Date or Message-ID that nobody can read, which
+submission then makes anew (RFC 6409 8.2 and 8.3).
 
 The header is held until it is whole, the rest passes through. It trusts nothing: of a
 header that does not end, no more than the limit is held.
 """
 
 import re
+
+from twisted_mta.mail import date
 
 # A blank line, as L{twisted_mta.mail.header.body_start} has it: what comes in chunks
 # may have bare line feeds.
@@ -19,20 +22,26 @@ _LINE = rb"[^\n]*(?:\n|\Z)"
 _BCC = re.compile(rb"(?im)^(?:resent-)?bcc[ \t]*:%b(?:[ \t]%b)*" % (_LINE, _LINE))
 
 
-class WithoutBcc:
+_REPAIRED = re.compile(
+    rb"(?im)^(date|message-id)[ \t]*:(%b(?:[ \t]%b)*)" % (_LINE, _LINE)
+)
+_MESSAGE_ID = re.compile(rb"<[^<>\s]+>")
+
+
+class HeaderFilter:
     """Takes the fields out of one message.
 
     @param most: octets of a header that are held; a longer one is refused elsewhere.
-    @ivar taken: the fields, with CRLF at the ends of their lines.
+    @ivar blind: the Bcc fields, with CRLF at the ends of their lines.
     """
 
-    __slots__ = ("_held", "_most", "_passing", "taken")
+    __slots__ = ("_held", "_most", "_passing", "blind")
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._held = bytearray()
         self._passing = False
-        self.taken = b""
+        self.blind = b""
 
     def pass_on(self, octets: bytes) -> bytes:
         """What goes on of some octets, and of those that were held."""
@@ -56,9 +65,17 @@ class WithoutBcc:
         self._passing = True
         held = bytes(self._held)
         self._held = bytearray()
-        return _BCC.sub(self._take, held[:header]) + held[header:]
+        kept = _BCC.sub(self._take, held[:header])
+        return _REPAIRED.sub(_readable, kept) + held[header:]
 
     def _take(self, field: re.Match[bytes]) -> bytes:
         lines = field[0].removesuffix(b"\n").split(b"\n")
-        self.taken += b"".join(line.removesuffix(b"\r") + b"\r\n" for line in lines)
+        self.blind += b"".join(line.removesuffix(b"\r") + b"\r\n" for line in lines)
         return b""
+
+
+def _readable(field: re.Match[bytes]) -> bytes:
+    """The field if somebody can read it, else nothing."""
+    if field[1].lower() == b"date":
+        return field[0] if date.parse(field[2]) is not None else b""
+    return field[0] if _MESSAGE_ID.search(field[2]) else b""

@@ -26,9 +26,9 @@ from twisted_mta.mail.verdict import Progress
 from twisted_mta.net.stream import SHUTTING_DOWN, Stream
 from twisted_mta.servers import errors
 from twisted_mta.servers.smtp import carriage, reply, submission, trace, wishes
-from twisted_mta.servers.smtp.blindcopy import WithoutBcc
 from twisted_mta.servers.smtp.client import Client
 from twisted_mta.servers.smtp.each import Each, last, queued
+from twisted_mta.servers.smtp.headerfilter import HeaderFilter
 from twisted_mta.servers.smtp.reply import made
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.servers.smtp.submitter import Submitter
@@ -80,7 +80,7 @@ class Reception:
         self._client = client
         self._router = router
         self._intake = intake
-        self._blind: WithoutBcc | None = None
+        self._filter: HeaderFilter | None = None
         self._submitter = Submitter(settings, clock, client, directory)
 
     def reset(self) -> None:
@@ -117,7 +117,7 @@ class Reception:
             return refusal
         self.transaction = Transaction(sender, command.parameters)
         if settings.submission:
-            self._blind = WithoutBcc(settings.header_size)
+            self._filter = HeaderFilter(settings.header_size)
         refusal = await self._judge("mail", (), size)
         if refusal:
             self.reset()
@@ -267,14 +267,14 @@ class Reception:
         """
         error: MailError | None = None
         stopping = False
-        blind = self._blind
+        filtered = self._filter
         while True:
             event = await self._stream.next_event()
             if isinstance(event, Data):
                 if content is not None and error is None:
                     octets = event.octets
-                    if blind is not None:
-                        octets = blind.pass_on(octets)
+                    if filtered is not None:
+                        octets = filtered.pass_on(octets)
                     try:
                         content.write(octets)
                     except MailError as caught:
@@ -294,8 +294,8 @@ class Reception:
         if error is not None:
             raise error
         whole = isinstance(event, EndOfData) or event.last
-        if blind is not None and content is not None and whole:
-            content.write(blind.end())
+        if filtered is not None and content is not None and whole:
+            content.write(filtered.end())
 
     async def _accept(
         self, transaction: Transaction, content: IContentWriter
@@ -307,7 +307,7 @@ class Reception:
         settings = self._settings
         await content.finish()
         self._stream.stranger = False
-        saved = self._submitter.saved(self._blind)
+        saved = self._submitter.saved(self._filter)
         envelope = self._envelope(transaction)
         if envelope.body is Body.BINARY and (
             saved is not None or carriage.in_mailboxes(transaction.routes)

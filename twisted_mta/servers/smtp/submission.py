@@ -1,7 +1,8 @@
 """What a submission server does for its users' messages (RFC 6409 4.2, 6 and 8).
 
 It adds what a client left out, and holds the client to the addresses of its
-login. Nothing that the client wrote is removed or changed.
+login. What the client wrote is not changed, but for what the L{HeaderFilter
+<twisted_mta.servers.smtp.headerfilter.HeaderFilter>} takes out.
 """
 
 from datetime import UTC, datetime

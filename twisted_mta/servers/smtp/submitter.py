@@ -15,8 +15,8 @@ from twisted_mta.interfaces import IDirectory
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.submitted import Saved
 from twisted_mta.servers.smtp import reply, submission
-from twisted_mta.servers.smtp.blindcopy import WithoutBcc
 from twisted_mta.servers.smtp.client import Client
+from twisted_mta.servers.smtp.headerfilter import HeaderFilter
 from twisted_mta.servers.smtp.reply import made
 from twisted_mta.servers.smtp.settings import SmtpSettings
 
@@ -46,15 +46,15 @@ class Submitter:
         """How much it may submit has a limit."""
         return self._settings.allowance.limited and self._client.account is not None
 
-    def saved(self, blind: WithoutBcc | None) -> Saved | None:
+    def saved(self, found: HeaderFilter | None) -> Saved | None:
         """The copy that it keeps of what it submits, if it wants to.
 
-        @param blind: has taken out what only it may see.
+        @param found: has taken out what only it may see.
         """
         account = self._client.account
         if account is None or not account.save_sent:
             return None
-        return Saved(account.id, blind.taken if blind is not None else b"")
+        return Saved(account.id, found.blind if found is not None else b"")
 
     async def refusal(self, sender: Address | None) -> bytes:
         """Why it may not send now, or not as this, or nothing."""
