@@ -21,7 +21,6 @@ _NO_HEADER = (b"\r\n", b"\n")
 _LINE = rb"[^\n]*(?:\n|\Z)"
 _BCC = re.compile(rb"(?im)^(?:resent-)?bcc[ \t]*:%b(?:[ \t]%b)*" % (_LINE, _LINE))
 
-
 _REPAIRED = re.compile(
     rb"(?im)^(date|message-id)[ \t]*:(%b(?:[ \t]%b)*)" % (_LINE, _LINE)
 )
@@ -32,16 +31,20 @@ class HeaderFilter:
     """Takes the fields out of one message.
 
     @param most: octets of a header that are held; a longer one is refused elsewhere.
-    @ivar blind: the Bcc fields, with CRLF at the ends of their lines.
     """
 
-    __slots__ = ("_held", "_most", "_passing", "blind")
+    __slots__ = ("_held", "_most", "_passing", "_taken")
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._held = bytearray()
         self._passing = False
-        self.blind = b""
+        self._taken = bytearray()
+
+    @property
+    def blind(self) -> bytes:
+        """The Bcc fields that there were, with CRLF at the ends of their lines."""
+        return bytes(self._taken)
 
     def pass_on(self, octets: bytes) -> bytes:
         """What goes on of some octets, and of those that were held."""
@@ -70,7 +73,8 @@ class HeaderFilter:
 
     def _take(self, field: re.Match[bytes]) -> bytes:
         lines = field[0].removesuffix(b"\n").split(b"\n")
-        self.blind += b"".join(line.removesuffix(b"\r") + b"\r\n" for line in lines)
+        for line in lines:
+            self._taken += line.removesuffix(b"\r") + b"\r\n"
         return b""
 
 
