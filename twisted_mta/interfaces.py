@@ -428,9 +428,11 @@ class IMailbox(Interface):
         @raise NoSuchMailbox: the target.
         """
 
-    def expunge(uids: Sequence[int]) -> Awaitable[Sequence[int]]:
-        """Remove messages for good, whatever their flags.
+    def expunge(uids: Sequence[int], marked: bool = False) -> Awaitable[Sequence[int]]:
+        """Remove messages for good.
 
+        @param marked: only those that are \\Deleted at that moment; otherwise
+            whatever their flags.
         @return: those that this call removed, ascending.
         """
 

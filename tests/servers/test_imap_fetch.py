@@ -9,6 +9,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.servers.imapdrive import PLAIN, Server, now
 from twisted_mta import errors
+from twisted_mta.errors import LedgerFull
 from twisted_mta.mail import mime
 from twisted_mta.mail.summary import summarize
 from twisted_mta.servers.imap import fetch
@@ -239,6 +240,23 @@ class SectionTests(Fetching):
             S: a OK Noop completed
             """
         )
+
+    def test_seen_that_cannot_be_kept(self) -> None:
+        """On a disk that is full mail is read all the same; that it was read is
+        not remembered, and not claimed."""
+        server = Server()
+        server.put(PLAIN)
+        client = server.select()
+
+        async def full(*_: object) -> None:
+            raise LedgerFull()
+
+        self.patch(type(now(server.account().open("INBOX"))), "store", full)
+        client.send(b"a FETCH 1 BODY[TEXT]\r\n")
+        answer = client.received()
+        self.assertIn(b"At noon?", answer)
+        self.assertTrue(answer.endswith(b"a OK Fetch completed\r\n"))
+        self.assertNotIn(b"Seen", answer)
 
     def test_partials(self) -> None:
         """C{<offset.most>} is cut, its label has the offset; behind the end it

@@ -5,6 +5,7 @@ from twisted.trial.unittest import TestCase
 from tests.servers.imapdrive import PLAIN, Server, now
 from twisted_mta import errors
 from twisted_mta.mail.placement import Part
+from twisted_mta.servers.imap import expunge
 from twisted_mta.servers.imap.session import ImapSettings
 from twisted_mta.store import memory
 from twisted_mta.store.memory import MemoryStore
@@ -333,6 +334,23 @@ class CopyTests(TestCase):
             S: e OK Fetch completed
             """
         )
+
+    def test_expunge_what_is_marked_no_more(self) -> None:
+        """While thousands are expunged, others have their turn; what they unmark
+        meanwhile stays. So it is with CLOSE."""
+        self.patch(expunge, "AT_ONCE", 2)
+        for command in (b"EXPUNGE", b"CLOSE"):
+            server = Server()
+            server.put(*[PLAIN] * 5, flags=["\\Deleted"])
+            busy, other = server.select(), server.select()
+            busy.stream.dataReceived(b"a " + command + b"\r\n")
+            other.stream.dataReceived(b"b UID STORE 4 -FLAGS (\\Deleted)\r\n")
+            self.assertIn(b"b OK", other.wire.value())
+            self.assertNotIn(b"a OK", busy.wire.value())
+            busy.settle()
+            self.assertIn(b"a OK", busy.wire.value())
+            inbox = now(server.account().open("INBOX"))
+            self.assertEqual([row.uid for row in now(inbox.changes()).rows], [4])
 
 
 class TwoSessionTests(TestCase):

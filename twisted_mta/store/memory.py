@@ -24,7 +24,7 @@ from twisted_mta.interfaces import (
     IMailStore,
 )
 from twisted_mta.mail.account import Account
-from twisted_mta.mail.flag import SEEN
+from twisted_mta.mail.flag import DELETED, SEEN
 from twisted_mta.mail.ids import new_id
 from twisted_mta.mail.placement import (
     Appended,
@@ -291,9 +291,11 @@ class MemoryMailbox:
     async def move(self, uids: Sequence[int], target: str) -> Copied:
         return self._transfer(uids, target, keep=False)
 
-    async def expunge(self, uids: Sequence[int]) -> Sequence[int]:
+    async def expunge(self, uids: Sequence[int], marked: bool = False) -> Sequence[int]:
         box = self._box
         gone = box.existing(uids)
+        if marked:
+            gone = [uid for uid in gone if DELETED in box.placements[uid].flags]
         if gone:
             box.modseq = self._account.next_modseq()
             for uid in gone:

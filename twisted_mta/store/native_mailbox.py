@@ -246,15 +246,19 @@ class NativeMailbox:
         pairs = [(row.uid, uid) for row, uid in zip(found, new, strict=True)]
         return Copied(there.uidvalidity, pairs)
 
-    async def expunge(self, uids: Sequence[int]) -> Sequence[int]:
+    async def expunge(self, uids: Sequence[int], marked: bool = False) -> Sequence[int]:
         """See L{IMailbox.expunge}."""
         return await self._ledger.write(
-            lambda transaction: self._expunge(transaction, uids)
+            lambda transaction: self._expunge(transaction, uids, marked)
         )
 
-    def _expunge(self, transaction: ITransaction, uids: Sequence[int]) -> list[int]:
+    def _expunge(
+        self, transaction: ITransaction, uids: Sequence[int], marked: bool
+    ) -> list[int]:
         self._box(transaction)
         found = rows.placed(transaction, self._account, self.id, uids)
+        if marked:
+            found = [row for row in found if row.bits & rows.DELETED_BIT]
         if found:
             modseq = rows.bump(transaction, self._account)
             rows.unplace(transaction, self._account, self.id, found, modseq)

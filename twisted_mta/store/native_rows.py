@@ -25,8 +25,8 @@ from twisted_mta.mail.summary import Email
 #: Different keywords in a mailbox (Cyrus: MAX_USER_FLAGS 128).
 MAX_KEYWORDS = 128
 
-SEEN_BIT = 1
-_BITS = {SEEN: SEEN_BIT, ANSWERED: 2, FLAGGED: 4, DELETED: 8, DRAFT: 16}
+SEEN_BIT, DELETED_BIT = 1, 8
+_BITS = {SEEN: SEEN_BIT, ANSWERED: 2, FLAGGED: 4, DELETED: DELETED_BIT, DRAFT: 16}
 
 # UIDs that are asked for are looked up by ranges; a gap this wide is read over.
 _GAP = 16

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from twisted_mta.mail.placement import FlagChange, Part
 from twisted_mta.testing.store_case import (
+    DELETED,
     MULTIPART,
     NO_FLAGS,
     PLAIN,
@@ -236,6 +237,15 @@ class MailboxContract(StoreCase):
         self.assertEqual(list(await inbox.expunge([])), [])
         self.assertEqual(uids_of(await inbox.changes()), [uids[1]])
         self.assertEqual((await account.status("INBOX")).messages, 1)
+
+    async def test_expunge_marked(self) -> None:
+        """Expunging what is marked leaves what is marked no more."""
+        _, inbox, uids = await self.filled(3)
+        await inbox.store(uids[1:], FlagChange.ADD, DELETED)
+        await inbox.store(uids[2:], FlagChange.REMOVE, DELETED)
+        self.assertEqual(list(await inbox.expunge(uids, marked=True)), [uids[1]])
+        self.assertEqual(uids_of(await inbox.changes()), [uids[0], uids[2]])
+        self.assertEqual(list(await inbox.expunge(uids, marked=True)), [])
 
     async def test_many_uids(self) -> None:
         """Thousands of UIDs at once are no special case."""

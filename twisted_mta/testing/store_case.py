@@ -16,7 +16,7 @@ from twisted_mta.interfaces import (
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.placement import Appended, Changes, Message, Part
 
-SEEN = frozenset({"\\Seen"})
+SEEN, DELETED = frozenset({"\\Seen"}), frozenset({"\\Deleted"})
 NO_FLAGS: frozenset[str] = frozenset()
 
 

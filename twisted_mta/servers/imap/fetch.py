@@ -85,7 +85,8 @@ async def do_fetch(client: Client, command: Fetch) -> Answer:
 
 
 async def _set_seen(selected: Selected, positions: Sequence[int]) -> frozenset[int]:
-    """Set \\Seen where it is not set.
+    """Set \\Seen where it is not set, if it can be kept: on a disk that is full
+    mail is read all the same.
 
     @return: the positions that it is new to.
     """
@@ -94,8 +95,11 @@ async def _set_seen(selected: Selected, positions: Sequence[int]) -> frozenset[i
     if selected.read_only or not unseen:
         return frozenset()
     uids = [view.uids[at] for at in unseen]
-    await selected.mailbox.store(uids, FlagChange.ADD, _SEEN)
-    await selected.refresh()
+    try:
+        await selected.mailbox.store(uids, FlagChange.ADD, _SEEN)
+        await selected.refresh()
+    except errors.Temporary:
+        return frozenset()
     return frozenset(at for at in unseen if SEEN in view.flags[at])
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from twisted_mta.servers.imap.client import Answer, Client, Selected
 from twisted_mta.servers.imap.errors import Refused
+from twisted_mta.servers.imap.expunge import expunge
 from twisted_mta.servers.imap.pattern import SEPARATOR
 from twisted_mta.wire.imap import replies
 from twisted_mta.wire.imap.model import BadCommand, IdleDone
@@ -60,7 +61,7 @@ async def do_close(client: Client, command: Command) -> Answer:
     selected = client.opened()
     if not selected.read_only:
         await selected.refresh()
-        await selected.mailbox.expunge(selected.view.deleted())
+        await expunge(client, selected, selected.view.deleted())
     client.unselect()
     return Answer("Close completed")
 

@@ -14,6 +14,7 @@ from twisted_mta import errors
 from twisted_mta.mail.placement import FlagChange
 from twisted_mta.servers.imap.client import Answer, Client, Selected
 from twisted_mta.servers.imap.errors import Refused
+from twisted_mta.servers.imap.expunge import AT_ONCE, expunge
 from twisted_mta.wire.imap import replies
 from twisted_mta.wire.imap.model import BadCommand, LiteralData, LiteralEnd
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from twisted_mta.interfaces import IContentWriter
     from twisted_mta.mail.placement import Copied
     from twisted_mta.wire.imap.model import Append, Command, Copy, Store, UidExpunge
-
-# Messages that one transaction changes; others have their turn in between.
-_AT_ONCE = 1000
 
 _GONE = "Some of the messages no longer exist"
 _EXPUNGED = b"EXPUNGEISSUED"
@@ -120,10 +118,10 @@ async def do_store(client: Client, command: Store) -> Answer:
     selected = client.writable()
     positions = client.positions(command.numbers, command.uid)
     flags = frozenset(command.flags)
-    for start in range(0, len(positions), _AT_ONCE):
-        piece = positions[start : start + _AT_ONCE]
+    for start in range(0, len(positions), AT_ONCE):
+        piece = positions[start : start + AT_ONCE]
         await _store(selected, piece, command.change, flags, command.silent)
-        if start + _AT_ONCE < len(positions):
+        if start + AT_ONCE < len(positions):
             await client.breathe()
     if not command.uid and selected.view.gone(positions):
         return Answer(_GONE, _EXPUNGED, b"NO")
@@ -204,7 +202,7 @@ def _copyuid(copied: Copied) -> bytes:
 async def do_expunge(client: Client, command: Command) -> Answer:
     selected = client.writable()
     await selected.refresh()
-    await _expunge(client, selected, selected.view.deleted())
+    await expunge(client, selected, selected.view.deleted())
     return Answer("Expunge completed")
 
 
@@ -215,16 +213,8 @@ async def do_uid_expunge(client: Client, command: UidExpunge) -> Answer:
     view = selected.view
     named = {view.uids[at] for at in client.positions(command.numbers, uid=True)}
     uids = [uid for uid in view.deleted() if uid in named]
-    await _expunge(client, selected, uids)
+    await expunge(client, selected, uids)
     return Answer("Expunge completed")
-
-
-async def _expunge(client: Client, selected: Selected, uids: Sequence[int]) -> None:
-    for start in range(0, len(uids), _AT_ONCE):
-        selected.stale = True
-        await selected.mailbox.expunge(uids[start : start + _AT_ONCE])
-        if start + _AT_ONCE < len(uids):
-            await client.breathe()
 
 
 COMMANDS: dict[str, Callable[..., Awaitable[Answer | None]]] = {
