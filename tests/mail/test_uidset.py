@@ -118,6 +118,14 @@ class ParseTests(unittest.TestCase):
             return
         self.assertEqual(UidSet.parse(parsed.render()), parsed)
 
+    @given(st.lists(st.integers(1, 30), min_size=2))
+    def test_single_numbers(self, numbers: list[int]) -> None:
+        """Numbers one by one, in whatever order: as few ranges as there can be."""
+        parsed = UidSet.parse(",".join(map(str, numbers)).encode())
+        self.assertEqual(list(parsed), sorted(set(numbers)))
+        pairs = zip(parsed.ranges, parsed.ranges[1:], strict=False)
+        self.assertTrue(all(last + 1 < first for (_, last), (first, _) in pairs))
+
 
 class SetTests(unittest.TestCase):
     def test_empty(self) -> None:

@@ -5,6 +5,7 @@ import tracemalloc
 from twisted.trial.unittest import TestCase
 
 from tests.servers.imapdrive import PLAIN, Server, now
+from twisted_mta.servers.imap import client as imap_client
 from twisted_mta.servers.imap.pattern import Pattern, joined
 from twisted_mta.testing.store_contract import appended
 
@@ -39,6 +40,32 @@ class SelectTests(TestCase):
             S: * 2 EXISTS
             S: * 0 RECENT
             S*
+            """
+        )
+
+    def test_select_in_pieces(self) -> None:
+        """While one opens a large mailbox, others have their turn; it ends up
+        with all messages, those of the meantime told behind it."""
+        self.patch(imap_client, "_AT_ONCE", 2)
+        server = Server()
+        server.put(*[PLAIN] * 5)
+        busy, other = server.login(), server.select()
+        busy.stream.dataReceived(b"a SELECT INBOX\r\n")
+        other.stream.dataReceived(b"b UID STORE 4 +FLAGS (\\Deleted)\r\nc EXPUNGE\r\n")
+        self.assertIn(b"c OK", other.wire.value())
+        self.assertNotIn(b"EXISTS", busy.wire.value())
+        busy.settle()
+        self.assertIn(b"* 5 EXISTS\r\n", busy.received())
+        busy.run(
+            """
+            C: d UID FETCH 1:* UID
+            S: * 1 FETCH (UID 1)
+            S: * 2 FETCH (UID 2)
+            S: * 3 FETCH (UID 3)
+            S: * 4 FETCH (UID 4)
+            S: * 5 FETCH (UID 5)
+            S: * 4 EXPUNGE
+            S: d OK Fetch completed
             """
         )
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twisted_mta.mail.placement import Changes, Row
-from twisted_mta.mail.uidset import UidSet
+from twisted_mta.mail.uidset import LARGEST, UidSet
 from twisted_mta.servers.imap.view import OutOfRange, View
 
 NONE: frozenset[str] = frozenset()
@@ -57,6 +57,39 @@ class ViewTests(unittest.TestCase):
             ],
         )
 
+    @given(
+        st.sets(st.integers(1, 40)),
+        st.lists(st.tuples(st.integers(1, 45), st.integers(1, 45)), min_size=1),
+    )
+    def test_any_uids(self, uids: set[int], ranges: list[tuple[int, int]]) -> None:
+        """Of any set of UIDs those that are there are found, in order."""
+        view = view_of(*sorted(uids))
+        numbers = ",".join(
+            f"{first}:{last}" if first != last else f"{first}" for first, last in ranges
+        )
+        named = {
+            uid
+            for first, last in ranges
+            for uid in range(min(first, last), max(first, last) + 1)
+        }
+        found = view.positions(UidSet.parse(numbers.encode()), True)
+        self.assertEqual([view.uids[at] for at in found], sorted(uids & named))
+
+    def test_expected_flags_are_shared(self) -> None:
+        """Messages that had the same flags have one set afterwards: it costs
+        200 octets."""
+        view = view_of(1, 2, 3)
+        view.expect(range(3), lambda before: frozenset(before | SEEN))
+        self.assertEqual(len({id(flags) for flags in view.flags}), 1)
+        self.assertEqual(view.flags[2], SEEN)
+
+    def test_large_sizes(self) -> None:
+        """RFC822.SIZE is a number of 32 bits (RFC 3501 9)."""
+        view = View()
+        rows = [Row(1, 1, NONE, 1 << 33), Row(2, 1, NONE, 7)]
+        view.apply(Changes(rows, (), 1, 3))
+        self.assertEqual(list(view.sizes), [LARGEST, 7])
+
     def test_flags_are_told_once(self) -> None:
         """Flags that changed are told, those the client knows are not."""
         view = view_of(1, 2)
@@ -64,7 +97,7 @@ class ViewTests(unittest.TestCase):
         self.assertEqual(
             view.tell(False, True, True), [b"* 2 FETCH (UID 2 FLAGS (\\Seen))\r\n"]
         )
-        view.expect(0, SEEN)
+        view.expect([0], lambda before: SEEN)
         view.apply(changes([(1, SEEN), (2, SEEN)]))
         self.assertEqual(view.tell(False, False, True), [])
         view.mention([1])

@@ -1,7 +1,7 @@
 """Values that mailbox backends give and take (L{twisted_mta.interfaces})."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
@@ -61,6 +61,15 @@ class Changes:
     vanished: Sequence[int]
     modseq: int
     uidnext: int
+
+    def pieces(self, most: int) -> "Iterator[Changes]":
+        """The same in pieces of so many rows, to be taken up one after the other;
+        what vanished is in the last, and there is always one."""
+        last = max(len(self.rows) - 1, 0) // most * most
+        for start in range(0, last, most):
+            some = self.rows[start : start + most]
+            yield Changes(some, (), self.modseq, self.uidnext)
+        yield replace(self, rows=self.rows[last:]) if last else self
 
 
 class Part(Enum):

@@ -71,8 +71,11 @@ class UidSet:
             number = _number(octets)
             return cls(((number, number),))
         # A client that repeats itself costs one dict entry per spelling.
+        parts = dict.fromkeys(octets.split(b","))
+        if b":" not in octets and b"*" not in octets:  # 10,000 UIDs, from a search
+            return cls.of(map(_number, parts))
         pairs: list[Range] = []
-        for part in dict.fromkeys(octets.split(b",")):
+        for part in parts:
             first, colon, last = part.partition(b":")
             low = _number(first)
             high = _number(last) if colon else low
@@ -82,7 +85,18 @@ class UidSet:
     @classmethod
     def of(cls, numbers: Iterable[int]) -> "UidSet":
         """The set of these numbers, in any order, repeated or not."""
-        return cls(_merge((number, number) for number in numbers))
+        ascending = sorted(numbers)
+        if not ascending:
+            return cls()
+        ranges: list[Range] = []
+        low = high = ascending[0]
+        for number in ascending:
+            if number > high + 1:
+                ranges.append((low, high))
+                low = number
+            high = number
+        ranges.append((low, high))
+        return cls(tuple(ranges))
 
     @classmethod
     def span(cls, first: int, last: int) -> "UidSet":

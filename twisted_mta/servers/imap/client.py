@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
 
+# Messages that a view takes up at once, a few milliseconds.
+_AT_ONCE = 20_000
+
 # Octets written, and commands done, until the client must have read most of it
 # and others have had their turn: a client that sends and never reads (HOSTILE
 # 37) holds no more than this and what one step of work writes.
@@ -107,7 +110,12 @@ class Selected:
         self.stale = False
         try:
             changes = await self.mailbox.changes(self.view.modseq)
-            if self.view.apply(changes):
+            came = False
+            for place, piece in enumerate(changes.pieces(_AT_ONCE)):
+                if place:
+                    await self._client.breathe()
+                came = self.view.apply(piece) or came
+            if came:
                 await self._claim_recent()
         except BaseException:
             self.stale = True

@@ -138,8 +138,7 @@ async def _store(
     view = selected.view
     await selected.mailbox.store([view.uids[at] for at in positions], change, flags)
     if silent:
-        for at in positions:
-            view.expect(at, _CHANGE[change](view.flags[at], flags))
+        view.expect(positions, lambda before: _CHANGE[change](before, flags))
     # Ask at once what became of them: others may have changed them, too.
     await selected.refresh()
     if not silent:

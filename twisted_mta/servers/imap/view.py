@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from operator import attrgetter
 
 from twisted_mta.mail.flag import DELETED, RECENT, SEEN, SYSTEM
 from twisted_mta.mail.placement import Changes
@@ -21,6 +23,7 @@ from twisted_mta.mail.uidset import LARGEST, UidSet
 from twisted_mta.wire.imap import replies
 
 _RECENT = frozenset({RECENT})
+_UID, _FLAGS, _SIZE = map(attrgetter, ("uid", "flags", "size"))
 
 
 class OutOfRange(ValueError):
@@ -77,28 +80,33 @@ class View:
         """
         self.modseq = changes.modseq
         self.uidnext = changes.uidnext
-        uids, all_flags = self.uids, self.flags
-        last = uids[-1] if uids else 0
-        before = count = len(uids)
-        at = 0
+        rows, uids, all_flags = changes.rows, self.uids, self.flags
         shared: dict[frozenset[str], frozenset[str]] = {}
         share = shared.setdefault
-        for uid, _, flags, size in changes.rows:
-            if uid > last:
-                uids.append(uid)
-                self.sizes.append(min(size, LARGEST))
-                all_flags.append(share(flags, flags))
-                continue
+        count = len(uids)
+        new = bisect_right(rows, uids[-1], key=_UID) if uids else 0
+        at = 0
+        for uid, _, flags, _ in rows[:new]:
             at = bisect_left(uids, uid, at, count)  # both ascend
             if at < count and uids[at] == uid and all_flags[at] != flags:
                 all_flags[at] = share(flags, flags)
                 self._untold.add(uid)
+        if new < len(rows):
+            # By columns, 0.1 us a message: at SELECT all of a mailbox comes.
+            came = rows[new:] if new else rows
+            uids.extend(map(_UID, came))
+            sizes = list(map(_SIZE, came))
+            if max(sizes) > LARGEST:
+                sizes = [min(size, LARGEST) for size in sizes]
+            self.sizes.extend(sizes)
+            came_flags = list(map(_FLAGS, came))
+            all_flags += map(share, came_flags, came_flags)
         for uid in changes.vanished:
             if self.position(uid) is not None:
                 self._gone.add(uid)
                 self._untold.discard(uid)
         self._learn_keywords(shared)
-        return len(self.uids) > before
+        return new < len(rows)
 
     def mark_recent(self, lowest: int) -> None:
         """Messages from this UID on are recent to this session."""
@@ -106,10 +114,24 @@ class View:
             recent = UidSet.span(lowest, self.uids[-1])
             self._recent = self._recent.union(recent)
 
-    def expect(self, at: int, flags: frozenset[str]) -> None:
+    def expect(
+        self,
+        positions: Iterable[int],
+        change: Callable[[frozenset[str]], frozenset[str]],
+    ) -> None:
         """The client knows already what the flags will be (STORE.SILENT); it
-        is told only if they become others."""
-        self.flags[at] = flags
+        is told only if they become others.
+
+        @param change: what they become. One set for all that had the same.
+        """
+        all_flags = self.flags
+        become: dict[frozenset[str], frozenset[str]] = {}
+        for at in positions:
+            before = all_flags[at]
+            after = become.get(before)
+            if after is None:
+                after = become[before] = change(before)
+            all_flags[at] = after
 
     def mention(self, positions: Iterable[int]) -> None:
         """The client wants to be told these messages' flags in any case."""
@@ -272,14 +294,23 @@ class View:
 
     def _by_uid(self, numbers: UidSet) -> Sequence[int]:
         uids = self.uids
-        found: list[range] = []
-        if uids:
-            for first, last in numbers.resolve(uids[-1]).ranges:
-                start = bisect_left(uids, first)
-                if start == len(uids):
-                    break
-                found.append(range(start, bisect_right(uids, last, start)))
-        return _joined(found)
+        ranges = numbers.resolve(uids[-1]).ranges if uids else ()
+        if len(ranges) == 1:
+            ((first, last),) = ranges
+            return range(bisect_left(uids, first), bisect_right(uids, last))
+        found: list[int] = []
+        start, count = 0, len(uids)
+        for first, last in ranges:
+            start = bisect_left(uids, first, start)  # both ascend
+            if start == count:
+                break
+            if first != last:
+                end = bisect_right(uids, last, start)
+                found += range(start, end)
+                start = end
+            elif uids[start] == first:  # a client names what a search found
+                found.append(start)
+        return found
 
     def _remove_gone(self) -> list[int]:
         gone = [at for at, uid in enumerate(self.uids) if uid in self._gone]
@@ -321,4 +352,4 @@ class View:
 
 def _joined(found: Sequence[range]) -> Sequence[int]:
     """Ascending positions; one range stays what it is."""
-    return found[0] if len(found) == 1 else [at for each in found for at in each]
+    return found[0] if len(found) == 1 else list(chain.from_iterable(found))
