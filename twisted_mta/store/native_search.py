@@ -107,7 +107,8 @@ def found(
             continue
         matching = frozenset(_placed(answer.emails, uids))
         if answer.exact:
-            said.append(Found(matching - look, look))
+            sure = matching - look if look else matching  # no copy of 100,000
+            said.append(Found(sure, look))
         else:
             said.append(Found(frozenset(), matching | look))
     return said

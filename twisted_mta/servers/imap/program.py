@@ -90,7 +90,10 @@ class Program:
             return None
         criterion = _CRITERIA.get(type(key), lambda key: None)(key)
         found = None if criterion is None else self.answers.get(criterion)
-        return None if found is None else found.sure | found.unsure
+        if found is None:
+            return None
+        # A copy of 100,000 takes 5 ms, and nearly always one of them is empty.
+        return (found.sure | found.unsure) if found.unsure else found.sure
 
     def _or_index(self, key: model.SearchKey, test: _Test) -> _Test:
         """A test, or what an index said instead."""
