@@ -5,7 +5,7 @@ from twisted.trial.unittest import TestCase
 from tests.servers.imapdrive import PLAIN, Server, now
 from twisted_mta import errors
 from twisted_mta.mail.placement import Part
-from twisted_mta.servers.imap import expunge
+from twisted_mta.servers.imap import expunge, view
 from twisted_mta.servers.imap.session import ImapSettings
 from twisted_mta.store import memory
 from twisted_mta.store.memory import MemoryStore
@@ -377,6 +377,20 @@ class TwoSessionTests(TestCase):
             """
         )
         self.one.run("C: b NOOP\nS: b OK Noop completed")
+
+    def test_many_flags_are_told_by_turns(self) -> None:
+        """A client that is told of thousands of flags is told of all, once, and
+        others have their turn in between."""
+        self.patch(view, "_FLAGS_TOLD", 2)
+        self.one.run(r"C: a STORE 1:3 +FLAGS.SILENT (\Flagged)" + "\nS*")
+        self.two.stream.dataReceived(b"a NOOP\r\n")
+        self.assertEqual(self.two.wire.value().count(b" FETCH "), 2)
+        self.one.run("C: b NOOP\nS: b OK Noop completed")
+        self.two.settle()
+        told = self.two.received()
+        for number in (b"1", b"2", b"3"):
+            self.assertEqual(told.count(b"* %b FETCH (FLAGS (\\Flagged))" % number), 1)
+        self.assertTrue(told.endswith(b"a OK Noop completed\r\n"))
 
     def test_messages_are_seen_at_once(self) -> None:
         """A message that comes is told of at the next command, and is recent

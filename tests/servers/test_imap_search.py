@@ -7,6 +7,7 @@ from twisted_mta import errors
 from twisted_mta.mail.placement import Part
 from twisted_mta.servers.imap import search
 from twisted_mta.store import memory, memory_box
+from twisted_mta.wire.imap import replies
 
 DAY = 86_400
 
@@ -141,6 +142,20 @@ class SearchTests(TestCase):
     def test_h21_bad_charset(self) -> None:
         """A charset we do not know is NO [BADCHARSET]."""
         self.client.run("C: s SEARCH CHARSET X-NONE ALL\nS~ s NO \\[BADCHARSET.*")
+
+    def test_many_found(self) -> None:
+        """A long answer is one line, and others have their turn within it."""
+        self.patch(replies, "_NUMBERS", 2)
+        server = Server()
+        server.put(*[mail()] * 5)
+        busy, other = server.select(), server.select()
+        busy.stream.dataReceived(b"a SEARCH ALL\r\n")
+        other.stream.dataReceived(b"b NOOP\r\n")
+        self.assertIn(b"b OK", other.wire.value())
+        self.assertTrue(busy.wire.value().endswith(b"* SEARCH 1 2"))
+        busy.settle()
+        answer = b"* SEARCH 1 2 3 4 5\r\na OK Search completed\r\n"
+        self.assertEqual(busy.received(), answer)
 
     def test_by_uid(self) -> None:
         """UID SEARCH answers UIDs; numbers in it stay sequence numbers."""

@@ -106,13 +106,24 @@ class UntaggedTests(unittest.TestCase):
                 replies.mailbox_status("x", {"MESSAGES": 231, "UIDNEXT": 44292}),
                 b'* STATUS "x" (MESSAGES 231 UIDNEXT 44292)\r\n',
             ),
-            (replies.search([2, 3, 6]), b"* SEARCH 2 3 6\r\n"),
-            (replies.search([]), b"* SEARCH\r\n"),
+            (b"".join(replies.search([2, 3, 6])), b"* SEARCH 2 3 6\r\n"),
+            (b"".join(replies.search([])), b"* SEARCH\r\n"),
             (replies.namespace("/"), b'* NAMESPACE (("" "/")) NIL NIL\r\n'),
             (replies.server_id({"name": "x"}), b'* ID ("name" "x")\r\n'),
             (replies.server_id(None), b"* ID NIL\r\n"),
         ):
             self.assertEqual(line, expected)
+
+
+class SearchTests(unittest.TestCase):
+    def test_pieces(self) -> None:
+        """A long line comes in pieces, and is the same line."""
+        for count in (9_999, 10_000, 10_001, 20_000, 20_001):
+            numbers = range(1, count + 1)
+            pieces = list(replies.search(numbers))
+            self.assertEqual(len(pieces), -(-count // 10_000))
+            line = "* SEARCH " + " ".join(map(str, numbers)) + "\r\n"
+            self.assertEqual(b"".join(pieces).decode(), line)
 
 
 class FetchTests(unittest.TestCase):

@@ -144,7 +144,8 @@ class Client:
     @ivar selected: the mailbox it works on.
     @ivar leaving: the session ends with this command.
     @ivar idling: it waits in IDLE to be told what is new.
-    @ivar sending: a literal is under way; words would be taken for a part of it.
+    @ivar sending: a literal or a line is under way; words would be taken for a
+        part of it.
     @ivar commands: how many it gave.
     @ivar octets: how many it was sent.
     @ivar memo: what was rendered for all clients lately.
@@ -341,3 +342,7 @@ class Client:
         if selected.view.has_news():
             keywords = not selected.read_only
             await self.write_lines(selected.view.tell(expunges, with_uid, keywords))
+            while selected.view.untold:
+                await self.breathe()
+                some = selected.view.tell(expunges, with_uid, keywords)
+                await self.write_lines(some)

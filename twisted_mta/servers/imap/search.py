@@ -67,7 +67,12 @@ async def do_search(client: Client, command: model.Search) -> Answer:
         numbers = [view.uids[at] for at in matching]
     else:
         numbers = [at + 1 for at in matching]
-    client.write(replies.search(numbers))
+    for place, piece in enumerate(replies.search(numbers)):
+        if place:
+            client.sending = True  # a line is under way
+            await client.breathe()
+        client.write(piece)
+    client.sending = False
     return Answer("Search completed")
 
 

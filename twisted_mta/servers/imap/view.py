@@ -26,6 +26,10 @@ _RECENT = frozenset({RECENT})
 _UID, _FLAGS, _SIZE = map(attrgetter, ("uid", "flags", "size"))
 
 
+# Flags that are told at once, a few milliseconds.
+_FLAGS_TOLD = 5000
+
+
 class OutOfRange(ValueError):
     """A sequence number that no message has."""
 
@@ -168,7 +172,8 @@ class View:
         return lines
 
     def tell(self, expunges: bool, with_uid: bool, keywords: bool) -> list[bytes]:
-        """What has happened since the client was last told.
+        """What has happened since the client was last told; of very many flags,
+        some.
 
         @param expunges: whether numbers may move now (RFC 3501 7.4.1).
         @param with_uid: whether flags are told along with the UID.
@@ -188,10 +193,16 @@ class View:
             self._new_keywords = False
             lines.append(replies.flags(self._all_flags()))
             lines.append(self._permanent(keywords))
-        if self._untold:
-            lines += self._told_flags(sorted(self._untold), with_uid)
-            self._untold.clear()
+        untold = self._untold
+        if untold:
+            some = sorted([untold.pop() for _ in range(min(len(untold), _FLAGS_TOLD))])
+            lines += self._told_flags(some, with_uid)
         return lines
+
+    @property
+    def untold(self) -> bool:
+        """Whether flags are left for another L{tell}."""
+        return bool(self._untold)
 
     def has_news(self) -> bool:
         """Whether L{tell} would say anything, expunges included."""
