@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 from tests.wire.imapdrive import events, one
 from twisted_mta.mail.uidset import UidSet
 from twisted_mta.wire.imap.model import (
-    And,
     BadCommand,
-    BodyContains,
     Command,
+    Search,
+)
+from twisted_mta.wire.imap.searchkey import (
+    And,
+    BodyContains,
     Everything,
     HasFlag,
     HeaderContains,
@@ -21,7 +24,6 @@ from twisted_mta.wire.imap.model import (
     Not,
     OnDay,
     Or,
-    Search,
     SearchKey,
     SmallerThan,
     TextContains,

@@ -24,7 +24,7 @@ from twisted_mta.mail.criterion import (
 from twisted_mta.mail.flag import RECENT
 from twisted_mta.mail.placement import Message, Part
 from twisted_mta.servers.imap.view import View
-from twisted_mta.wire.imap import model
+from twisted_mta.wire.imap import searchkey
 
 
 class Known:
@@ -58,7 +58,7 @@ class Program:
     @ivar narrow: the view alone leaves few messages, as a rule.
     """
 
-    def __init__(self, key: model.SearchKey, view: View) -> None:
+    def __init__(self, key: searchkey.SearchKey, view: View) -> None:
         self._key = key
         self._view = view
         self.size = 0
@@ -67,7 +67,7 @@ class Program:
         self.criteria: dict[Criterion, None] = {}
         self.answers: dict[Criterion, Found] = {}
         self.test = self._compile(key)
-        self.narrow = isinstance(key, model.And) and any(map(_of_view, key.keys))
+        self.narrow = isinstance(key, searchkey.And) and any(map(_of_view, key.keys))
 
     @property
     def parts(self) -> frozenset[Part]:
@@ -79,13 +79,13 @@ class Program:
         it excludes none."""
         return self._bound(self._key)
 
-    def _bound(self, key: model.SearchKey) -> Set[int] | None:
-        if isinstance(key, (model.And, model.Or)):
+    def _bound(self, key: searchkey.SearchKey) -> Set[int] | None:
+        if isinstance(key, (searchkey.And, searchkey.Or)):
             bounds = [self._bound(each) for each in key.keys]
             known = [bound for bound in bounds if bound is not None]
-            if isinstance(key, model.And) and known:
+            if isinstance(key, searchkey.And) and known:
                 return frozenset.intersection(*map(frozenset, known))
-            if isinstance(key, model.Or) and len(known) == len(bounds):
+            if isinstance(key, searchkey.Or) and len(known) == len(bounds):
                 return frozenset().union(*known)
             return None
         criterion = _CRITERIA.get(type(key), lambda key: None)(key)
@@ -95,7 +95,7 @@ class Program:
         # A copy of 100,000 takes 5 ms, and nearly always one of them is empty.
         return (found.sure | found.unsure) if found.unsure else found.sure
 
-    def _or_index(self, key: model.SearchKey, test: _Test) -> _Test:
+    def _or_index(self, key: searchkey.SearchKey, test: _Test) -> _Test:
         """A test, or what an index said instead."""
         criterion = _CRITERIA[type(key)](key)
         if criterion is None:
@@ -115,14 +115,14 @@ class Program:
 
         return answered
 
-    def _compile(self, key: model.SearchKey) -> _Test:
+    def _compile(self, key: searchkey.SearchKey) -> _Test:
         self.size += 1
         return _COMPILERS[type(key)](self, key)
 
-    def _everything(self, key: model.Everything) -> _Test:
+    def _everything(self, key: searchkey.Everything) -> _Test:
         return lambda known: True
 
-    def _in_set(self, key: model.InSet) -> _Test:
+    def _in_set(self, key: searchkey.InSet) -> _Test:
         view = self._view
         if key.uid:
             uids = key.numbers.resolve(view.uids[-1] if view.uids else 0)
@@ -130,21 +130,21 @@ class Program:
         numbers = key.numbers.resolve(len(view))
         return lambda known: known.at + 1 in numbers
 
-    def _has_flag(self, key: model.HasFlag) -> _Test:
+    def _has_flag(self, key: searchkey.HasFlag) -> _Test:
         view, flag = self._view, key.flag
         if flag == RECENT:
             return lambda known: view.is_recent(known.at)
         return lambda known: flag in view.flags[known.at]
 
-    def _larger(self, key: model.LargerThan) -> _Test:
+    def _larger(self, key: searchkey.LargerThan) -> _Test:
         view, octets = self._view, key.octets
         return lambda known: view.sizes[known.at] > octets
 
-    def _smaller(self, key: model.SmallerThan) -> _Test:
+    def _smaller(self, key: searchkey.SmallerThan) -> _Test:
         view, octets = self._view, key.octets
         return lambda known: view.sizes[known.at] < octets
 
-    def _on_day(self, key: model.OnDay) -> _Test:
+    def _on_day(self, key: searchkey.OnDay) -> _Test:
         compare, day = _COMPARE[key.relation], key.day
         if key.field == "internal":
 
@@ -164,7 +164,7 @@ class Program:
 
         return self._or_index(key, sent)
 
-    def _in_header(self, key: model.HeaderContains) -> _Test:
+    def _in_header(self, key: searchkey.HeaderContains) -> _Test:
         self.headers = True
         name, wanted = key.field.encode("utf-8"), text.fold(key.text)
 
@@ -178,7 +178,7 @@ class Program:
 
         return self._or_index(key, contains)
 
-    def _in_body(self, key: model.BodyContains) -> _Test:
+    def _in_body(self, key: searchkey.BodyContains) -> _Test:
         wanted = text.fold(key.text)
         if not wanted:
             return lambda known: True
@@ -188,7 +188,7 @@ class Program:
         self.texts.add(wanted)
         return lambda known: None if known.found is None else wanted in known.found
 
-    def _in_text(self, key: model.TextContains) -> _Test:
+    def _in_text(self, key: searchkey.TextContains) -> _Test:
         wanted = text.fold(key.text)
         body = self._look_in_body(wanted)
         self.headers = True
@@ -202,13 +202,13 @@ class Program:
 
         return self._or_index(key, contains)
 
-    def _and(self, key: model.And) -> _Test:
+    def _and(self, key: searchkey.And) -> _Test:
         return _junction([self._compile(each) for each in key.keys], False)
 
-    def _or(self, key: model.Or) -> _Test:
+    def _or(self, key: searchkey.Or) -> _Test:
         return _junction([self._compile(each) for each in key.keys], True)
 
-    def _not(self, key: model.Not) -> _Test:
+    def _not(self, key: searchkey.Not) -> _Test:
         test = self._compile(key.key)
 
         def opposite(known: Known) -> bool | None:
@@ -219,24 +219,32 @@ class Program:
 
 
 _COMPILERS: dict[type, Callable[[Program, Any], _Test]] = {
-    model.Everything: Program._everything,
-    model.InSet: Program._in_set,
-    model.HasFlag: Program._has_flag,
-    model.HeaderContains: Program._in_header,
-    model.BodyContains: Program._in_body,
-    model.TextContains: Program._in_text,
-    model.OnDay: Program._on_day,
-    model.LargerThan: Program._larger,
-    model.SmallerThan: Program._smaller,
-    model.And: Program._and,
-    model.Or: Program._or,
-    model.Not: Program._not,
+    searchkey.Everything: Program._everything,
+    searchkey.InSet: Program._in_set,
+    searchkey.HasFlag: Program._has_flag,
+    searchkey.HeaderContains: Program._in_header,
+    searchkey.BodyContains: Program._in_body,
+    searchkey.TextContains: Program._in_text,
+    searchkey.OnDay: Program._on_day,
+    searchkey.LargerThan: Program._larger,
+    searchkey.SmallerThan: Program._smaller,
+    searchkey.And: Program._and,
+    searchkey.Or: Program._or,
+    searchkey.Not: Program._not,
 }
-_COMPARE: dict[model.DayRelation, Callable[[Date, Date], bool]] = {
+_COMPARE: dict[searchkey.DayRelation, Callable[[Date, Date], bool]] = {
     "before": lambda day, than: day < than,
     "on": lambda day, than: day == than,
     "since": lambda day, than: day >= than,
 }
+
+
+_OF_VIEW = (
+    searchkey.InSet,
+    searchkey.HasFlag,
+    searchkey.LargerThan,
+    searchkey.SmallerThan,
+)
 
 
 def _junction(tests: Sequence[_Test], decisive: bool) -> _Test:
@@ -254,16 +262,14 @@ def _junction(tests: Sequence[_Test], decisive: bool) -> _Test:
     return joined
 
 
-def _of_view(key: model.SearchKey) -> bool:
+def _of_view(key: searchkey.SearchKey) -> bool:
     """Whether the view decides a key, and leaves some messages out."""
-    if isinstance(key, model.Not):
+    if isinstance(key, searchkey.Not):
         key = key.key
-    return isinstance(
-        key, (model.InSet, model.HasFlag, model.LargerThan, model.SmallerThan)
-    )
+    return isinstance(key, _OF_VIEW)
 
 
-def _days(key: model.OnDay) -> Criterion:
+def _days(key: searchkey.OnDay) -> Criterion:
     day = key.day.toordinal()
     first, last = {
         "before": (Date.min.toordinal(), day - 1),
@@ -273,12 +279,12 @@ def _days(key: model.OnDay) -> Criterion:
     return DayCriterion(key.field == "sent", first, last)
 
 
-def _field(key: model.HeaderContains) -> Criterion:
+def _field(key: searchkey.HeaderContains) -> Criterion:
     return TextCriterion(Place.FIELD, text.fold(key.text), key.field.encode("utf-8"))
 
 
 def _text(
-    place: Place, key: model.BodyContains | model.TextContains
+    place: Place, key: searchkey.BodyContains | searchkey.TextContains
 ) -> Criterion | None:
     """A text; every message has the empty one."""
     wanted = text.fold(key.text)
@@ -287,8 +293,8 @@ def _text(
 
 # What an index may be asked instead of a key.
 _CRITERIA: dict[type, Callable[[Any], Criterion | None]] = {
-    model.HeaderContains: _field,
-    model.BodyContains: partial(_text, Place.BODY),
-    model.TextContains: partial(_text, Place.TEXT),
-    model.OnDay: _days,
+    searchkey.HeaderContains: _field,
+    searchkey.BodyContains: partial(_text, Place.BODY),
+    searchkey.TextContains: partial(_text, Place.TEXT),
+    searchkey.OnDay: _days,
 }

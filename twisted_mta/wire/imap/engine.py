@@ -31,7 +31,8 @@ from collections.abc import Callable
 from twisted_mta.wire import sasl
 from twisted_mta.wire.engine import ReceiveBuffer, RemoteProtocolError
 from twisted_mta.wire.imap import replies
-from twisted_mta.wire.imap.commands import COMMANDS, Spec, State, parse_append
+from twisted_mta.wire.imap.arguments import append
+from twisted_mta.wire.imap.commands import COMMANDS, Spec, State
 from twisted_mta.wire.imap.lexer import Cursor, ParseError
 from twisted_mta.wire.imap.limits import ImapLimits
 from twisted_mta.wire.imap.model import (
@@ -355,7 +356,7 @@ class ImapServerEngine:
         if self._left > 0xFFFFFFFF:
             raise ParseError("The literal is too large")
         cursor = Cursor(before, self._arguments)
-        return parse_append(cursor, self._tag, _APPEND.name, self._left, self._waits)
+        return append(cursor, self._tag, _APPEND.name, self._left, self._waits)
 
     def _check_literal(self, octets: int) -> None:
         """Whether a literal fits the bounds.

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from twisted_mta.mail import flag
 from twisted_mta.wire.imap.lexer import ATOM, MONTHS, Cursor, ParseError
-from twisted_mta.wire.imap.model import (
+from twisted_mta.wire.imap.searchkey import (
     And,
     BodyContains,
     DayField,
