@@ -27,6 +27,7 @@ from twisted_mta.mail.envelope import DeliverBy, Envelope, Handling
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import RELEASE, Outcome, Resolved, Result, ToAgent
+from twisted_mta.mail.submitted import Saved
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -49,7 +50,7 @@ class ReleaseCase(OfficeCase):
         *recipients: Address,
         asked: Notification = USUAL,
         by: DeliverBy | None = None,
-        saved_by: int | None = None,
+        saved: Saved | None = None,
     ) -> Envelope:
         """Accept a message of alice's that is held for an hour."""
         handling = Handling(by=by, release_at=self.start + HOUR)
@@ -60,7 +61,7 @@ class ReleaseCase(OfficeCase):
         routes = [ToAgent(RELEASE, "", to, notification=asked) for to in recipients]
         prefix = b"Received: x\r\n"
         accept = self.office.intake.accept
-        self.now(accept(made, routes, content, prefix, (), saved_by))
+        self.now(accept(made, routes, content, prefix, (), saved))
         content.abort()
         return made
 
@@ -119,7 +120,7 @@ class ReleaseTests(ReleaseCase):
 
     def test_sent(self) -> None:
         """Who keeps what he sends has it at once, and as sent then."""
-        self.hold(BOB, saved_by=1)
+        self.hold(BOB, saved=Saved(1))
         self.release()
         arrived = self.ledger.rows("SELECT account_id, received_at FROM email")
         self.assertEqual(arrived, [(1, self.start), (2, self.start + HOUR)])

@@ -27,7 +27,7 @@ from twisted_mta.interfaces import (
     IPolicyChain,
     IRouter,
 )
-from twisted_mta.mail.channel import Channel
+from twisted_mta.mail.channel import NOT_CERTIFIED, Channel
 from twisted_mta.mail.envelope import Origin
 from twisted_mta.mail.reply import Reply
 from twisted_mta.net.stream import SHUTTING_DOWN, TIMED_OUT, Closed, Stream
@@ -354,7 +354,7 @@ class SmtpSession:
         if not self._client.speaks_for_another:
             return found
         # Guesses are the other's, and the certificate is not.
-        return replace(found, host=self._client.origin.host, certified=())
+        return replace(found, host=self._client.origin.host, certified=NOT_CERTIFIED)
 
     async def _ask(self, challenge: bytes) -> bytes:
         """Send a challenge and read the response.
