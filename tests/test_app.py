@@ -18,13 +18,12 @@ from twisted.logger import (
 from twisted.trial.unittest import TestCase
 
 from twisted_mta import app
-from twisted_mta.app import Mta, Place, Stopped
+from twisted_mta.app import Mta, Stopped
 from twisted_mta.config.check import parse
 from twisted_mta.delivery.runner import Runner
 from twisted_mta.delivery.succession import Succession
 from twisted_mta.mail.address import split
 from twisted_mta.net.listener import Listener
-from twisted_mta.net.tally import Tally
 
 CONFIG = """\
 hostname: mail.example.test
@@ -35,22 +34,6 @@ listeners:
   - {{name: one, protocol: smtp, endpoints: ['tcp:0:interface=127.0.0.1']}}
   - {{name: two, protocol: pop3, endpoints: ['tcp:0:interface=127.0.0.1']}}
 """
-
-
-class PlaceTests(TestCase):
-    """What one of several workers has of a limit."""
-
-    def test_share(self) -> None:
-        """The shares of all are the whole, and differ by one at most."""
-        for whole in (1, 2, 5, 20, 100):
-            for of in (1, 2, 3, 8):
-                places = [
-                    Place(number, of, Tally(), Tally(), lambda host: None)
-                    for number in range(1, of + 1)
-                ]
-                shares = [place.share(whole) for place in places]
-                self.assertEqual(sum(shares), whole)
-                self.assertLessEqual(max(shares) - min(shares), 1)
 
 
 class Broken(Exception):

@@ -10,7 +10,6 @@ it needs by its constructor.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,11 +35,11 @@ from twisted_mta.mail.networks import Networks
 from twisted_mta.mail.route import RELEASE
 from twisted_mta.net.admission import Admission, descriptors
 from twisted_mta.net.listener import Listener
+from twisted_mta.net.place import Place, alone
 from twisted_mta.net.poller import polled, unpolled
 from twisted_mta.net.resolver import Resolver, system_hosts, system_servers
 from twisted_mta.net.sockets import Sockets
 from twisted_mta.net.strangers import Strangers
-from twisted_mta.net.tally import ITally, Tally
 from twisted_mta.net.tls import CertificateError, Pair, ServerTls
 from twisted_mta.office import Office, open_office, search_directory
 from twisted_mta.parts import Parts
@@ -116,28 +115,6 @@ def _resolver(reactor: Any, config: Config) -> Resolver:
     )
 
 
-@dataclass(frozen=True)
-class Place:
-    """One of several processes that serve together.
-
-    @ivar number: which, from 1.
-    @ivar of: how many there are.
-    @ivar tally: counts what they count together.
-    @ivar rates: the same for what comes in a time.
-    @ivar tell: called with the address of each login that failed.
-    """
-
-    number: int
-    of: int
-    tally: ITally
-    rates: ITally
-    tell: Callable[[str], None]
-
-    def share(self, whole: int) -> int:
-        """What this one has of so many; the first have what does not divide."""
-        return whole // self.of + (self.number <= whole % self.of)
-
-
 class Stopped(Exception):
     """The server was told to stop before it had started."""
 
@@ -173,7 +150,7 @@ class Mta:
         self._reactor = reactor = polled(reactor)
         self._config = config
         self._sockets = sockets
-        self._place = place or Place(1, 1, Tally(), Tally(), lambda host: None)
+        self._place = place or alone()
         self._parts = Parts(document, config, self._addresses)
         self._tls = _server_tls(document, config)
         self._throttle = Throttle(reactor, self._place.tell, self._place.tally)

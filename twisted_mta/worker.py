@@ -19,11 +19,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger, globalLogBeginner
 
-from twisted_mta.app import Mta, Place, Stopped
+from twisted_mta.app import Mta, Stopped
 from twisted_mta.config.check import parse
 from twisted_mta.net.channel import Channel, Word, attach
 from twisted_mta.net.fairness import Fairness
 from twisted_mta.net.logrelay import observer, pipe_writer
+from twisted_mta.net.place import Place
 from twisted_mta.net.poller import polled
 from twisted_mta.net.sockets import Sockets
 from twisted_mta.net.tally import RATES, Memory, SharedTally
