@@ -131,10 +131,15 @@ class PolicyTests(unittest.TestCase):
         """Mail from an address on a list is kept in the mailbox for junk; of a network
         no more is taken than may be, whichever workers it reaches."""
         self.start(_APART, workers=2)
+        wait_until(
+            lambda: "2 workers serve" in self.server.log, "both serve", self.server
+        )
         with ExitStack() as stack:
             # All at once, so that each worker has some.
-            clients = [stack.enter_context(self.client("127.0.0.8")) for _ in range(8)]
+            clients = [stack.enter_context(self.client("127.0.0.8")) for _ in range(20)]
             said = [_send(client, "x@good.test") for client in clients]
+        judges = re.findall(r"\[(w\d) .*: quarantine at connect", self.server.log)
+        self.assertEqual(set(judges), {"w1", "w2"})
         self.assertEqual(said[:2], ["", ""])
         for refused in said[2:]:
             self.assertIn("Too many messages from your network", refused)
