@@ -33,7 +33,7 @@ from twisted_mta.wire.smtp.events import (
     Rset,
     StartTls,
 )
-from twisted_mta.wire.smtp.grammar import MailParameters
+from twisted_mta.wire.smtp.parameter import MailParameters
 from twisted_mta.wire.smtp.server import SmtpServerEngine
 
 

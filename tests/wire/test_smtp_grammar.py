@@ -10,7 +10,8 @@ from twisted_mta.mail.address import Address
 from twisted_mta.mail.dsn import USUAL, Notification, Notify, OriginalRecipient
 from twisted_mta.mail.envelope import Body, DeliverBy, Return
 from twisted_mta.wire.smtp import grammar
-from twisted_mta.wire.smtp.grammar import MailParameters, SyntaxFault
+from twisted_mta.wire.smtp.parameter import MailParameters
+from twisted_mta.wire.smtp.syntax import SyntaxFault
 
 
 class PathTests(TestCase):

@@ -34,7 +34,7 @@ from twisted_mta.wire.smtp.events import (
     XClient,
     XForward,
 )
-from twisted_mta.wire.smtp.grammar import MailParameters
+from twisted_mta.wire.smtp.parameter import MailParameters
 from twisted_mta.wire.smtp.server import BareLineEnds, SmtpLimits, SmtpServerEngine
 
 DEFAULT = SmtpLimits()

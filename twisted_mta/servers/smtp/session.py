@@ -43,8 +43,8 @@ from twisted_mta.servers.smtp.transaction import Transaction
 from twisted_mta.wire import sasl
 from twisted_mta.wire.engine import RemoteProtocolError
 from twisted_mta.wire.smtp import events
+from twisted_mta.wire.smtp.attribute import XCLIENT, XFORWARD
 from twisted_mta.wire.smtp.extension import EXTENSIONS
-from twisted_mta.wire.smtp.grammar import XCLIENT, XFORWARD
 from twisted_mta.wire.smtp.server import SmtpServerEngine
 
 if TYPE_CHECKING:

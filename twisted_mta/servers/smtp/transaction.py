@@ -9,7 +9,7 @@ from twisted_mta.mail.dsn import USUAL, Notification
 from twisted_mta.mail.notification import informed
 from twisted_mta.mail.route import Route
 from twisted_mta.mail.verdict import Judgement
-from twisted_mta.wire.smtp.grammar import MailParameters
+from twisted_mta.wire.smtp.parameter import MailParameters
 
 
 class Transaction:

@@ -12,7 +12,7 @@ from twisted_mta.mail.envelope import USUAL, Handling
 from twisted_mta.servers.smtp import reply
 from twisted_mta.servers.smtp.reply import made
 from twisted_mta.servers.smtp.settings import SmtpSettings
-from twisted_mta.wire.smtp.grammar import MailParameters
+from twisted_mta.wire.smtp.parameter import MailParameters
 
 # Parameters that go with the message.
 _HANDLING = frozenset(

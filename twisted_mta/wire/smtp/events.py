@@ -12,7 +12,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from twisted_mta.mail.address import Address
-from twisted_mta.wire.smtp.grammar import (
+from twisted_mta.wire.smtp.parameter import (
     NO_RCPT_PARAMETERS,
     MailParameters,
     RcptParameters,

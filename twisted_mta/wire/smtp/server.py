@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from twisted_mta.wire.engine import ReceiveBuffer, RemoteProtocolError
-from twisted_mta.wire.smtp import grammar
+from twisted_mta.wire.smtp import attribute, grammar
 from twisted_mta.wire.smtp.events import (
     Auth,
     AuthResponse,
@@ -40,7 +40,7 @@ from twisted_mta.wire.smtp.events import (
     XClient,
     XForward,
 )
-from twisted_mta.wire.smtp.grammar import SyntaxFault
+from twisted_mta.wire.smtp.syntax import SyntaxFault
 
 # The states, and what leads from one to the next:
 #
@@ -246,10 +246,10 @@ class SmtpServerEngine:
         return Etrn(grammar.etrn_argument(argument))
 
     def _xclient(self, argument: str) -> Command:
-        return XClient(grammar.attributes(argument, grammar.XCLIENT))
+        return XClient(attribute.attributes(argument, attribute.XCLIENT))
 
     def _xforward(self, argument: str) -> Command:
-        return XForward(grammar.attributes(argument, grammar.XFORWARD))
+        return XForward(attribute.attributes(argument, attribute.XFORWARD))
 
     def _mail(self, argument: str) -> Command:
         sender, parameters = grammar.mail_argument(argument)
