@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import get_args
 
 from twisted.logger import capturedLogs, formatEvent
@@ -11,6 +12,7 @@ from tests.servers.smtpdrive import (
     BOB,
     HOST,
     START,
+    Authenticator,
     Peer,
     Policy,
     Router,
@@ -22,10 +24,12 @@ from twisted_mta.config.schema import ExtensionName
 from twisted_mta.errors import LedgerFull, LedgerUnavailable
 from twisted_mta.mail import dsn
 from twisted_mta.mail.address import Address, split
+from twisted_mta.mail.channel import NOT_CERTIFIED, CertifiedNames, Channel
 from twisted_mta.mail.dsn import Notification, Notify
 from twisted_mta.mail.envelope import USUAL, DeliverBy, Handling, Return
 from twisted_mta.mail.networks import Networks
 from twisted_mta.mail.route import RELEASE, Resolved, ToAgent, ToMailbox
+from twisted_mta.servers import channel
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.wire.smtp.extension import EXTENSIONS
 
@@ -301,6 +305,23 @@ class ForwardedTests(SmtpCase):
         peer.say("EHLO x")
         self.assertIn("530", peer.say("MAIL FROM:<alice@example.test>"))
 
+    def test_certificate(self) -> None:
+        """A proxy's certificate is not that of the one it speaks for."""
+        names = CertifiedNames(("alice@example.test",))
+        self.patch(channel, "certified", lambda handle: names)
+        authenticator = Watching()
+        settings = SmtpSettings(HOST, submission=True, xclient_from=NEAR)
+        peer = Peer(settings, authenticator=authenticator, implicit_tls=True)
+        peer.handshake()
+        for certified, line in (
+            (names, "EHLO x"),
+            (NOT_CERTIFIED, "XCLIENT ADDR=10.0.0.9\r\nEHLO x"),
+        ):
+            for each in line.split("\r\n"):
+                peer.say(each)
+            self.assertIs(authenticator.asked[-1].certified, certified)
+        self.assertEqual(authenticator.asked[-1].host, "10.0.0.9")
+
     def test_login_elsewhere(self) -> None:
         """Where nobody logs in, LOGIN lets nobody relay."""
         peer = mx(xclient_from=NEAR)
@@ -348,6 +369,18 @@ class LimitsTests(SmtpCase):
         peer = Peer(SmtpSettings(HOST, recipients=7))
         peer.heard()
         self.assertIn("250-LIMITS RCPTMAX=7", peer.say("EHLO x").splitlines())
+
+
+class Watching(Authenticator):
+    """Remembers the connections that it was asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Channel] = []
+
+    def mechanisms(self, channel: Channel) -> Sequence[str]:
+        self.asked.append(channel)
+        return super().mechanisms(channel)
 
 
 class Anybody(Router):
