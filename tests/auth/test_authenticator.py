@@ -27,14 +27,18 @@ class AuthenticatorTests(DirectoryTestCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         self.throttle = Throttle(cast(Any, self.clock))
-        self.authenticator = Authenticator(
+        self.authenticator = self.made()
+        self.bob = await self.add("bob@example.test", "pass word")
+
+    def made(self) -> Authenticator:
+        """With the passwords of now."""
+        return Authenticator(
             cast(Any, self.clock),
             self.directory,
             self.keyring,
             self.passwords,
             self.throttle,
         )
-        self.bob = await self.add("bob@example.test", "pass word")
 
     async def log_in(
         self, name: str = "bob@example.test", password: str = "pass word"
@@ -79,13 +83,7 @@ class AuthenticatorTests(DirectoryTestCase):
             return await check(stored, password)
 
         self.passwords = mock.Mock(wraps=self.passwords, check=counting)
-        self.authenticator = Authenticator(
-            cast(Any, self.clock),
-            self.directory,
-            self.keyring,
-            self.passwords,
-            self.throttle,
-        )
+        self.authenticator = self.made()
         texts = set()
         for name in (
             "bob@example.test",

@@ -8,7 +8,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from twisted_mta.errors import NoSuchDomain, ResolverUnavailable
+from twisted_mta.errors import NoSuchDomain, NoSuchMessage, ResolverUnavailable
 from twisted_mta.interfaces import IContent, IResolver
 
 HANG = None  # say nothing
@@ -231,6 +231,15 @@ class Long:
         assert offset % 1024 == 0 and most <= len(self._run)
         self.read_to = min(self.size, offset + most)
         return self._run[: self.read_to - offset]
+
+
+class Vanishing(Long):
+    """It is gone after the first block."""
+
+    async def read(self, offset, most):
+        if offset:
+            raise NoSuchMessage
+        return await super().read(offset, most)
 
 
 @implementer(IResolver)

@@ -20,12 +20,12 @@ from tests.delivery.peer import (
     Long,
     Names,
     Peer,
+    Vanishing,
     all_hung_up,
     turns,
 )
 from twisted_mta.delivery.smtp.agent import SmtpAgent
 from twisted_mta.delivery.smtp.settings import Settings, Tls
-from twisted_mta.errors import NoSuchMessage
 from twisted_mta.interfaces import IDeliveryAgent, IResolver
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.dsn import Notification, Notify, OriginalRecipient
@@ -380,15 +380,8 @@ class TransactionTests(AgentCase):
 
     async def test_content_gone(self):
         """Content that cannot be read defers, and no half of it is taken."""
-
-        class Gone(Long):
-            async def read(self, offset, most):
-                if offset:
-                    raise NoSuchMessage
-                return await super().read(offset, most)
-
         peer = self.peer()
-        outcomes = await self.deliver(None, content=Gone(1 << 20))
+        outcomes = await self.deliver(None, content=Vanishing(1 << 20))
         self.says(outcomes, BOB, DEFERRED, "4.3.0")
         self.assertEqual(peer.messages, [])
 

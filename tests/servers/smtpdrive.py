@@ -389,11 +389,13 @@ def mx(**settings: Any) -> Peer:
     return peer
 
 
-def submission(**settings: Any) -> Peer:
+def submission(account: Account = ALICE, **settings: Any) -> Peer:
     """A client of a submission server, logged in as alice."""
+    authenticator = Authenticator()
+    authenticator.account = account
     peer = Peer(
         replace(SmtpSettings(HOST, submission=True, plaintext_login=True), **settings),
-        authenticator=Authenticator(),
+        authenticator=authenticator,
         bare=BareLineEnds.NORMALISE,
     )
     peer.say("EHLO client.example")

@@ -25,7 +25,7 @@ class Each:
     half of them, and so on, so that one who cannot have a message does not hurt the
     others: as many transactions as its share of them is deep.
 
-    @param session: its name, for refusals.
+    @param session: its name, for the log.
     """
 
     _log = Logger()
@@ -106,7 +106,7 @@ class Each:
                 reply=" ".join(answer.decode().splitlines()),
                 sender=f"<{envelope.sender or ''}>",
             )
-        answers[begin:end] = [reply.signed(answer, self._session)] * (end - begin)
+        answers[begin:end] = [answer] * (end - begin)
         return []
 
 

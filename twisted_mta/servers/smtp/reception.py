@@ -198,14 +198,11 @@ class Reception:
         @param answers: one, or one for each.
         """
         if self._settings.lmtp and len(answers) == 1:
-            answers = [self._signed(answers[0])] * max(1, len(transaction.given))
+            answers = [answers[0]] * max(1, len(transaction.given))
         return b"".join(answers)
 
     def _not_taken(self, error: MailError) -> bytes:
         return reply.render(errors.smtp(error))
-
-    def _signed(self, answer: bytes) -> bytes:
-        return answer if answer < b"4" else reply.signed(answer, self._client.session)
 
     async def bdat(self, command: events.Bdat) -> bytes:
         """RFC 3030 2. A chunk's octets come whatever we think of it; after a

@@ -30,13 +30,8 @@ _REFUSAL = re.compile(rb"(?m)^[45]\d\d .*(?=\r$)")
 
 
 def signed(answer: bytes, session: str) -> bytes:
-    """Refusals with the name under which the log says more of them, each once."""
-    mark = b" (%b)" % session.encode()
-
-    def sign(found: re.Match[bytes]) -> bytes:
-        return found[0] if found[0].endswith(mark) else found[0] + mark
-
-    return _REFUSAL.sub(sign, answer)
+    """Refusals with the name under which the log says more of them."""
+    return _REFUSAL.sub(rb"\g<0> (%b)" % session.encode(), answer)
 
 
 OK = made(250, "2.0.0", "Ok")

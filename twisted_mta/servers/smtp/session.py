@@ -165,7 +165,8 @@ class SmtpSession:
 
     def _write(self, answer: bytes) -> None:
         """Each refusal, whoever made it, names the session."""
-        if answer[:1] >= b"4" or self._client.leaving:
+        # One of several lines may be some and may not (LMTP, PRDR, a goodbye).
+        if answer[:1] >= b"4" or answer.count(b"\n") > 1:
             answer = reply.signed(answer, self.stream.name)
         if "ENHANCEDSTATUSCODES" not in self._client.offer.keywords:
             answer = reply.plain(answer)
@@ -192,7 +193,6 @@ class SmtpSession:
         # Not if a recipient has what others could not have.
         if answer[:1] >= b"4" and b"\n2" not in answer:
             self._log_refusal(command, transaction, answer)
-            answer = reply.signed(answer, self.stream.name)
             if answer[:1] == b"5":
                 return await self._count_error(answer)
         return answer
