@@ -6,6 +6,7 @@ does not say is not assumed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 
 from twisted_mta.delivery.smtp.exchanger import Host
@@ -51,7 +52,7 @@ class Dialog:
         self.ahead = False
         self.unfinished = False
         self.whole = False
-        self._timeouts = settings.timeouts
+        self._seconds = _seconds(settings.timeouts)
 
     async def ask(self, command: bytes, stage: Stage) -> Reply:
         """The answer to a command, which is sent unless it was already.
@@ -70,7 +71,7 @@ class Dialog:
         # What may have been delivered is not sent to another host at once. What
         # ended before it was answered at all was not: it had been idle.
         retry = stage is not Stage.FINAL and (not self.whole or stage is Stage.RSET)
-        self.connection.limit(_seconds(self._timeouts, stage))
+        self.connection.limit(self._seconds[stage])
         if self.ahead:
             # A server that sends each answer in a packet of its own waits for
             # our kernel's word on the last: 40 ms for each message.
@@ -94,7 +95,7 @@ class Dialog:
         raise Unusable(deferred("4.4.2", text, self.remote), retry=retry)
 
 
-def _seconds(timeouts: Timeouts, stage: Stage) -> float:
+def _seconds(timeouts: Timeouts) -> Mapping[Stage, float]:
     return {
         Stage.GREETING: timeouts.greeting_s,
         Stage.HELLO: timeouts.hello_s,
@@ -107,4 +108,4 @@ def _seconds(timeouts: Timeouts, stage: Stage) -> float:
         Stage.DATA: timeouts.data_s,
         Stage.BLOCK: timeouts.block_s,
         Stage.FINAL: timeouts.final_s,
-    }[stage]
+    }

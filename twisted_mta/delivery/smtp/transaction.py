@@ -149,9 +149,14 @@ class Transaction:
         if self._form.binary:
             return await self._chunks()
         stuffing = DotStuffing()
+        unread = 0
         async for run in self._form.source.runs():
             dialog.connection.write(stuffing.encode(run))
-            await self._drain()
+            unread += len(run)
+            if unread >= RUN_OCTETS:  # the prefix leaves with what follows it
+                await self._drain()
+                unread = 0
+        await self._drain()
         dialog.connection.write(stuffing.end())
         dialog.unfinished = False
         return await dialog.reply(Stage.FINAL)
