@@ -564,12 +564,16 @@ class IQueue(Interface):
         next hop, due at once."""
 
     def claim(
-        most: int, busy: Collection[tuple[str, str]] = ()
+        most: int,
+        room: Mapping[tuple[str, str], int] = {},
+        per_hop: int | None = None,
     ) -> Awaitable[Sequence[Job]]:
-        """Up to C{most} rows that are due, leased to this process: no
-        other gets them until the lease ends. Oldest due first.
+        """Rows that are due, leased to this process: no other gets them until the
+        lease ends. Of the first C{most}, oldest due first, those that can be taken.
 
-        @param busy: agents and next hops that can take no more now.
+        @param room: how many more are taken of an agent and next hop; rows of those
+            that have no room are passed over, and do not count as first.
+        @param per_hop: how many are taken of each other; C{None}: any number.
         """
 
     def renew(jobs: Collection[Job]) -> Awaitable[None]:

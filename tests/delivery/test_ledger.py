@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
@@ -93,19 +94,9 @@ class Process:
         return to_text(envelope.id)
 
     async def until(self, look: Callable[[], Awaitable[T]], wanted: T) -> None:
-        """Look whenever the queue changed, until all is as wanted."""
-        while True:
-            changed: Deferred[None] = Deferred()
-            heard = [changed]
-            cancel = self.ledger.watch(
-                "queue", lambda heard=heard: heard and heard.pop().callback(None)
-            )
-            try:
-                if await look() == wanted:
-                    return
-                await changed
-            finally:
-                cancel()
+        """Look until all is as wanted."""
+        while await look() != wanted:
+            await deferLater(CLOCK, 0.01)
 
     async def count(self, table: str) -> int:
         return await self.ledger.read(

@@ -109,13 +109,27 @@ class ClaimTests(QueueCase):
         self.assertEqual([job.envelope.id for job in [*first, *second]], ids)
         self.assertEqual(len(first), 2)
 
+    def test_room(self) -> None:
+        """Of the oldest those are taken for which their hops have room, and the others
+        are left alone."""
+        for recipient in (CAROL, CAROL, CAROL, ERIN, ERIN):
+            self.now(self.office.send(ALICE, recipient))
+            self.clock.advance(1)
+        room = {("smtp", "elsewhere.test"): 2, ("lmtp", "third.test"): 0}
+        jobs = self.now(self.queue.claim(10, room, 1))
+        hops = [job.next_hop for job in jobs]
+        self.assertEqual(hops, ["elsewhere.test", "elsewhere.test", "third.test"])
+        states = [waiting.state for waiting in self.now(self.queue.waiting())]
+        self.assertEqual(states.count("active"), 3)
+        self.assertEqual(self.now(self.queue.next_due()), self.start + 2)
+
     def test_very_busy(self) -> None:
         """There may be thousands of them."""
         self.now(self.office.send(ALICE, CAROL, ERIN))
         busy = [("smtp", f"d{number}.test") for number in range(5_000)]
         busy.append(("smtp", "elsewhere.test"))
         self.assertEqual(self.now(self.queue.next_due(busy)), self.start)
-        (job,) = self.now(self.queue.claim(10, busy))
+        (job,) = self.now(self.queue.claim(10, dict.fromkeys(busy, 0)))
         self.assertEqual(job.next_hop, "third.test")
 
     def test_busy(self) -> None:
@@ -125,7 +139,7 @@ class ClaimTests(QueueCase):
         self.now(self.office.send(ALICE, ERIN))
         busy = [("smtp", "elsewhere.test"), ("lmtp", "third.test")]
         self.assertEqual(self.now(self.queue.next_due(busy)), self.start + 1)
-        (job,) = self.now(self.queue.claim(10, busy))
+        (job,) = self.now(self.queue.claim(10, dict.fromkeys(busy, 0)))
         self.assertEqual(job.recipients, (ERIN,))
         self.assertEqual(self.now(self.queue.next_due()), self.start)
 

@@ -1,6 +1,6 @@
 """The queue run."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
@@ -280,10 +280,12 @@ class PlaceTests(RunnerCase):
         self.assertEqual(len(self.agent.hung), 8)
         claim, claims = self.queue.claim, 0
 
-        async def counted(most: int, busy: Collection[Hop] = ()) -> Sequence[Job]:
+        async def counted(
+            most: int, room: Mapping[Hop, int], per_hop: int
+        ) -> Sequence[Job]:
             nonlocal claims
             claims += 1
-            return await claim(most, busy) if claims < 1000 else []
+            return await claim(most, room, per_hop) if claims < 1000 else []
 
         self.patch(self.queue, "claim", counted)
         for _ in range(50):

@@ -11,34 +11,13 @@ from collections.abc import Sequence
 
 from twisted.internet.interfaces import IReactorTime
 
+from twisted_mta.delivery.rows import TOPIC, drop
 from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import NoSuchQueueId
 from twisted_mta.interfaces import ILedger, ITransaction
 from twisted_mta.mail.ids import from_text, to_text
 from twisted_mta.mail.job import Waiting
 from twisted_mta.mail.route import RELEASE
-
-#: The ledger's topic of everything here.
-TOPIC = "queue"
-
-
-def forget(ledger: ILedger, transaction: ITransaction, hop: int) -> None:
-    """Take a row that has nothing left to do out of the queue, and with the
-    last row of a message its hold on the content."""
-    found = transaction.execute("SELECT queued_id FROM hop WHERE id = ?", (hop,))
-    queued = next(id for (id,) in found)
-    transaction.execute("DELETE FROM hop WHERE id = ?", (hop,))
-    others = transaction.execute("SELECT 1 FROM hop WHERE queued_id = ?", (queued,))
-    if not list(others):
-        _drop(ledger, transaction, queued)
-
-
-def _drop(ledger: ILedger, transaction: ITransaction, queued: int) -> None:
-    found = transaction.execute("SELECT content_id FROM queued WHERE id = ?", (queued,))
-    content = next(id for (id,) in found)
-    transaction.execute("DELETE FROM queued WHERE id = ?", (queued,))
-    ledger.release(transaction, content)
-
 
 # A row that is being tried keeps its lease, and what is held until a time (RFC 4865)
 # keeps that.
@@ -194,7 +173,7 @@ class Backlog:
                     (id,),
                 )
                 transaction.execute("DELETE FROM hop WHERE queued_id = ?", (id,))
-                _drop(self._ledger, transaction, id)
+            drop(self._ledger, transaction, messages)
             transaction.changed(TOPIC)
             return len(messages)
 

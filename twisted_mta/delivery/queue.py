@@ -17,7 +17,7 @@ for new messages only.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -25,7 +25,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
-from twisted_mta.delivery.backlog import TOPIC, Backlog, forget
+from twisted_mta.delivery.backlog import Backlog
+from twisted_mta.delivery.ending import Ending
 from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.record import (
     read_address,
@@ -35,8 +36,8 @@ from twisted_mta.delivery.record import (
     write_notification,
 )
 from twisted_mta.delivery.retry import Schedule
+from twisted_mta.delivery.rows import TOPIC, of
 from twisted_mta.delivery.settlement import Settlement, judge
-from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import MailError, Permanent, Temporary
 from twisted_mta.interfaces import ILedger, IQueue, ITransaction
 from twisted_mta.mail.address import Address
@@ -49,7 +50,12 @@ from twisted_mta.mail.route import Outcome, ToAgent
 #: (which is a matter of seconds). Whoever works longer renews it.
 LEASE_S = 120.0
 
+# Rows of one claim, which is made in the reactor's thread: 20 us each.
+_CLAIMED = 40
+
 Hop = tuple[str, str]
+
+_NONE: Mapping[Hop, int] = {}
 
 
 @implementer(IQueue)
@@ -134,29 +140,31 @@ class Queue(Backlog):
 
     # --- to the agents ---
 
-    async def claim(self, most: int, busy: Collection[Hop] = ()) -> Sequence[Job]:
+    async def claim(
+        self, most: int, room: Mapping[Hop, int] = _NONE, per_hop: int | None = None
+    ) -> Sequence[Job]:
         """See L{IQueue.claim}."""
         now = self._clock.seconds()
-        passed_over, values = _other_than(busy)
+        passed_over, values = _other_than([hop for hop in room if not room[hop]])
 
         def unit(transaction: ITransaction) -> list[tuple[Any, ...]]:
-            rows = list(
-                transaction.execute(
-                    "SELECT h.id, q.envelope, q.content_id, q.prefix, q.size,"
-                    " q.eight_bit, h.agent, h.next_hop, h.attempts, h.warned"
-                    " FROM hop h JOIN queued q ON q.id = h.queued_id"
-                    f" WHERE h.held = 0 AND h.due <= ?{passed_over}"
-                    " ORDER BY h.due, h.id LIMIT ?",
-                    (now, *values, most),
-                )
+            rows = transaction.execute(
+                "SELECT h.id, q.envelope, q.content_id, q.prefix, q.size,"
+                " q.eight_bit, h.agent, h.next_hop, h.attempts, h.warned"
+                " FROM hop h JOIN queued q ON q.id = h.queued_id"
+                f" WHERE h.held = 0 AND h.due <= ?{passed_over}"
+                " ORDER BY h.due, h.id LIMIT ?",
+                (now, *values, min(most, _CLAIMED)),
             )
+            taken = _within(rows, room, most if per_hop is None else per_hop)
             transaction.executemany(
                 "UPDATE hop SET lease = ?, due = ? WHERE id = ?",
-                [(self._owner, now + LEASE_S, row[0]) for row in rows],
+                [(self._owner, now + LEASE_S, row[0]) for row in taken],
             )
-            return [(*row, _recipients(transaction, row[0])) for row in rows]
+            recipients = _recipients(transaction, [row[0] for row in taken])
+            return [(*row, recipients.get(row[0], ())) for row in taken]
 
-        rows = await self._ledger.write(unit)
+        rows = await self._ledger.write(unit, brief=not passed_over)
         # A message for a thousand domains is a thousand rows, but one envelope.
         envelopes = {text: read_envelope(text) for text in {row[1] for row in rows}}
         return [_job(row, envelopes[row[1]]) for row in rows]
@@ -250,15 +258,8 @@ class Queue(Backlog):
 
         @return: whether the lease was still ours; if not, there were no notices.
         """
-
-        def unit(transaction: ITransaction) -> bool:
-            ours = self._record(transaction, job, settlement)
-            if ours:
-                for notice in notices:
-                    notice(transaction)
-            return ours
-
-        return await self._ledger.write(unit)
+        ending = Ending(self._ledger, self._owner, job, settlement, notices)
+        return await self._ledger.write(ending, brief=ending.brief)
 
     def _log_untold(self, job: Job, error: MailError) -> None:
         self._log.warn(
@@ -275,66 +276,6 @@ class Queue(Backlog):
                 notice=notice.id,
             )
             notice.log(self._log)
-
-    def _record(
-        self, transaction: ITransaction, job: Job, settlement: Settlement
-    ) -> bool:
-        """Bring the rows up to date.
-
-        @return: whether the lease was still ours. If not, only what was
-            delivered is recorded.
-        """
-        rows = transaction.execute("SELECT lease FROM hop WHERE id = ?", (job.id,))
-        lease = next((lease for (lease,) in rows), None)
-        if lease is None:
-            return False
-        ours = bool(lease == self._owner)
-        gone = [recipient for recipient, _ in settlement.delivered]
-        if ours:
-            gone += [recipient for recipient, _ in settlement.failed]
-        transaction.executemany(
-            "DELETE FROM recipient WHERE hop_id = ? AND address = ?",
-            [(job.id, str(recipient)) for recipient in gone],
-        )
-        left = next(
-            transaction.execute(
-                "SELECT COUNT(*) FROM recipient WHERE hop_id = ?", (job.id,)
-            )
-        )[0]
-        if not left:
-            forget(self._ledger, transaction, job.id)
-        elif ours:
-            self._defer(transaction, job, settlement)
-        transaction.changed(TOPIC)
-        return ours
-
-    def _defer(
-        self, transaction: ITransaction, job: Job, settlement: Settlement
-    ) -> None:
-        transaction.executemany(
-            "UPDATE recipient SET status = ?, diagnostic = ?, remote = ?,"
-            " replied = ? WHERE hop_id = ? AND address = ?",
-            [
-                (
-                    outcome.status,
-                    one_line(outcome.diagnostic),
-                    one_line(outcome.remote),
-                    int(outcome.replied),
-                    job.id,
-                    str(recipient),
-                )
-                for recipient, outcome in settlement.deferred
-            ],
-        )
-        transaction.execute(
-            "UPDATE hop SET due = ?, lease = '', attempts = ?, warned = ? WHERE id = ?",
-            (
-                settlement.due,
-                job.attempts + 1,
-                int(job.warned or settlement.warn),
-                job.id,
-            ),
-        )
 
 
 def _other_than(busy: Collection[Hop]) -> tuple[str, list[str]]:
@@ -356,12 +297,30 @@ def _lease(
     )
 
 
-def _recipients(transaction: ITransaction, hop: int) -> list[tuple[str, str]]:
-    rows = transaction.execute(
-        "SELECT address, notification FROM recipient WHERE hop_id = ? ORDER BY address",
-        (hop,),
-    )
-    return [(address, asked) for address, asked in rows]
+def _within(
+    rows: Iterable[tuple[Any, ...]], room: Mapping[Hop, int], per_hop: int
+) -> list[tuple[Any, ...]]:
+    """Those of the rows for which their hops have room."""
+    taken: list[tuple[Any, ...]] = []
+    left = dict(room)
+    for row in rows:
+        hop = row[6], row[7]
+        more = left.get(hop, per_hop)
+        if more:
+            left[hop] = more - 1
+            taken.append(row)
+    return taken
+
+
+def _recipients(
+    transaction: ITransaction, hops: Sequence[int]
+) -> Mapping[int, list[tuple[str, str]]]:
+    """By hop: addresses in order, with what is asked for them."""
+    found: dict[int, list[tuple[str, str]]] = {}
+    what = "hop_id, address, notification FROM recipient WHERE hop_id"
+    for hop, address, asked in sorted(of(transaction, what, hops)):
+        found.setdefault(hop, []).append((address, asked))
+    return found
 
 
 def _job(row: tuple[Any, ...], envelope: Envelope) -> Job:

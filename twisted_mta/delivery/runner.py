@@ -12,14 +12,15 @@ waiting until they time out; C{concurrency / per_hop} such hops are enough.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from twisted_mta.delivery.backlog import TOPIC
+from twisted_mta.delivery.beyond import Beyond
 from twisted_mta.delivery.queue import LEASE_S, Hop
+from twisted_mta.delivery.rows import TOPIC
 from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import MailError, Temporary
 from twisted_mta.interfaces import Cancel, IDeliveryAgent, ILedger, IQueue
@@ -122,6 +123,7 @@ class Runner:
         self._running: dict[int, tuple[Job, Deferred[None]]] = {}
         self._ready: dict[int, Job] = {}
         self._to_hop: Counter[Hop] = Counter()
+        self._beyond = Beyond(clock)
 
     # --- life ---
 
@@ -181,53 +183,53 @@ class Runner:
         if now >= self._renew_at:
             await self._queue.renew(self._leased())
             self._renew_at = now + _RENEW_S
-        room = self._concurrency - len(self._running)
-        room += max(self._spare - len(self._ready), 0)
-        due: float | None = None
-        if room > 0:
-            busy = self._busy()
-            due = await self._queue.next_due(busy)
-            if due is not None and due <= now and not self._stopping:
-                jobs = await self._queue.claim(room, busy)
-                await self._take(jobs)
-                # None: another process was faster.
-                return 0 if jobs else _TROUBLE_S
-        rest = _LOOK_S if due is None else due - now
+        rest = _LOOK_S
+        most = self._concurrency - len(self._running)
+        most += max(self._spare - len(self._ready), 0)
+        if most > 0:
+            rest = await self._look(most)
         if self._running or self._ready:
-            rest = min(rest, self._renew_at - now)
+            rest = min(rest, self._renew_at - self._clock.seconds())
         return min(max(rest, 0.0), _LOOK_S)
+
+    async def _look(self, most: int) -> float:
+        """Take what is due, up to so many rows.
+
+        @return: seconds until the next look.
+        """
+        room = self._room()
+        busy = frozenset(hop for hop, more in room.items() if not more)
+        pause_s = self._beyond.pause_s(busy)
+        if pause_s > 0:
+            return pause_s
+        began = self._clock.seconds()
+        due = await self._queue.next_due(busy)
+        now = self._clock.seconds()
+        found = due is not None and due <= now
+        self._beyond.looked(busy, now - began, found)
+        if not found or self._stopping:
+            return _LOOK_S if due is None else due - now
+        jobs = await self._queue.claim(most, room, 2 * self._per_hop)
+        for job in jobs:
+            # Our lease may have ended, and was renewed by this.
+            if job.id not in self._running:
+                self._ready[job.id] = job
+        # None: another process was faster.
+        return 0 if jobs else _TROUBLE_S
 
     def _leased(self) -> list[Job]:
         return [*self._ready.values(), *(job for job, _ in self._running.values())]
 
-    def _busy(self) -> list[Hop]:
-        """Hops that fill their places and have rows waiting here besides, or have
-        as many waiting as may: L{_take} would give back all of theirs."""
+    def _room(self) -> dict[Hop, int]:
+        """How many rows more of each hop there is room for: as many wait here as are
+        tried, and when none waits more are taken, several at once."""
         waiting = Counter((job.agent, job.next_hop) for job in self._ready.values())
-        return [
-            hop
-            for hop in waiting
-            if self._to_hop[hop] >= self._per_hop or self._has_enough(hop, waiting)
-        ]
-
-    def _has_enough(self, hop: Hop, waiting: Counter[Hop]) -> bool:
-        return waiting[hop] + self._to_hop[hop] >= 2 * self._per_hop
-
-    async def _take(self, jobs: Sequence[Job]) -> None:
-        """Keep what may run soon, give back what a hop has too much of."""
-        waiting = Counter((job.agent, job.next_hop) for job in self._ready.values())
-        excess = []
-        for job in jobs:
-            hop = job.agent, job.next_hop
-            if job.id in self._running or job.id in self._ready:
-                continue  # our lease had ended, and is renewed by this
-            if self._has_enough(hop, waiting):
-                excess.append(job)
-                continue
-            waiting[hop] += 1
-            self._ready[job.id] = job
-        self._launch()
-        await self._queue.give_back(excess)
+        room: dict[Hop, int] = {}
+        for hop in {*waiting, *self._to_hop}:
+            tried = self._to_hop[hop]
+            full = waiting[hop] and tried >= self._per_hop
+            room[hop] = 0 if full else max(2 * self._per_hop - tried - waiting[hop], 0)
+        return room
 
     def _launch(self) -> None:
         """Start what has a place, oldest first."""

@@ -113,32 +113,30 @@ class Collector:
             self.hint()
 
 
+_SOME = "SELECT content_id FROM released ORDER BY content_id LIMIT ?"
+_GONE = (
+    f"id IN ({_SOME})"
+    " AND NOT EXISTS (SELECT 1 FROM email WHERE content_id = content.id)"
+    " AND NOT EXISTS (SELECT 1 FROM queued WHERE content_id = content.id)"
+)
+
+
 def _collect_some(transaction: ITransaction) -> tuple[bool, list[int]]:
-    """A unit of work.
+    """A unit of work. It has few statements, however many rows: at each of them, and
+    at each row that comes back, the writer's thread waits for the interpreter.
 
     @return: whether there may be more, and the ids of content in files that no
         row names any more.
     """
-    ids = [
-        id
-        for (id,) in transaction.execute(
-            "SELECT content_id FROM released ORDER BY content_id LIMIT ?", (_AT_ONCE,)
-        )
-    ]
-    in_files = []
-    for id in ids:
-        gone = transaction.execute(
-            "DELETE FROM content WHERE id = ?"
-            " AND NOT EXISTS (SELECT 1 FROM email WHERE content_id = ?)"
-            " AND NOT EXISTS (SELECT 1 FROM queued WHERE content_id = ?)"
-            " RETURNING octets IS NULL",
-            (id, id, id),
-        )
-        in_files += [id for (in_file,) in gone if in_file]
-    transaction.executemany(
-        "DELETE FROM released WHERE content_id = ?", [(id,) for id in ids]
+    some = (_AT_ONCE,)
+    in_files = transaction.execute(
+        f"SELECT id FROM content WHERE {_GONE} AND octets IS NULL", some
     )
-    return len(ids) == _AT_ONCE, in_files
+    ids = [id for (id,) in in_files]
+    transaction.execute(f"DELETE FROM content WHERE {_GONE}", some)
+    count = next(transaction.execute(f"SELECT COUNT(*) FROM ({_SOME})", some))[0]
+    transaction.execute(f"DELETE FROM released WHERE content_id IN ({_SOME})", some)
+    return count == _AT_ONCE, ids
 
 
 def release(transaction: ITransaction, content: int) -> None:

@@ -275,7 +275,7 @@ class NativeAccount:
             (uid,) = rows.place(transaction, self._account, box, [placed], modseq)
             return Appended(box.uidvalidity, uid)
 
-        return await self._ledger.write(unit)
+        return await self._ledger.write(unit, brief=True)
 
     # --- within ---
 

@@ -38,6 +38,9 @@ _FEW = 4
 _FEW_NEWS = 200
 _ALL = 1 << 62
 
+# Up to here messages are changed in the reactor's thread: 30 us each.
+_BRIEF = 8
+
 _ROWS = (
     "SELECT uid, modseq, flags, keywords, size FROM placement"
     " WHERE account_id = ? AND mailbox_id = ?"
@@ -175,7 +178,8 @@ class NativeMailbox:
     ) -> None:
         """See L{IMailbox.store}."""
         await self._ledger.write(
-            lambda transaction: self._store(transaction, uids, change, flags)
+            lambda transaction: self._store(transaction, uids, change, flags),
+            brief=len(uids) <= _BRIEF,
         )
 
     def _store(
@@ -223,14 +227,16 @@ class NativeMailbox:
         # no MOVE, to delete is to copy to the Trash first.
         self._ledger.need(0, sparing=True)
         return await self._ledger.write(
-            lambda transaction: self._transfer(transaction, uids, name, keep=True)
+            lambda transaction: self._transfer(transaction, uids, name, keep=True),
+            brief=len(uids) <= _BRIEF,
         )
 
     async def move(self, uids: Sequence[int], target: str) -> Copied:
         """See L{IMailbox.move}."""
         name = _target(target)
         return await self._ledger.write(
-            lambda transaction: self._transfer(transaction, uids, name, keep=False)
+            lambda transaction: self._transfer(transaction, uids, name, keep=False),
+            brief=len(uids) <= _BRIEF,
         )
 
     def _transfer(
@@ -249,7 +255,8 @@ class NativeMailbox:
     async def expunge(self, uids: Sequence[int], marked: bool = False) -> Sequence[int]:
         """See L{IMailbox.expunge}."""
         return await self._ledger.write(
-            lambda transaction: self._expunge(transaction, uids, marked)
+            lambda transaction: self._expunge(transaction, uids, marked),
+            brief=len(uids) <= _BRIEF,
         )
 
     def _expunge(
