@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum, IntEnum, auto
 from typing import NamedTuple
 
-from twisted_mta.mail import header
+from twisted_mta.mail import header, lineend
 from twisted_mta.mail.content import Content
 from twisted_mta.mail.structure import Kind, Part, Structure
 
@@ -89,13 +89,7 @@ class Tally:
         first, *others = octets.split(b"\n")
         longest = max([self._line + len(first), *map(len, others)])
         self._line = len(others[-1]) if others else self._line + len(first)
-        ends = octets.count(b"\r\n")
-        self.irregular = (
-            longest > _LINE + 1
-            or len(others) != ends
-            or octets.count(b"\r") != ends
-            or b"\0" in octets
-        )
+        self.irregular = longest > _LINE + 1 or lineend.bare(octets) or b"\0" in octets
 
     def end(self) -> None:
         """That was all."""

@@ -14,6 +14,8 @@ from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
+from twisted_mta.mail import lineend
+
 BLOCK_MAX = 2 * 1024 * 1024
 """Octets of header that are understood. Dovecot: 10 MB; but whoever is sending
 a header holds so much memory, on each connection. Postfix: 100 KB."""
@@ -129,7 +131,7 @@ def select(block: bytes, names: Iterable[bytes], invert: bool = False) -> bytes:
     @param invert: the fields without these names instead.
     """
     names = tuple(names)
-    if not invert and block.endswith(b"\n") and block.count(b"\n") <= FIELDS_MAX:
+    if not invert and block.endswith(b"\n") and lineend.count(block) <= FIELDS_MAX:
         chooser = _chooser(names)
         if chooser is not None:
             return _lines(chooser.findall(b"\n" + block))

@@ -14,7 +14,7 @@ Lines end with LF, as in L{header}; a bare CR is an octet like any other.
 import re
 from enum import IntEnum
 
-from twisted_mta.mail import content, header, parameter
+from twisted_mta.mail import content, header, lineend, parameter
 from twisted_mta.mail.content import Content
 from twisted_mta.mail.structure import Kind, Part, Structure
 
@@ -193,8 +193,8 @@ class Scanner:
         """Count line ends up to an offset in the message."""
         if offset > self._counted:
             base = self._base
-            self._lines += self._octets.count(
-                b"\n", self._counted - base, offset - base
+            self._lines += lineend.count(
+                self._octets, self._counted - base, offset - base
             )
             self._counted = offset
 
@@ -376,7 +376,7 @@ def scan(octets: bytes) -> Structure:
         block = octets[:start]
         described = content.parse(block)
         if _kind(described) is Kind.LEAF:
-            lines = octets.count(b"\n", start)
+            lines = lineend.count(octets, start)
             root = Part(0, start, len(octets), Kind.LEAF, (), lines, described, block)
             return Structure(root)
     scanner = Scanner()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from twisted_mta.mail import lineend
 from twisted_mta.wire import sasl
 from twisted_mta.wire.engine import ReceiveBuffer, RemoteProtocolError
 
@@ -251,7 +252,7 @@ class MessageText:
             octets, self._held = octets[:-1], b"\r"
         if not octets:
             return b""
-        if octets.count(b"\n") != octets.count(b"\r\n"):
+        if lineend.count(octets) != octets.count(b"\r\n"):
             octets = _BARE_LF.sub(b"\r\n", octets)
         starts = self._line_start and octets[0] == 46
         self._line_start = octets[-1] == 10

@@ -7,14 +7,15 @@ would let a message smuggle commands past the next server (RFC 5321 4.5.2, 2.3.8
 
 import re
 
+from twisted_mta.mail import lineend
+
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
 def lines(octets: bytes) -> bytes:
     """A whole message as it goes out with BDAT: nothing but CRLF line ends, the
     last line's too, so that it is the same message as with DATA."""
-    ends = octets.count(b"\r\n")
-    if octets.count(b"\n") != ends or octets.count(b"\r") != ends:
+    if lineend.bare(octets):
         octets = _BARE.sub(b"\r\n", octets)
     return octets if not octets or octets.endswith(b"\r\n") else octets + b"\r\n"
 
@@ -37,8 +38,7 @@ class DotStuffing:
             octets = octets[:-1]
         if not octets:
             return b""
-        lines = octets.count(b"\r\n")
-        if octets.count(b"\n") != lines or octets.count(b"\r") != lines:
+        if lineend.bare(octets):
             octets = _BARE.sub(b"\r\n", octets)
         first = b"." if self._line_start and octets.startswith(b".") else b""
         self._line_start = octets.endswith(b"\r\n")

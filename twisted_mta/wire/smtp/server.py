@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from twisted_mta.mail import lineend
 from twisted_mta.wire.engine import ReceiveBuffer, RemoteProtocolError
 from twisted_mta.wire.smtp import attribute, grammar
 from twisted_mta.wire.smtp.events import (
@@ -334,8 +335,7 @@ class SmtpServerEngine:
 
     def _checked(self, run: bytes) -> bytes:
         """The run as it shall be told; empty if it brought a fault."""
-        lines = run.count(b"\r\n")
-        if run.count(b"\n") != lines or run.count(b"\r") != lines:
+        if lineend.bare(run):
             if self._bare is BareLineEnds.REFUSE:
                 self._fault = Fault.BARE_LINE_END
                 return b""
