@@ -1,8 +1,9 @@
 """IMAP: logins, FETCH, SEARCH, STORE, COPY, APPEND, MOVE and IDLE.
 
 The peer is a Dovecot with its processes reused, its mailboxes in sdbox or
-Maildir, and for logins a Dovecot as it comes, too. All run at the same time and
-take turns. Parts: login, fetch, change, append, search, idle.
+Maildir, and for logins a Dovecot as it comes, too. Ours is one process, and where
+many clients come at once also one for each core. All run at the same time and take
+turns. Parts: login, fetch, change, append, search, idle.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
 from benchmarks import measure, reading
+from benchmarks.accept import worker_series
 from benchmarks.letters import Letters
 from benchmarks.measure import Report
 from benchmarks.reader import Imap, converse, imap_answered
@@ -48,6 +50,9 @@ _SEARCHES = {
 Measured = tuple[float, float]
 
 _USERS = 20
+
+# Parts in which many clients are served at once.
+_AT_ONCE = {"login", "append"}
 _MAILS = 10  # to each user, while clients idle
 
 
@@ -72,8 +77,13 @@ def run(options: argparse.Namespace) -> None:
     parts = options.parts or list(_PARTS)
     report = Report("-".join(["imap", *options.parts]), options)
     for part in parts:
-        as_it_comes = part == "login"
-        with reading.servers(report, _USERS, options.formats, as_it_comes) as servers:
+        with reading.servers(
+            report,
+            _USERS,
+            options.formats,
+            as_it_comes=part == "login",
+            workers=worker_series("") if part in _AT_ONCE else (1,),
+        ) as servers:
             _PARTS[part](servers, report, options)
     report.write()
 

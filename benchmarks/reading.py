@@ -21,17 +21,25 @@ from benchmarks.servers import Server, configured
 
 @contextmanager
 def servers(
-    report: Report, users: int, formats: str, as_it_comes: bool = False
+    report: Report,
+    users: int,
+    formats: str,
+    as_it_comes: bool = False,
+    workers: Sequence[int] = (1,),
 ) -> Iterator[list[Server]]:
-    """Ours, one process, and Dovecots with their processes reused.
+    """Ours, and Dovecots with their processes reused.
 
     @param formats: of their mailboxes, with commas between.
     @param as_it_comes: one more Dovecot, that starts processes as it does by
         default.
+    @param workers: processes of ours, one server for each number.
     """
     with ExitStack() as stack:
         enter = stack.enter_context
-        under_test = [enter(configured(plaintext=True, users=users))]
+        under_test = [
+            enter(configured(plaintext=True, users=users, workers=count))
+            for count in workers
+        ]
         if available():
             named = [name for name in formats.split(",") if name]
             for name in named:

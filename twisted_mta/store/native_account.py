@@ -7,6 +7,8 @@ L{twisted_mta.store.native_rows} to keep counts and modseqs right.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from zope.interface import implementer
 
@@ -29,6 +31,10 @@ from twisted_mta.store.search_index import SearchIndex
 #: Mailboxes of an account, and names that it subscribes to.
 MAX_MAILBOXES = 10_000
 
+# Up to here rows are looked up in the reactor's thread: 2 us each.
+_FEW = 100
+_ALL = 1 << 62
+
 
 @implementer(IAccount)
 class NativeAccount:
@@ -45,15 +51,11 @@ class NativeAccount:
 
     async def mailboxes(self) -> Sequence[MailboxInfo]:
         """See L{IAccount.mailboxes}."""
-        return await self._ledger.read(self._list)
-
-    def _list(self, transaction: ITransaction) -> list[MailboxInfo]:
-        found = transaction.execute(
+        found = await self._all(
             "SELECT m.id, m.name, m.special_use, s.name IS NOT NULL FROM mailbox m"
             " LEFT JOIN subscription s"
             " ON s.account_id = m.account_id AND s.name = m.name"
-            " WHERE m.account_id = ?",
-            (self._account,),
+            " WHERE m.account_id = ?"
         )
         return sorted(
             (
@@ -65,17 +67,23 @@ class NativeAccount:
 
     async def subscriptions(self) -> Sequence[str]:
         """See L{IAccount.subscriptions}."""
+        found = await self._all("SELECT name FROM subscription WHERE account_id = ?")
+        return sorted((name for (name,) in found), key=names.listing_key)
 
-        def query(transaction: ITransaction) -> list[str]:
-            found = transaction.execute(
-                "SELECT name FROM subscription WHERE account_id = ?", (self._account,)
-            )
-            return sorted((name for (name,) in found), key=names.listing_key)
+    async def _all(self, sql: str) -> Sequence[tuple[Any, ...]]:
+        """The rows of the account; looked up, if they are few."""
 
-        return await self._ledger.read(query)
+        def query(transaction: ITransaction, most: int) -> list[tuple[Any, ...]]:
+            return list(transaction.execute(f"{sql} LIMIT ?", (self._account, most)))
+
+        found = await self._ledger.lookup(partial(query, most=_FEW + 1))
+        if len(found) <= _FEW:
+            return found
+        return await self._ledger.read(partial(query, most=_ALL))
 
     async def status(self, name: str) -> MailboxStatus:
         """See L{IAccount.status}."""
+        there = await self._ledger.lookup(partial(self._find, name=name))
 
         def query(transaction: ITransaction) -> MailboxStatus:
             box = self._find(transaction, name)
@@ -96,6 +104,8 @@ class NativeAccount:
                 size=box.size,
             )
 
+        if there.uidnext - there.recent_uid <= _FEW:
+            return await self._ledger.lookup(query)
         return await self._ledger.read(query)
 
     async def open(self, name: str) -> NativeMailbox:

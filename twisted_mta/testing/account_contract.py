@@ -101,6 +101,21 @@ class AccountContract(StoreCase):
         self.assertEqual((await account.status("Work")).messages, 0)
         await self.refused(errors.MailboxExists, account.create("Work"))
 
+    async def test_many(self) -> None:
+        """All mailboxes are listed, all subscriptions, and all messages counted that
+        nobody was told of, when they are hundreds."""
+        account = await self.open_account()
+        many = [f"m{number:03}" for number in range(250)]
+        for name in many:
+            await account.create(name)
+            await account.subscribe(name)
+            await appended(account, "m000")
+        self.assertLessEqual(set(many), set(await self.listed(account)))
+        self.assertLessEqual(set(many), set(await account.subscriptions()))
+        status = await account.status("m000")
+        self.assertEqual((status.messages, status.recent), (250, 250))
+        self.assertEqual((await account.status("m001")).recent, 0)
+
     async def test_create_makes_the_levels_above(self) -> None:
         """CREATE a/b/c makes a and a/b, and leaves those that exist alone."""
         account = await self.open_account()

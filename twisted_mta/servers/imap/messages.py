@@ -44,7 +44,7 @@ async def do_append(client: Client, command: Append) -> Answer:
     account = client.mailboxes()
     try:
         _check_size(client, command.size)
-        await account.status(command.mailbox)
+        await account.open(command.mailbox)
         account.need(command.size)
         content = account.content()
     except BaseException as error:
