@@ -41,7 +41,7 @@ ARROWS: dict[str, set[str]] = {
     "crew": {*_BELOW, "app"},
     "worker": {*_BELOW, "app"},
     "service": set(),
-    "tap": {"app", "crew", "service", "cli", "config", "errors"},
+    "tap": {"app", "crew", "service", "cli", "config", "errors", "net"},
     "cli": {
         *("app", "service", "office", "auth", "store", "config"),
         *(*_VALUES, "net", "ledger"),

@@ -14,6 +14,7 @@ from twisted_mta.cli.server import config_path
 from twisted_mta.config.check import load
 from twisted_mta.crew import Crew
 from twisted_mta.errors import ConfigError
+from twisted_mta.net.logrelay import gather
 from twisted_mta.service import IDaemon, MtaService
 
 
@@ -51,6 +52,7 @@ def makeService(options: Options) -> IService:
     try:
         if options.settings.worker_count == 1:
             daemon = Mta(reactor, options.document, options.settings)
+            reactor.callWhenRunning(gather, reactor)
         else:
             daemon = Crew(reactor, options.path)
     except ConfigError as error:

@@ -1,10 +1,12 @@
 """L{twisted_mta.net.logrelay}: lines of workers in the supervisor's log."""
 
 import io
+import re
 import unittest
 from typing import Any
 
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import (
     FileLogObserver,
     LogEvent,
@@ -17,7 +19,7 @@ from twisted.logger import (
 from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mta.net.logrelay import LogRelay, observer
+from twisted_mta.net.logrelay import LogRelay, gather, observer
 
 
 class RelayTests(SynchronousTestCase):
@@ -78,6 +80,45 @@ class RelayTests(SynchronousTestCase):
         self.assertIn("[w1 x#info] one", texts[0])
         self.assertNotIn("2026", texts[0])
         self.assertEqual("Traceback", texts[1])
+
+
+class GatherTests(SynchronousTestCase):
+    def test_while_it_runs(self) -> None:
+        """Lines of this process are as twistd writes them, in fewer writes; a worker's
+        stand among them. At the end Twisted's observer is there again."""
+        file = io.StringIO()
+        theirs = FileLogObserver(file, formatEventAsClassicLogText)
+        publisher = LogPublisher(theirs)
+        reactor = MemoryReactorClock()
+        log = Logger("mail", observer=publisher)
+        log.info("before")
+        gather(reactor, publisher)
+        log.info("{what}\nof two", what="one")
+        self.assertNotIn("one", file.getvalue())
+        reactor.advance(0)
+        log.warn("at once")
+        LogRelay(publisher).stream()(b"a worker's\n")
+        log.info("the last")
+        for trigger in reactor.triggers["after"]["shutdown"]:
+            trigger[0](*trigger[1], **trigger[2])
+        log.info("after")
+        lines = file.getvalue().splitlines()
+        self.assertRegex(
+            lines[1], r"^\d{4}-\d\d-\d\dT[\d:]{8}[+-]\d{4} \[mail#info\] one$"
+        )
+        said = [re.sub(r"^.*#\w+\] ", "", line) for line in lines]
+        self.assertEqual(
+            said,
+            ["before", "one", "\tof two", "at once", "a worker's", "the last", "after"],
+        )
+        self.assertEqual(publisher._observers, [theirs])
+
+    def test_no_file(self) -> None:
+        """A log that is no file is left alone."""
+        heard: list[LogEvent] = []
+        publisher = LogPublisher(heard.append)  # type: ignore[arg-type]
+        gather(MemoryReactorClock(), publisher)
+        self.assertEqual(publisher._observers, [heard.append])
 
 
 class ObserverTests(unittest.TestCase):
