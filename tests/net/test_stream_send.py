@@ -86,7 +86,7 @@ class SendTests(TestCase):
 
     async def test_acknowledge(self) -> None:
         """The kernel is told to acknowledge, on TCP, while there is a
-        connection."""
+        connection; a prompt stream does so when it waits, and only then."""
         done: Deferred[list[object]] = Deferred()
 
         async def session(stream: Stream) -> None:
@@ -95,9 +95,15 @@ class SendTests(TestCase):
             for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
                 transport.socket = Told(family, told)
                 stream.acknowledge()
+            transport.socket = Told(socket.AF_INET, told)
+            stream.post("it is here")
+            stream.prompt = True
+            await stream.next_event()  # without a wait
             transport.socket = real
-            stream.acknowledge()
+            real_acknowledge = stream.acknowledge
+            stream.acknowledge = lambda: (told.append("wait"), real_acknowledge())  # type: ignore[method-assign]
             await stream.next_event()
+            stream.acknowledge = real_acknowledge  # type: ignore[method-assign]
             stream.acknowledge()
             done.callback(told)
 
@@ -105,7 +111,7 @@ class SendTests(TestCase):
         with socket.create_connection(("127.0.0.1", port)):
             pass
         option = (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        self.assertEqual(await done, [option, option])
+        self.assertEqual(await done, [option, option, "wait"])
 
     if not hasattr(socket, "TCP_QUICKACK"):
         test_acknowledge.skip = "Linux only"  # type: ignore[attr-defined]

@@ -85,6 +85,8 @@ class Stream(Protocol):
     @ivar engine: the engine in use.
     @ivar session: a word that names this connection in logs.
     @ivar secure: TLS is on.
+    @ivar prompt: whenever it waits for the peer, what has come is L{acknowledged
+        <acknowledge>}.
     @ivar stranger: it may have to go when there is no room, until its session says
         otherwise (L{twisted_mta.net.strangers}).
     """
@@ -114,6 +116,7 @@ class Stream(Protocol):
         self.name = name
         self.secure = False
         self.stranger = True
+        self.prompt = False
         self.tls = ""
         self._session = session
         self._implicit_tls = tls
@@ -224,6 +227,8 @@ class Stream(Protocol):
         if self._closed is not None:
             return self._closed
         self.flush()
+        if self.prompt:
+            self.acknowledge()
         self._start_clock()
         if not self._reading:
             self._reading = True

@@ -72,10 +72,9 @@ class Dialog:
         # ended before it was answered at all was not: it had been idle.
         retry = stage is not Stage.FINAL and (not self.whole or stage is Stage.RSET)
         self.connection.limit(self._seconds[stage])
-        if self.ahead:
-            # A server that sends each answer in a packet of its own waits for
-            # our kernel's word on the last: 40 ms for each message.
-            self.connection.acknowledge()
+        # A server that sends each answer in a packet of its own waits for our
+        # kernel's word on the last: 40 ms for each message.
+        self.connection.prompt = self.ahead
         try:
             event = await self.connection.next_event()
         except RemoteProtocolError as error:
