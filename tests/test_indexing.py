@@ -5,6 +5,7 @@ import signal
 
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
+from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 
 from tests.store.test_native import ALICE, NativeCase
 from twisted_mta.indexing import Indexing
@@ -13,6 +14,11 @@ from twisted_mta.mail.criterion import Found, Place, TextCriterion
 from twisted_mta.store.native import NativeStore
 from twisted_mta.store.search_index import SearchIndex
 from twisted_mta.testing.store_case import appended
+
+
+def _hear(said: list[str]) -> ILogObserver:
+    """An observer of the log."""
+    return lambda event: said.append(formatEvent(event))
 
 
 class IndexingTests(NativeCase):
@@ -58,6 +64,20 @@ class IndexingTests(NativeCase):
         await self.put("second")
         await self.found("second", {2})
         self.assertNotEqual(self.indexing.pid, pid)
+
+    async def test_terminated(self) -> None:
+        """So is one that gets a SIGTERM: it ends by itself, with a status of 0."""
+        await self.put("first")
+        await self.found("first", {1})
+        pid = self.indexing.pid
+        said: list[str] = []
+        self.addCleanup(globalLogPublisher.removeObserver, hear := _hear(said))
+        globalLogPublisher.addObserver(hear)
+        os.kill(pid, signal.SIGTERM)
+        await self.put("second")
+        await self.found("second", {2})
+        self.assertNotEqual(self.indexing.pid, pid)
+        self.assertTrue(any("exit status 0" in line for line in said), said)
 
     async def test_stopped(self) -> None:
         """It ends when it is told to; then nobody vouches for the index, and

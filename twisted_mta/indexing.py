@@ -24,6 +24,7 @@ from twisted.logger import Logger, globalLogBeginner
 
 from twisted_mta.ledger.ledger import Ledger
 from twisted_mta.net.channel import Channel, Word, attach
+from twisted_mta.net.child import heed_sigterm
 from twisted_mta.net.logrelay import LogRelay, observer, pipe_writer
 from twisted_mta.net.supervisor import Supervisor
 from twisted_mta.net.workerprocess import CHANNEL_FD, Orders, WorkerProcess
@@ -164,6 +165,7 @@ def main() -> int:
     globalLogBeginner.beginLoggingTo([lines], redirectStandardIO=False)
     process = Process(reactor)
     process.attach(socket.socket(fileno=CHANNEL_FD))
+    heed_sigterm(reactor, process.stop)
     reactor.run()
     lines.end()
     return process.status

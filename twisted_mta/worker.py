@@ -10,7 +10,6 @@ told to stop.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 from importlib import import_module
@@ -22,6 +21,7 @@ from twisted.logger import Logger, globalLogBeginner
 from twisted_mta.app import Mta, Stopped
 from twisted_mta.config.check import parse
 from twisted_mta.net.channel import Channel, Word, attach
+from twisted_mta.net.child import heed_sigterm
 from twisted_mta.net.fairness import Fairness
 from twisted_mta.net.logrelay import observer, pipe_writer
 from twisted_mta.net.place import Place
@@ -139,15 +139,10 @@ def main() -> int:
     globalLogBeginner.beginLoggingTo([lines], redirectStandardIO=False)
     worker = Worker(reactor, number)
     worker.attach(socket.socket(fileno=CHANNEL_FD))
-    reactor.callWhenRunning(lambda: _take_signal(reactor, worker))
+    heed_sigterm(reactor, worker.stop)
     reactor.run()
     lines.end()
     return worker.status
-
-
-def _take_signal(reactor: Any, worker: Worker) -> None:
-    """Over what the reactor has taken."""
-    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(worker.stop))
 
 
 if __name__ == "__main__":

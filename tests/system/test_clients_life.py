@@ -26,10 +26,12 @@ from tests.system.daemon import (
     Directory,
     Program,
     Server,
+    descendants,
     free_port_base,
     mta,
     need,
     run,
+    runs,
     twistd,
     wait_until,
 )
@@ -167,6 +169,18 @@ class Try(Case):
         said = b"".join(iter(idle.readline, b""))
         self.assertIn(b"* BYE", said)
         self.assertNotIn("Traceback", daemon.log)
+
+    def test_sigterm_to_all(self) -> None:
+        """Who signals all processes at once, as timeout(1) does, stops it as well:
+        each ends by itself, and none has to be killed."""
+        daemon = self.start()
+        pids = [daemon.process.pid, *descendants(daemon.process.pid)]
+        self.assertGreater(len(pids), 1)
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGTERM)
+        daemon.process.wait(PATIENCE_S)
+        self.assertFalse([pid for pid in pids if runs(pid)])
+        self.assertNotIn("killed", daemon.log)
 
     def test_port_in_use(self) -> None:
         """A port in use is said by name before anything starts."""

@@ -8,10 +8,26 @@ Reactors leave a signal that is ignored alone, but for SIGTERM.
 
 import signal
 import sys
+from collections.abc import Callable
 from runpy import run_module
+from typing import Any
 
 # What a terminal, or who rotates logs, sends to every process; the parent decides.
 _IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+
+
+def heed_sigterm(reactor: Any, stop: Callable[[], None]) -> None:
+    """Let SIGTERM end this process as its parent's word does: a reactor that just ends
+    leaves threads that keep the process. Some who stop a server signal all of its
+    processes (timeout(1), systemd's C{KillMode=control-group}).
+
+    @param reactor: not running yet; it takes the signal itself when it starts.
+    """
+
+    def take() -> None:
+        signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(stop))
+
+    reactor.callWhenRunning(take)
 
 
 if __name__ == "__main__":
