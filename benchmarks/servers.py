@@ -203,8 +203,10 @@ def installation(
             lines.append(f"workers: {workers}")
         text = "\n".join(lines) + "\n" + more
         if plaintext:
-            in_clear = "tls: starttls\n    plaintext_login: true"
-            text = text.replace("tls: starttls", in_clear)
+            for protocol in ("submission", "imap", "pop3"):
+                listener = f"protocol: {protocol}\n    tls: starttls"
+                in_clear = f"{listener}\n    plaintext_login: true"
+                text = text.replace(listener, in_clear)
         config = directory / "mta.yaml"
         config.write_text(text)
         _run("benchmarks.accounts", str(config), str(users))

@@ -194,6 +194,18 @@ class Fitting(unittest.TestCase):
         (found,) = problems(SMALL.replace('"]}', '"], mechanisms: [PLAIN]}'))
         self.assertIn("listeners[0].mechanisms: nobody logs in at smtp", found)
 
+    def test_passwords_where_nobody_logs_in(self) -> None:
+        """A login in the clear is said only of listeners where there are logins."""
+        for protocol in ("smtp", "lmtp"):
+            text = SMALL.replace("protocol: smtp", f"protocol: {protocol}")
+            found = problems(text.replace('"]}', '"], plaintext_login: true}'))
+            why = f"nobody logs in at {protocol}; remove it"
+            where = "mta.yaml:6:59: listeners[0].plaintext_login"
+            self.assertEqual(found, (f"{where}: {why}",))
+            self.assertEqual(
+                problems(text.replace('"]}', '"], plaintext_login: no}')), ()
+            )
+
     def test_workers(self) -> None:
         """At least one process serves, and not more than can write to a ledger."""
         for count in (0, -1, 65):

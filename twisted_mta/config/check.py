@@ -139,9 +139,11 @@ def _listeners(config: Config) -> Iterator[Problem]:
         yield from _networks((*where, "proxies"), listener.proxies)
         if listener.mechanisms == ():
             yield (*where, "mechanisms"), _NO_LOGIN
-        elif listener.mechanisms and listener.protocol in _WITHOUT_LOGIN:
-            why = f"nobody logs in at {listener.protocol}; remove it"
-            yield (*where, "mechanisms"), why
+        if listener.protocol in _WITHOUT_LOGIN:
+            for name in ("mechanisms", "plaintext_login"):
+                if getattr(listener, name):
+                    why = f"nobody logs in at {listener.protocol}; remove it"
+                    yield (*where, name), why
     if not config.login.mechanisms:
         yield ("login", "mechanisms"), _NO_LOGIN
 

@@ -107,7 +107,8 @@ class Listener:
     # none; starttls: offered within the protocol; implicit: from the first
     # octet (the ports 465, 993 and 995).
     tls: Literal["none", "starttls", "implicit"] = "none"
-    # Passwords may come without TLS. Only for networks that nobody else hears.
+    # Passwords may come without TLS. Only for networks that nobody else hears, and
+    # for submission, imap and pop3: nobody logs in at the others.
     plaintext_login: bool = False
     # Networks of proxies whose connections begin with a PROXY header (versions 1 and
     # 2), which says who the client is. Others may not send one.
