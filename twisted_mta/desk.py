@@ -107,6 +107,7 @@ class Desk:
             total_s=smtp.total,
             relay_from=Networks(smtp.relay_from),
             check_sender=smtp.check_sender,
+            check_local_sender=smtp.check_local_sender,
             allowance=Allowance(
                 smtp.messages_per_hour,
                 smtp.messages_per_day,

@@ -216,6 +216,11 @@ class Smtp:
     # Submission: whether sender and From must be addresses of the login. strict:
     # others are refused; warn: they are logged; none: anything goes.
     check_sender: Literal["strict", "warn", "none"] = "strict"
+    # Mail from elsewhere: whether a sender in one of our domains must be an address
+    # that somebody here has. strict: others are refused; warn: they are logged;
+    # none: anything goes, such as what a service sends in our name as noreply@.
+    # Postfix: smtpd_reject_unlisted_sender.
+    check_local_sender: Literal["strict", "warn", "none"] = "strict"
     # Submission: messages that an account may send in an hour. null: any number.
     messages_per_hour: int | None = None
     # The same in a day. Fastmail: 4000.

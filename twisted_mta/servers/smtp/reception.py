@@ -25,7 +25,7 @@ from twisted_mta.mail.route import RELEASE, ToAgent
 from twisted_mta.mail.verdict import Progress
 from twisted_mta.net.stream import SHUTTING_DOWN, Stream
 from twisted_mta.servers import errors
-from twisted_mta.servers.smtp import carriage, reply, submission, trace, wishes
+from twisted_mta.servers.smtp import carriage, claim, reply, submission, trace, wishes
 from twisted_mta.servers.smtp.client import Client
 from twisted_mta.servers.smtp.each import Each, last, queued
 from twisted_mta.servers.smtp.headerfilter import HeaderFilter
@@ -112,7 +112,9 @@ class Reception:
             if refusal:
                 return refusal
         self._intake.need(size)
-        refusal = await self._submitter.refusal(sender)
+        refusal = await self._submitter.refusal(sender) or await claim.refusal(
+            sender, settings, self._client, self._router
+        )
         if refusal:
             return refusal
         self.transaction = Transaction(sender, command.parameters)

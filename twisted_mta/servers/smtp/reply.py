@@ -73,6 +73,9 @@ NOBODY_TOOK_IT = made(550, "5.0.0", "Nobody took the message")
 TOO_LARGE = made(552, "5.3.4", "The message is larger than the limit")
 LOGIN_FIRST = made(530, "5.7.0", "Authentication required")
 NOT_YOUR_SENDER = made(553, "5.7.1", "That sender address is not yours")
+# Postfix: 5.1.0; there is no status for a sender whose mailbox does not exist (RFC
+# 3463 3.2: 5.1.8 is of its domain).
+NOBODYS_SENDER = made(550, "5.1.0", "Nobody here has that sender address")
 # RFC 6409 4.2 says 554; Postfix: 504 5.5.2.
 SENDER_UNQUALIFIED = made(554, "5.1.8", "The sender's domain is not fully qualified")
 RECIPIENT_UNQUALIFIED = made(

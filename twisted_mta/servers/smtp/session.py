@@ -201,6 +201,7 @@ class SmtpSession:
         self, command: object, transaction: Transaction | None, answer: bytes
     ) -> None:
         origin = self._client.origin
+        said = command if isinstance(command, events.Mail) else transaction
         self.log.info(
             "{session}: refused {command}: {reply}, client={client}, helo={helo}, "
             "from={sender}, to={recipient}, login={login}",
@@ -209,7 +210,7 @@ class SmtpSession:
             reply=" ".join(dict.fromkeys(answer.decode().splitlines())),
             client=origin.host or "-",
             helo=origin.helo or "-",
-            sender=f"<{transaction.sender or ''}>" if transaction else "-",
+            sender=f"<{said.sender or ''}>" if said else "-",
             recipient=getattr(command, "recipient", "-"),
             login=origin.login or "-",
         )

@@ -22,6 +22,8 @@ class SmtpSettings:
     @ivar relay_from: who may send anywhere without a login; not on submission.
     @ivar check_sender: sender and From must be the login's: C{"strict"}, C{"warn"}
         or C{"none"}.
+    @ivar check_local_sender: a stranger's sender in one of our domains must be
+        somebody's: the same words.
     @ivar allowance: how much an account may submit.
     @ivar greeting_pause_s: until the greeting; who speaks before it is sent away.
     @ivar lmtp: LMTP is spoken (RFC 2033), and not SMTP.
@@ -55,6 +57,7 @@ class SmtpSettings:
     total_s: float = 6 * 3600
     relay_from: Networks = NOBODY
     check_sender: str = "strict"
+    check_local_sender: str = "strict"
     allowance: Allowance = UNLIMITED
     greeting_pause_s: float = 0.0
     lmtp: bool = False
