@@ -598,9 +598,11 @@ class IQueue(Interface):
         """What waits, oldest first; of one message if C{id} is given."""
 
     def flush(ids: Sequence[str] | None = None) -> Awaitable[int]:
-        """Make rows due now; all that are not held if C{None}.
+        """Make rows due now; all that are not held if C{None}. What its sender has
+        held until a time (RFC 4865) is released only if it is named.
 
-        @return: how many messages.
+        @return: how many messages have a row that is tried now; what L{hold} holds
+            is none.
         @raise NoSuchQueueId:
         """
 
@@ -611,7 +613,10 @@ class IQueue(Interface):
         """Stop attempts until released."""
 
     def release(ids: Sequence[str]) -> Awaitable[int]:
-        """End a hold; the rows are due now."""
+        """End a hold; the rows are due now, or when their sender wanted.
+
+        @return: how many messages were held.
+        """
 
     def remove(ids: Sequence[str]) -> Awaitable[int]:
         """Take messages out of the queue without telling anyone."""
