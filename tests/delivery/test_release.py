@@ -143,16 +143,49 @@ class ReleaseTests(ReleaseCase):
         """Hurrying the queue does not release it, nor does holding and releasing by
         an operator, nor ETRN; it can be removed."""
         id = to_text(self.hold(CAROL).id)
-        self.now(self.queue.flush())
-        self.now(self.queue.flush([id]))
+        self.assertEqual(self.now(self.queue.flush()), 0)
         self.now(self.queue.start("elsewhere.test"))
+        self.assertEqual(self.now(self.queue.release([id])), 0)
         self.now(self.queue.hold([id]))
-        self.now(self.queue.release([id]))
+        self.assertEqual(self.now(self.queue.flush([id])), 0)
+        self.assertEqual(self.now(self.queue.release([id])), 1)
         self.assertEqual(self.now(self.queue.next_due()), self.start + HOUR)
         (waiting,) = self.now(self.queue.waiting())
         self.assertEqual((waiting.due, waiting.agent), (self.start + HOUR, RELEASE))
         self.now(self.queue.remove([id]))
         self.assertEqual(self.ledger.count("recipient"), 0)
+
+    def test_early(self) -> None:
+        """An operator who names it in a flush has it released, and it is then as if
+        that had been its time."""
+        asked = Notification(Notify.SUCCESS)
+        made = self.hold(BOB, CAROL, asked=asked)
+        other = self.hold(BOB)
+        self.clock.advance(60)
+        self.assertEqual(self.now(self.queue.flush([to_text(made.id)])), 1)
+        (job,) = self.due()
+        self.assertEqual(job.envelope.id, made.id)
+        self.now(self.queue.settle(job, self.outcomes(job)))
+        arrived = self.ledger.rows("SELECT received_at FROM email WHERE account_id = 2")
+        self.assertEqual(arrived, [(self.start + 60,)])
+        (on_its_way,) = self.due()
+        self.assertEqual(on_its_way.recipients, (CAROL,))
+        self.assertEqual(on_its_way.envelope.released_at, self.start + 60)
+        self.assertEqual(self.told(), ["bob@example.test delivered"])
+        waiting = self.now(self.queue.waiting(to_text(other.id)))
+        self.assertEqual([one.due for one in waiting], [self.start + HOUR])
+
+    def test_early_and_late(self) -> None:
+        """What is released early and cannot be yet is tried again soon."""
+        made = self.hold(BOB)
+        self.now(self.queue.flush([to_text(made.id)]))
+        (job,) = self.due()
+        self.ledger.broken.append(LedgerUnavailable())
+        self.now(self.queue.settle(job, self.outcomes(job)))
+        self.clock.advance(300)
+        (job,) = self.due()
+        self.now(self.queue.settle(job, self.outcomes(job)))
+        self.assertEqual(len(self.store.inbox(2)), 1)
 
     def test_once(self) -> None:
         """A crash between the release and its record releases nothing twice, nor does

@@ -28,6 +28,16 @@ class Held(Served):
         self.assertEqual(self.daemon.command("queue", "list").count(BOB), 0)
         wait_until(lambda: ": released as " in self.daemon.log, "the log says it")
 
+    def test_early(self) -> None:
+        """An operator can release it before its time, by naming it."""
+        self.send("much later", 86400)
+        listed = self.daemon.command("queue", "list").splitlines()
+        (line,) = (one for one in listed if BOB in one)
+        said = self.daemon.command("queue", "flush", line.split()[0])
+        self.assertIn("1 message will be tried now", said)
+        wait_until(lambda: self.subjects(BOB), "it is released", self.daemon)
+        self.assertEqual(self.daemon.command("queue", "list").count(BOB), 0)
+
     def test_taken_back(self) -> None:
         """It can be seen in the queue, and is not hurried but removed there."""
         self.send("much later", 86400)

@@ -9,7 +9,11 @@ from twisted_mta.cli import table
 from twisted_mta.cli.server import with_office
 from twisted_mta.errors import NoSuchQueueId
 from twisted_mta.mail.job import Waiting
+from twisted_mta.mail.route import RELEASE
 from twisted_mta.office import Office
+
+# The agent and state of what its sender has held until a time (FUTURERELEASE).
+_FOR_LATER = (RELEASE, "waiting")
 
 
 def list_(options: argparse.Namespace) -> int:
@@ -68,33 +72,71 @@ def _next(one: Waiting) -> str:
 
 _Change = Callable[[Any, Sequence[str]], Awaitable[int]]
 
+# The rows of each message that was named.
+_Named = dict[str, Sequence[Waiting]]
 
-def _change(options: argparse.Namespace, change: _Change, done: str) -> int:
-    async def work(office: Office) -> int:
-        return await change(office.queue, options.ids)
 
-    count = with_office(options, work)
+def _change(
+    options: argparse.Namespace, change: _Change, done: str
+) -> tuple[_Named, _Named]:
+    """Do something to the messages named, and say to how many.
+
+    @return: what they were like before, and are now.
+    """
+
+    async def work(office: Office) -> tuple[int, _Named, _Named]:
+        before = await _named(office, options.ids)
+        count = await change(office.queue, options.ids)
+        return count, before, await _named(office, options.ids)
+
+    count, before, after = with_office(options, work)
     print(f"{count} message{'' if count == 1 else 's'} {done}")
-    return 0
+    return before, after
+
+
+async def _named(office: Office, ids: Sequence[str]) -> _Named:
+    """Those that are there; whatever is done to the others says that they are not."""
+    return {id: rows for id in ids if (rows := await office.queue.waiting(id))}
 
 
 def flush(options: argparse.Namespace) -> int:
-    """Try messages now."""
-    return _change(
+    """Try messages now, also those that are named and wait for a time that their
+    sender chose. What an operator holds stays where it is."""
+    _, after = _change(
         options, lambda queue, ids: queue.flush(ids or None), "will be tried now"
     )
+    for id, rows in after.items():
+        held = sum(one.state == "held" for one in rows)
+        if held:
+            print(
+                f"{id}: {held} of {len(rows)} recipients held;"
+                f" to let them go: twisted-mta queue release {id}"
+            )
+    return 0
 
 
 def hold(options: argparse.Namespace) -> int:
     """Make no attempts until released."""
-    return _change(options, lambda queue, ids: queue.hold(ids), "held")
+    _change(options, lambda queue, ids: queue.hold(ids), "held")
+    return 0
 
 
 def release(options: argparse.Namespace) -> int:
-    """End a hold."""
-    return _change(options, lambda queue, ids: queue.release(ids), "released")
+    """End a hold; what its sender has held waits for its time again."""
+    before, after = _change(options, lambda queue, ids: queue.release(ids), "released")
+    for id, rows in after.items():
+        times = [row.due for row in rows if (row.agent, row.state) == _FOR_LATER]
+        if times:
+            print(
+                f"{id} waits until {table.when(max(times))}, as its sender asked;"
+                f" to send it now: twisted-mta queue flush {id}"
+            )
+        elif not any(row.state == "held" for row in before[id]):
+            print(f"{id} was not held")
+    return 0
 
 
 def remove(options: argparse.Namespace) -> int:
     """Remove messages without telling anyone."""
-    return _change(options, lambda queue, ids: queue.remove(ids), "removed")
+    _change(options, lambda queue, ids: queue.remove(ids), "removed")
+    return 0

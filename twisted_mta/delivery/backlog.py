@@ -19,12 +19,13 @@ from twisted_mta.mail.ids import from_text, to_text
 from twisted_mta.mail.job import Waiting
 from twisted_mta.mail.route import RELEASE
 
-# A row that is being tried keeps its lease, and what is held until a time (RFC 4865)
-# keeps that.
+# A row that is being tried keeps its lease.
 _DUE = (
     "UPDATE hop SET due = ? WHERE queued_id = ? AND held = 0 AND lease = '' AND due > ?"
-    f" AND agent <> '{RELEASE}'"
 )
+
+# What is held until a time (RFC 4865) keeps that, unless an operator names it.
+_DUE_UNASKED = f"{_DUE} AND agent <> '{RELEASE}'"
 
 
 # How often the queue is read through for one domain, since anybody may ask for that:
@@ -76,10 +77,10 @@ class Backlog:
                     "SELECT DISTINCT queued_id FROM hop WHERE held = 0 AND lease = ''"
                     f" AND agent <> '{RELEASE}'"
                 )
-                messages = [id for (id,) in found]
+                messages, due = [id for (id,) in found], _DUE_UNASKED
             else:
-                messages = _existing(transaction, ids)
-            transaction.executemany(_DUE, [(now, id, now) for id in messages])
+                messages, due = _existing(transaction, ids, held=False), _DUE
+            transaction.executemany(due, [(now, id, now) for id in messages])
             transaction.changed(TOPIC)
             return len(messages)
 
@@ -112,7 +113,7 @@ class Backlog:
         self._started[domain, below] = now, len(waiting)
 
         def unit(transaction: ITransaction) -> None:
-            transaction.executemany(_DUE, [(now, id, now) for id in waiting])
+            transaction.executemany(_DUE_UNASKED, [(now, id, now) for id in waiting])
             transaction.changed(TOPIC)
 
         if waiting:
@@ -144,7 +145,7 @@ class Backlog:
         now = self._clock.seconds()
 
         def unit(transaction: ITransaction) -> int:
-            messages = _existing(transaction, ids)
+            messages = _existing(transaction, ids, held=True)
             transaction.executemany(
                 "UPDATE hop SET held = 0,"
                 f" due = CASE WHEN lease = '' AND agent <> '{RELEASE}' THEN ?"
@@ -187,9 +188,12 @@ def _number(id: str) -> int:
         raise NoSuchQueueId(f"No message {id!r} in the queue")
 
 
-def _existing(transaction: ITransaction, ids: Sequence[str]) -> list[int]:
+def _existing(
+    transaction: ITransaction, ids: Sequence[str], held: bool | None = None
+) -> list[int]:
     """The messages' keys, each once.
 
+    @param held: only of those that have a row which is held, or one which is not.
     @raise NoSuchQueueId: one of them is not there.
     """
     keys = []
@@ -197,6 +201,10 @@ def _existing(transaction: ITransaction, ids: Sequence[str]) -> list[int]:
         key = _number(id)
         if not list(transaction.execute("SELECT 1 FROM queued WHERE id = ?", (key,))):
             raise NoSuchQueueId(f"No message {id!r} in the queue")
+        if held is not None:
+            sql = "SELECT 1 FROM hop WHERE queued_id = ? AND held = ? LIMIT 1"
+            if not list(transaction.execute(sql, (key, int(held)))):
+                continue
         keys.append(key)
     return keys
 

@@ -2,7 +2,8 @@
 
 Such a message is a row of the queue, for an agent of its own whose next hop is here:
 when the row is due, its recipients are resolved as if the message came now, and it is
-accepted anew, as a message with a queue id of its own. In the transaction that accepts
+accepted anew, as a message with a queue id of its own; so it is before its time if an
+operator names it in a flush. In the transaction that accepts
 it the recipients leave the row, so that nothing can release them twice. It trusts no
 account or alias to be what it was.
 """
@@ -10,7 +11,7 @@ account or alias to be what it was.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -126,7 +127,15 @@ class Release:
                     raise NoSuchQueueId()
                 transaction.execute(f"DELETE {where}", key)
 
-        envelope = job.envelope._replace(id=new_id(), recipients=recipients)
+        # An operator may have released it early: that is its time then, also where a
+        # notification tells what was asked for.
+        handling = job.envelope.handling
+        at = min(handling.release_at, self._clock.seconds())
+        envelope = job.envelope._replace(
+            id=new_id(),
+            recipients=recipients,
+            handling=replace(handling, release_at=at),
+        )
         own = self._intake.content()
         try:
             await copy(content, own)
