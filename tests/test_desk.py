@@ -161,7 +161,8 @@ class DeskTests(TestCase):
         self.assertEqual([b"-ERR", b"-ERR"], [one[:4] for one in said.splitlines()])
 
     async def test_connections(self) -> None:
-        """One more than there may be from an address is told so."""
+        """One more than there may be from an address is told so, and under which
+        name the log has it."""
         ports = await self.serve("connections: {most_per_address: 1}\n")
 
         def work() -> list[bytes]:
@@ -169,6 +170,10 @@ class DeskTests(TestCase):
             with socket.create_connection(where) as one:
                 first = one.recv(3)
                 with socket.create_connection(where) as two:
-                    return [first, two.recv(3)]
+                    return [first, two.recv(200)]
 
-        self.assertEqual([b"220", b"421"], await deferToThread(work))
+        refused = (
+            b"421 4.7.0 mail.example.test Too many connections, try again later"
+            b" (smtp-2)\r\n"
+        )
+        self.assertEqual([b"220", refused], await deferToThread(work))

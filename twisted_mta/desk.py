@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from twisted_mta.auth.authenticator import Authenticator
@@ -26,6 +27,7 @@ from twisted_mta.servers.imap.memo import Memo
 from twisted_mta.servers.imap.session import ImapSession
 from twisted_mta.servers.pop3 import Pop3Session, Pop3Settings
 from twisted_mta.servers.smtp.allowance import Allowance
+from twisted_mta.servers.smtp.reply import made, signed
 from twisted_mta.servers.smtp.session import SmtpSession
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.wire.imap.engine import ImapServerEngine
@@ -153,11 +155,13 @@ class Desk:
                 tls,
             ).run()
 
-        goodbye = f"421 4.7.0 {config.hostname} Too many connections, try again later"
+        goodbye = made(
+            421, "4.7.0", f"{config.hostname} Too many connections, try again later"
+        )
         return Spoken(
             lambda: SmtpServerEngine(limits, line_ends),
             session,
-            goodbye.encode() + b"\r\n",
+            partial(signed, goodbye),
         )
 
     def _imap(self, listener: Listener, tls: ServerTls | None) -> Spoken:
@@ -186,7 +190,7 @@ class Desk:
         return Spoken(
             lambda: ImapServerEngine(bounds),
             session,
-            b"* BYE Too many connections, try again later\r\n",
+            lambda _: b"* BYE Too many connections, try again later\r\n",
         )
 
     def _pop3(self, listener: Listener, tls: ServerTls | None) -> Spoken:
@@ -207,5 +211,5 @@ class Desk:
         return Spoken(
             Pop3Engine,
             session,
-            b"-ERR [SYS/TEMP] Too many connections, try again later\r\n",
+            lambda _: b"-ERR [SYS/TEMP] Too many connections, try again later\r\n",
         )

@@ -37,7 +37,7 @@ def main(limit: int, behind_poller: bool) -> None:
         polled(reactor) if behind_poller else cast(IReactorTime, reactor),
         "crowded",
         ["tcp:0:interface=127.0.0.1"],
-        Spoken(Lines, echo, b"later\r\n"),
+        Spoken(Lines, echo, lambda name: b"later\r\n"),
         Admission(10 * limit),  # more than there are: the worst case
     )
     starting = Deferred.fromCoroutine(listener.start())

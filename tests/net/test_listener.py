@@ -88,7 +88,7 @@ class ListenerTests(TestCase):
             self.reactor,
             "test",
             endpoints,
-            Spoken(Lines, session, b"421 later\r\n"),
+            Spoken(Lines, session, lambda name: f"421 later ({name})\r\n".encode()),
             admission or Admission(100),
             tls,
             proxies=proxies,
@@ -131,11 +131,12 @@ class ListenerTests(TestCase):
         with capturedLogs() as captured:
             for _ in range(3):
                 third = await in_thread(dial, where)
-                self.assertEqual(await in_thread(line_of, third), b"421 later\r\n")
+                answer = await in_thread(line_of, third)
+                self.assertEqual(answer, b"421 later (test-3)\r\n")
                 self.assertEqual(await in_thread(third.recv, 1), b"")
                 third.close()
         refusals = [event for event in captured if "refused" in event["log_format"]]
-        self.assertEqual(len(refusals), 1)
+        self.assertEqual([event["session"] for event in refusals], ["test-3"])
         self.assertEqual(await in_thread(say, first, b"y"), b"y\r\n")
         first.close()
         while admission.count == 2:
@@ -173,7 +174,8 @@ class ListenerTests(TestCase):
             self.assertEqual(await in_thread(say, held[number], b"z"), b"z\r\n")
         self.assertEqual(admission.count, 3)
         another = await in_thread(dial, where)
-        self.assertEqual(await in_thread(line_of, another), b"421 later\r\n")
+        answer = await in_thread(line_of, another)
+        self.assertEqual(answer, b"421 later (test-5)\r\n")
         for client in (*held, honest, another):
             client.close()
         while admission.count:
@@ -201,7 +203,8 @@ class ListenerTests(TestCase):
             for octet in header:
                 await in_thread(client.sendall, bytes([octet]))
             answer = await in_thread(say, client, b"x")
-            self.assertEqual(answer, b"x\r\n" if number < 2 else b"421 later\r\n")
+            later = b"421 later (test-3)\r\n"
+            self.assertEqual(answer, b"x\r\n" if number < 2 else later)
         self.assertEqual(peers, [("192.0.2.1", 1000), ("192.0.2.1", 1001)])
         checking = await in_thread(dial, where, ("127.0.0.2", 0))
         self.assertEqual(
@@ -376,7 +379,7 @@ class ListenerTests(TestCase):
             self.reactor,
             "other",
             [V4, f"tcp:{port}:interface={host}"],
-            Spoken(Lines, echo, b""),
+            Spoken(Lines, echo, lambda name: b""),
             Admission(1),
         )
         with self.assertRaises(CannotListenError):

@@ -65,7 +65,7 @@ class SendTests(TestCase):
             self.reactor,
             "test",
             ["tcp:0:interface=127.0.0.1"],
-            Spoken(Silent, session, b""),
+            Spoken(Silent, session, lambda name: b""),
             Admission(10),
         )
         await listener.start()

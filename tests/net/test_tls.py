@@ -259,7 +259,7 @@ class ClientTests(TestCase):
             clock,
             "t",
             ["tcp:0:interface=127.0.0.1"],
-            Spoken(Lines, session, b""),
+            Spoken(Lines, session, lambda name: b""),
             Admission(10),
         )
         await listener.start()

@@ -683,7 +683,7 @@ class PoplibTests(Pop3TestCase):
             cast(IReactorTime, reactor),
             "pop3",
             ["tcp:0:interface=127.0.0.1"],
-            Spoken(Pop3Engine, session, b"-ERR [SYS/TEMP] later\r\n"),
+            Spoken(Pop3Engine, session, lambda name: b"-ERR [SYS/TEMP] later\r\n"),
             Admission(10),
         )
         await listener.start()

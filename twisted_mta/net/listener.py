@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IListeningPort,
     IReactorTime,
-    ITransport,
 )
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
@@ -27,6 +26,7 @@ from twisted.logger import Logger
 from twisted_mta.mail.networks import NOBODY, Networks
 from twisted_mta.net.admission import FULL, Admission, network
 from twisted_mta.net.proxied import Preface
+from twisted_mta.net.refusal import Refusal, Refusals
 from twisted_mta.net.sockets import endpoint
 from twisted_mta.net.strangers import Guest, Strangers
 from twisted_mta.net.stream import Session, Stream
@@ -35,8 +35,8 @@ from twisted_mta.wire.engine import IEngine
 #: Puts a factory behind an endpoint.
 Listen = Callable[[str, Factory], Awaitable[IListeningPort]]
 
-# A log line on refused connections at most this often.
-_REFUSED_LOG_S = 10.0
+# A log line on displaced connections at most this often.
+_DISPLACED_LOG_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +45,14 @@ class Spoken:
 
     @ivar engine: makes the engine of a connection.
     @ivar session: makes the coroutine of a connection.
-    @ivar goodbye: said in the clear to a connection that is one too many, such
-        as C{b"421 4.7.0 ..."} with its line end.
+    @ivar goodbye: makes what is said in the clear to a connection that is one too
+        many, such as C{b"421 4.7.0 ..."} with its line end, given the name under
+        which the log has the reason.
     """
 
     engine: Callable[[], IEngine]
     session: Session
-    goodbye: bytes
-
-
-class Refusal(Protocol):
-    """A connection that is one too many."""
-
-    def __init__(self, goodbye: bytes) -> None:
-        self._goodbye = goodbye
-
-    def connectionMade(self) -> None:
-        transport = cast(ITransport, self.transport)
-        transport.write(self._goodbye)
-        transport.loseConnection()
+    goodbye: Callable[[str], bytes]
 
 
 class Listener(Factory):
@@ -108,8 +97,8 @@ class Listener(Factory):
         self._made = 0
         self._stopping = False
         self._empty: Deferred[None] | None = None
-        self._refused = _Told(reactor, _REFUSED_LOG_S)
-        self._displaced = _Told(reactor, _REFUSED_LOG_S)
+        self._refusals = Refusals(reactor, self._next_name, spoken.goodbye)
+        self._displaced = _Told(reactor, _DISPLACED_LOG_S)
 
     async def start(self, listen: Listen | None = None) -> None:
         """Listen at each endpoint; if one cannot, at none.
@@ -185,16 +174,15 @@ class Listener(Factory):
         if refused == FULL and self._strangers.displace(network(host)):
             refused = self._admission.enter(host)
         if refused:
-            self._log_refused(refused)
+            goodbye = self._refusals.refuse(refused, host)
             # Within TLS there is no room for words before the handshake.
-            return None if self._tls is not None else Refusal(self._spoken.goodbye)
-        self._made += 1
+            return None if self._tls is not None else Refusal(goodbye)
         try:
             stream = Stream(
                 self._reactor,
                 self._spoken.engine(),
                 self._spoken.session,
-                f"{self.name}-{self._made:x}",
+                self._next_name(),
                 tls=self._tls,
                 on_end=self._ended,
                 peer=peer,
@@ -207,6 +195,11 @@ class Listener(Factory):
         return stream
 
     # --- within ---
+
+    def _next_name(self) -> str:
+        """Of a connection, in logs."""
+        self._made += 1
+        return f"{self.name}-{self._made:x}"
 
     async def _bind(self, description: str, factory: Factory) -> IListeningPort:
         return await endpoint(self._reactor, description).listen(factory)
@@ -259,15 +252,6 @@ class Listener(Factory):
             closing = port.stopListening()
             if closing is not None:
                 await closing
-
-    def _log_refused(self, why: str) -> None:
-        if self._refused.now():
-            self.log.warn(
-                "{name}: refused {count} connections, the last: {why}",
-                name=self.name,
-                count=self._refused.count(),
-                why=why,
-            )
 
 
 class _Told:
