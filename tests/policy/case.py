@@ -49,7 +49,7 @@ class Dns:
         return [one for one in found if isinstance(one, str)]
 
     async def txt(self, name: str) -> Sequence[bytes]:
-        return list(await self._find(name))
+        return list(await self._find(f"TXT {name}"))
 
     async def ptr(self, host: str) -> Sequence[str]:
         return list(await self._find(host))

@@ -49,6 +49,86 @@ class ListTests(PolicyCase):
         self.assertIn("black.test", verdict.reply.text)
         self.assertIn(HOST, verdict.reply.text)
 
+    def refusal(self, zones: dict[str, object], *lists: List) -> str:
+        """What a refused client reads after where it is listed."""
+        policy = self.policy(zones, *lists)
+        verdict = self.now(policy.connect(progress()))
+        assert verdict is not None and verdict.reply is not None
+        return verdict.reply.text.partition(" is listed at ")[2]
+
+    def test_text(self) -> None:
+        """It is told what the lists say, as far as they do."""
+        lists = (List("grey.test", 1), List("black.test", 2), List("white.test", -1))
+        grey, white = "4.4.8.8.grey.test", "4.4.8.8.white.test"
+        zones = {name: ["127.0.0.2"] for name in (BLACK, grey, white)}
+        where = "grey.test, black.test, white.test"
+        self.assertEqual(self.refusal(zones, *lists), where)
+        zones[f"TXT {BLACK}"] = [b"https://black.test/8.8.4.4", b"more"]
+        said = f"{where}: https://black.test/8.8.4.4"
+        self.assertEqual(self.refusal(zones, *lists), said)
+        zones[f"TXT {grey}"] = [b"an open relay"]
+        self.assertEqual(self.refusal(zones, *lists), f"{said}; an open relay")
+        self.assertNotIn(f"TXT {white}", self.dns.asked)
+
+    def test_h42_text(self) -> None:
+        """A list's text cannot end the line, nor fill more than its share of it."""
+        zones = {BLACK: ["127.0.0.2"]}
+        for said, read in (
+            (b"a\r\n250 2.0.0 Ok\x1b[2J\x00b", "a 250 2.0.0 Ok [2J b"),
+            ("für".encode(), "f r"),
+            (b"\r\n", ""),
+            (b"x" * 200, "x" * 200),
+            (b"x" * 9999, "x" * 197 + "..."),
+        ):
+            zones[f"TXT {BLACK}"] = [said]
+            expected = f"black.test: {read}" if read else "black.test"
+            self.assertEqual(self.refusal(zones), expected)
+
+    def test_no_text(self) -> None:
+        """Without an answer there is no text, and no other waiting than for lists."""
+        self.assertEqual(
+            self.refusal({BLACK: ["127.0.0.2"], f"TXT {BLACK}": None}), "black.test"
+        )
+        self.assertEqual(
+            self.refusal({BLACK: ["127.0.0.2"], f"TXT {BLACK}": []}), "black.test"
+        )
+        slow: Deferred[list[str]] = Deferred()
+        policy = self.policy({BLACK: slow, f"TXT {BLACK}": Deferred()})
+        asked = Deferred.fromCoroutine(policy.connect(progress()))
+        self.clock.advance(4)
+        slow.callback(["127.0.0.2"])
+        self.clock.advance(0.9)
+        self.assertNoResult(asked)
+        self.clock.advance(0.2)
+        verdict = self.successResultOf(asked)
+        self.assertEqual(verdict.reply.text[-10:], "black.test")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_text_unasked(self) -> None:
+        """Who is not refused reads nothing, so nothing is asked for it; nor is it if
+        no time is left."""
+        policy = self.policy({BLACK: ["127.0.0.2"]}, List("black.test", 1))
+        self.assertIs(self.kind(policy), Kind.TAG)
+        self.assertEqual(self.dns.asked, [BLACK])
+        never = "4.4.8.8.never.test"
+        policy = self.policy(
+            {BLACK: ["127.0.0.2"], never: Deferred()},
+            List("black.test", 2),
+            List("never.test"),
+        )
+        asked = Deferred.fromCoroutine(policy.connect(progress()))
+        self.clock.advance(5)
+        self.successResultOf(asked)
+        self.assertEqual(self.dns.asked, [BLACK, never])
+
+    def test_gone_at_text(self) -> None:
+        """A session that ends while a list is asked why ends that."""
+        policy = self.policy({BLACK: ["127.0.0.2"], f"TXT {BLACK}": Deferred()})
+        asked = Deferred.fromCoroutine(policy.connect(progress()))
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_gone(self) -> None:
         """A session that ends meanwhile ends the waiting, and nothing is broken."""
         policy = self.policy({BLACK: Deferred()})

@@ -19,6 +19,7 @@ from tests.system.relaycase import PASSWORD, TRUSTING, config, submit, wait_for
 
 _ZONE = """
 9.0.0.127.black.test A 127.0.0.2
+9.0.0.127.black.test TXT "https://black.test/127.0.0.9"
 8.0.0.127.grey.test A 127.0.0.2
 7.0.0.127.white.test A 127.0.0.3
 6.0.0.127.slow.test SILENT
@@ -110,7 +111,8 @@ class PolicyTests(unittest.TestCase):
             self.client("127.0.0.9")
         refused = _said(caught.exception.smtp_code, caught.exception.smtp_error)
         self.assertTrue(refused.startswith("550 5.7.1"), refused)
-        self.assertIn("127.0.0.9 is listed at black.test", refused)
+        why = "127.0.0.9 is listed at black.test: https://black.test/127.0.0.9 ("
+        self.assertIn(why, refused)
         found = re.search(r"\((smtp-\S+)\)$", refused)
         assert found is not None, refused
         reason = f"{found[1]}: refuse at connect: policy=dns_lists"
