@@ -116,6 +116,8 @@ class Authenticator(Exchanges):
     async def _check(
         self, name: str, password: str, channel: Channel
     ) -> Account | None:
+        # A second factor would be asked for wherever this, or _scram, finds that an
+        # account's own password is right (docs/design.rst, Where a second factor goes).
         address = _address(name)
         found = None
         if address is not None:
