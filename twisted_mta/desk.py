@@ -107,6 +107,7 @@ class Desk:
             junk_commands=smtp.junk_commands,
             idle_s=smtp.idle,
             total_s=smtp.total,
+            min_data_rate=smtp.min_data_rate,
             relay_from=Networks(smtp.relay_from),
             check_sender=smtp.check_sender,
             check_local_sender=smtp.check_local_sender,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from twisted.logger import capturedLogs, formatEvent
+
 from tests.servers.smtpdrive import BOB, HOST, Peer, SmtpCase, mx, submission
 from twisted_mta.net.stream import SHUTTING_DOWN
 from twisted_mta.servers.smtp.settings import SmtpSettings
@@ -139,6 +141,76 @@ class PatienceTests(SmtpCase):
         self.assertIn("421 4.4.2", "".join(peer.heard()))
         self.assertTrue(peer.intake.contents[0].aborted)
         self.assertEqual(peer.intake.accepted, [])
+
+    def drip(self, peer: Peer, octets: bytes, every_s: float, most_s: float) -> float:
+        """Say the same again and again.
+
+        @return: when the client was sent away; C{most_s} if it was not.
+        """
+        passed_s = 0.0
+        while not peer.closed and passed_s < most_s:
+            peer.clock.advance(every_s)
+            passed_s += every_s
+            if not peer.closed:
+                peer.stream.dataReceived(octets)
+        return passed_s
+
+    def test_h36_dripping_content(self) -> None:
+        """Content that drips ends in twice the idle time at most, with a word of its
+        own and a line of the log, and nothing of it is kept."""
+        for first in (b"", b"x\r\n" * 1_000_000):
+            peer = begun(idle_s=300)
+            peer.stream.dataReceived(first)
+            with capturedLogs() as captured:
+                ended_s = self.drip(peer, b"x", 20, 10_000)
+            # What came in one piece counts for the time that it came in, not more.
+            self.assertLessEqual(ended_s, 1200 if first else 600)
+            self.assertGreaterEqual(ended_s, 300)
+            heard = "".join(peer.heard())
+            said = "421 4.4.2 The message comes too slowly; closing (smtp-1)"
+            self.assertEqual(heard, said)
+            self.assertTrue(peer.intake.contents[0].aborted)
+            self.assertEqual(peer.intake.accepted, [])
+            log = "".join(str(formatEvent(event)) for event in captured)
+            self.assertIn("smtp-1: refused: content came slower than 500 oct", log)
+
+    def test_h36_dripping_chunks(self) -> None:
+        """Chunks of one message are one content, refused ones are content, too."""
+        peer = mx(idle_s=300)
+        peer.say("MAIL FROM:<>")
+        peer.say("RCPT TO:<bob@example.test>")
+        self.assertLessEqual(self.drip(peer, b"BDAT 1\r\nx", 100, 10_000), 600)
+        self.assertIn("comes too slowly", peer.heard()[-1])
+        peer = mx(idle_s=300)
+        peer.send(b"BDAT 100000\r\n")
+        self.assertLessEqual(self.drip(peer, b"x", 100, 10_000), 600)
+        self.assertIn("comes too slowly", peer.heard()[-1])
+
+    def test_h36_slow_but_honest(self) -> None:
+        """A slow line is served, however long it takes: one of 9600 baud, and one
+        that stands still for minutes now and then; so is content that is refused."""
+        for octets, every_s in ((b"x" * 998 + b"\r\n", 1), (b"x\r\n" * 60_000, 290)):
+            peer = begun(idle_s=300)
+            peer.stream.dataReceived(b"a: b\r\n\r\n")
+            for _ in range(1800 // every_s):
+                peer.clock.pump([1] * every_s)
+                peer.stream.dataReceived(octets)
+            self.assertIn("250", peer.send(b"\r\n.\r\n")[0])
+        peer = begun(idle_s=300, total_s=7200)
+        peer.stream.dataReceived(b"bare\nline")
+        self.drip(peer, b"x" * 10_000, 10, 1800)
+        self.assertIn("554", peer.send(b"\r\n.\r\n")[0])
+        peer = begun(idle_s=300, total_s=1200)
+        peer.stream.dataReceived(b"bare\nline")
+        self.assertEqual(self.drip(peer, b"x" * 10_000, 10, 1800), 1200)
+
+    def test_h36_pace_is_contents(self) -> None:
+        """Between messages nobody counts, nor where the config says 0."""
+        peer = begun(idle_s=300)
+        peer.send(b".\r\n")
+        self.assertEqual(self.drip(peer, b"NOOP\r\n", 100, 3000), 3000)
+        peer = begun(idle_s=300, min_data_rate=0)
+        self.assertEqual(self.drip(peer, b"x", 100, 3000), 3000)
 
     def test_h36_total_time(self) -> None:
         """However busy a client keeps the line, a connection ends some time."""

@@ -172,6 +172,24 @@ class ImpatientTests(HostileCase):
             )
 
 
+class DrippingTests(HostileCase):
+    """A server that waits for nobody, and lets connections last."""
+
+    SETTINGS = "smtp: {idle: 2s}\n"
+
+    def test_h36_content_that_drips(self) -> None:
+        """Who sends an octet of content now and then is sent away, with the reason,
+        and its half of a message is nowhere."""
+        with self.under_attack(24 * MIB), contextlib.ExitStack() as stack:
+            wires = [stack.enter_context(content(self, "127.0.1.4")) for _ in range(20)]
+            wait_until(
+                lambda: not [wire for wire in wires if wire.send(b"x")],
+                "all are sent away",
+                self.server,
+            )
+        self.logged("refused: content came slower than 500 octets/s")
+
+
 class FewDescriptorsTests(HostileCase):
     """A server that may open 256 files."""
 

@@ -36,7 +36,9 @@ _STAND_INS = {
 _DEPTH = 4
 
 # Numbers of which 0 means that there is no such thing.
-_MAY_BE_0 = frozenset({"future_release", "greeting_pause", "highest_priority"})
+_MAY_BE_0 = frozenset(
+    {"future_release", "greeting_pause", "highest_priority", "min_data_rate"}
+)
 
 _WITHOUT_LOGIN = frozenset({"smtp", "lmtp"})
 

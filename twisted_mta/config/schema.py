@@ -201,6 +201,10 @@ class Smtp:
     idle: Seconds = _time(300)
     # How long one connection may last.
     total: Seconds = _time(6 * 3600)
+    # How much of a message has to come in each second, on average over the time of
+    # 'idle' or up to twice as much; shorter ones may come as slowly as they like. 0:
+    # all may. Postfix: smtpd_min_data_rate.
+    min_data_rate: Octets = _size(500)
     # How long clients from elsewhere wait for the greeting; who speaks before it is
     # no mail server, and is sent away. 0: not at all. Postfix (postscreen): 6 s.
     greeting_pause: Seconds = _time(0)

@@ -1,7 +1,9 @@
 """How long a peer may take.
 
 One delayed call per connection serves all its limits: a new wait only moves a
-number, and the call, when it comes too early, is made again.
+number, and the call, when it comes too early, is made again. That is also when it is
+looked at how much came meanwhile, so that a least rate costs an addition for each
+piece that comes (30 ns).
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ _LINGER_STOPPING_S = 3.0
 
 
 class Patience:
-    """The limits of one connection, and the one that counts now."""
+    """The limits of one connection, and the one that counts now.
+
+    @ivar octets: how many came; whoever receives them adds them.
+    """
 
     __slots__ = (
         "_call",
@@ -38,16 +43,25 @@ class Patience:
         "_end_at",
         "_ended",
         "_idle_s",
+        "_least",
         "_linger_s",
+        "_paced_octets",
+        "_paced_s",
         "_reactor",
         "_until",
         "_write_s",
+        "octets",
     )
 
-    def __init__(self, reactor: IReactorTime, ended: Callable[[], None]) -> None:
+    def __init__(self, reactor: IReactorTime, ended: Callable[[bool], None]) -> None:
         """
-        @param ended: called when a wait took too long.
+        @param ended: called when a wait took too long; with C{True} if all that was
+            too little is what came (L{pace}).
         """
+        self.octets = 0
+        self._least = 0.0
+        self._paced_s = 0.0
+        self._paced_octets = 0
         self._reactor = reactor
         self._ended = ended
         self._idle_s = _FIRST_IDLE_S
@@ -69,6 +83,25 @@ class Patience:
         self._write_s = write_s
         if total_s is not None:
             self._end_at = self._reactor.seconds() + total_s
+
+    def pace(self, least: float) -> None:
+        """Set how fast the peer has to send, on average over the time of one wait for
+        it (C{idle_s}) or more: that is the pause that it may make. Who is too slow has
+        twice that time at most. Postfix: smtpd_min_data_rate, which fills an account
+        of at most smtpd_timeout; Apache, mod_reqtimeout: MinRate.
+
+        @param least: octets a second; 0: any. If there was a rate before, the time
+            goes on.
+        """
+        if least and not self._least:
+            self._paced_s = self._reactor.seconds()
+            self._paced_octets = self.octets
+        self._least = least
+
+    @property
+    def paced(self) -> bool:
+        """There is such a rate now."""
+        return self._least > 0
 
     def hurry(self) -> None:
         """The server stops: nobody lingers."""
@@ -108,7 +141,18 @@ class Patience:
 
     def _called(self) -> None:
         self._call = None
-        if self._reactor.seconds() < self._until:
-            self._call_for(self._until)
+        now = self._reactor.seconds()
+        if now >= self._until:
+            self._ended(False)
+        elif self._least and self._too_slow(now):
+            self._ended(True)
         else:
-            self._ended()
+            self._call_for(self._until)
+
+    def _too_slow(self, now: float) -> bool:
+        elapsed_s = now - self._paced_s
+        if elapsed_s < self._idle_s:
+            return False
+        came = self.octets - self._paced_octets
+        self._paced_s, self._paced_octets = now, self.octets
+        return came < self._least * elapsed_s

@@ -66,6 +66,13 @@ class TimedOut:
     __slots__ = ()
 
 
+class TooSlow:
+    """What came was less than the session L{asked for <Stream.pace>}. As
+    L{TIMED_OUT}, it is said once."""
+
+    __slots__ = ()
+
+
 class ShuttingDown:
     """The server stops; the session says goodbye and ends."""
 
@@ -73,6 +80,7 @@ class ShuttingDown:
 
 
 TIMED_OUT = TimedOut()
+TOO_SLOW = TooSlow()
 SHUTTING_DOWN = ShuttingDown()
 
 Session = Callable[["Stream"], Coroutine[Any, Any, None]]
@@ -166,6 +174,14 @@ class Stream(Protocol):
         if self._waiting():
             self._start_clock()
 
+    def pace(self, least: float) -> None:
+        """Set how fast the peer has to send; else the session is told
+        L{TOO_SLOW}.
+
+        @param least: octets a second, see L{Patience.pace}; 0: any.
+        """
+        self._patience.pace(least)
+
     def write(self, octets: bytes) -> None:
         """Send; at the latest when the session next waits."""
         self._out.append(octets)
@@ -215,7 +231,7 @@ class Stream(Protocol):
 
     async def next_event(self) -> object:
         """The next event of the engine; or one that was L{posted <post>},
-        L{TIMED_OUT}, L{SHUTTING_DOWN}, or at the end always L{Closed}.
+        L{TIMED_OUT}, L{TOO_SLOW}, L{SHUTTING_DOWN}, or at the end always L{Closed}.
 
         @raise RemoteProtocolError: see L{IEngine.next_event}.
         """
@@ -321,6 +337,7 @@ class Stream(Protocol):
             return  # in the clear, after STARTTLS: injected
         if not self._running:
             return  # nobody will take it: said after QUIT, or after our goodbye
+        self._patience.octets += len(data)
         self.engine.receive_data(data)
         if self._paused():
             try:
@@ -331,6 +348,9 @@ class Stream(Protocol):
                 return
             if event is not None:
                 self._resume(event)
+            elif self._patience.paced:
+                # It comes, and nobody is told of it: content that is refused already.
+                self._start_clock()
         if (
             self._reading
             and not self._paused()
@@ -444,9 +464,13 @@ class Stream(Protocol):
     def _start_clock(self) -> None:
         self._patience.wait(writing=self._drained is not None)
 
-    def _out_of_patience(self) -> None:
+    def _out_of_patience(self, too_slow: bool) -> None:
         if self._closed is not None:
             return
+        if too_slow:
+            if self._paused():
+                self._resume(TOO_SLOW)
+            return  # else it is our turn, and the next wait begins anew
         if not self._running:
             self.abort()  # closed, and the peer does not read the rest
         elif self._paused():

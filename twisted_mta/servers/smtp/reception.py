@@ -85,6 +85,7 @@ class Reception:
 
     def reset(self) -> None:
         """End the transaction, if there is one."""
+        self._stream.pace(0)
         if self.transaction is not None:
             self.transaction.abort()
             self.transaction = None
@@ -221,7 +222,7 @@ class Reception:
                 return b"".join(answers)
             return self._last_word(transaction, answers)
         finally:
-            if command.last:
+            if command.last or transaction is None:
                 self.reset()
 
     def _chunk_refusal(
@@ -259,7 +260,8 @@ class Reception:
         return [made(250, "2.0.0", f"{command.size} octets received")]
 
     async def _receive(self, content: IContentWriter | None) -> None:
-        """Read content to its end, also when it cannot be kept.
+        """Read content to its end, also when it cannot be kept. From its first octet
+        to its last, over all chunks of it, it has to keep pace.
 
         @param content: C{None} to keep nothing.
         @raise MailError: why it cannot be kept.
@@ -267,6 +269,7 @@ class Reception:
         error: MailError | None = None
         stopping = False
         filtered = self._filter
+        self._stream.pace(self._settings.min_data_rate)
         while True:
             event = await self._stream.next_event()
             if isinstance(event, Data):

@@ -30,7 +30,13 @@ from twisted_mta.interfaces import (
 from twisted_mta.mail.channel import NOT_CERTIFIED, Channel
 from twisted_mta.mail.envelope import Origin
 from twisted_mta.mail.reply import Reply
-from twisted_mta.net.stream import SHUTTING_DOWN, TIMED_OUT, Closed, Stream
+from twisted_mta.net.stream import (
+    SHUTTING_DOWN,
+    TIMED_OUT,
+    TOO_SLOW,
+    Closed,
+    Stream,
+)
 from twisted_mta.servers import errors
 from twisted_mta.servers.channel import channel
 from twisted_mta.servers.smtp import carriage, reply
@@ -176,6 +182,16 @@ class SmtpSession:
         """What is no command ends the session."""
         if event is TIMED_OUT:
             self._write(reply.TIMEOUT)
+        elif event is TOO_SLOW:
+            self.log.info(
+                "{session}: refused: content came slower than {least} octets/s,"
+                " client={client}, login={login}",
+                session=self.stream.name,
+                least=self._settings.min_data_rate,
+                client=self._client.origin.host or "-",
+                login=self._client.origin.login or "-",
+            )
+            self._write(reply.TOO_SLOW)
         elif event is SHUTTING_DOWN:
             self._write(reply.STOPPING)
         elif not isinstance(event, Closed):

@@ -19,6 +19,8 @@ class SmtpSettings:
     @ivar plaintext_login: passwords may come without TLS.
     @ivar message_size: octets.
     @ivar header_size: octets of a header block.
+    @ivar min_data_rate: octets of content a second, on average over C{idle_s} or
+        more; 0: any.
     @ivar relay_from: who may send anywhere without a login; not on submission.
     @ivar check_sender: sender and From must be the login's: C{"strict"}, C{"warn"}
         or C{"none"}.
@@ -55,6 +57,7 @@ class SmtpSettings:
     junk_commands: int = 100
     idle_s: float = 300
     total_s: float = 6 * 3600
+    min_data_rate: int = 500
     relay_from: Networks = NOBODY
     check_sender: str = "strict"
     check_local_sender: str = "strict"
