@@ -11,7 +11,8 @@ from twisted.trial.unittest import TestCase
 from twisted_mta.cli import main
 from twisted_mta.cli.checking import check
 from twisted_mta.errors import ConfigError
-from twisted_mta.net.tls import Pair, self_signed
+from twisted_mta.net.selfsigned import self_signed
+from twisted_mta.net.tls import Pair
 
 GOOD = """\
 hostname: mail.example.test

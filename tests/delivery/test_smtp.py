@@ -40,7 +40,8 @@ from twisted_mta.mail.envelope import (
 )
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Result
-from twisted_mta.net.tls import Pair, ServerTls, self_signed
+from twisted_mta.net.selfsigned import self_signed
+from twisted_mta.net.tls import Pair, ServerTls
 from twisted_mta.wire.sasl import Credentials
 
 ALICE = split("alice@here.test")

@@ -19,8 +19,9 @@ from twisted.trial.unittest import TestCase
 
 from tests.net.lines import Lines
 from twisted_mta.net.client import connect
+from twisted_mta.net.selfsigned import self_signed
 from twisted_mta.net.stream import TIMED_OUT, Closed
-from twisted_mta.net.tls import Pair, ServerTls, opportunistic, self_signed, verifying
+from twisted_mta.net.tls import Pair, ServerTls, opportunistic, verifying
 from twisted_mta.wire.engine import RemoteProtocolError
 
 

@@ -28,6 +28,7 @@ from twisted_mta.mail.channel import NOT_CERTIFIED, CertifiedNames
 from twisted_mta.net import tls
 from twisted_mta.net.admission import Admission
 from twisted_mta.net.listener import Listener, Spoken
+from twisted_mta.net.selfsigned import self_signed
 from twisted_mta.net.stream import Stream
 from twisted_mta.net.tls import CertificateError, Pair, ServerTls
 
@@ -35,7 +36,7 @@ from twisted_mta.net.tls import CertificateError, Pair, ServerTls
 def made(directory: Path, names: Sequence[str], word: str = "pair") -> Pair:
     """A self-signed pair."""
     pair = Pair(directory / f"{word}.crt", directory / f"{word}.key")
-    tls.self_signed(pair, names)
+    self_signed(pair, names)
     return pair
 
 

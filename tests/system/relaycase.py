@@ -24,7 +24,8 @@ from tests.system.daemon import (
     run,
     wait_until,
 )
-from twisted_mta.net.tls import Pair, self_signed
+from twisted_mta.net.selfsigned import self_signed
+from twisted_mta.net.tls import Pair
 
 PASSWORD = "correct horse"
 

@@ -35,7 +35,8 @@ from tests.system.daemon import (
     twistd,
     wait_until,
 )
-from twisted_mta.net.tls import Pair, self_signed
+from twisted_mta.net.selfsigned import self_signed
+from twisted_mta.net.tls import Pair
 
 
 class Case(unittest.TestCase):

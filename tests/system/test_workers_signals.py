@@ -28,7 +28,8 @@ from tests.system.workercase import (
     deliver,
     wait_gone,
 )
-from twisted_mta.net.tls import Pair, self_signed
+from twisted_mta.net.selfsigned import self_signed
+from twisted_mta.net.tls import Pair
 
 
 def certificate(crew: Crew, pid: int) -> bytes:

@@ -35,7 +35,8 @@ from twisted_mta.mail import ids
 from twisted_mta.mail.address import split
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.net.logline import Lines, text_of, time_of
-from twisted_mta.net.tls import Pair, self_signed
+from twisted_mta.net.selfsigned import self_signed
+from twisted_mta.net.tls import Pair
 from twisted_mta.service import on_hangup
 
 DOMAIN = "example.test"
