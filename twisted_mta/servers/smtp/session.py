@@ -1,25 +1,23 @@
 """An SMTP session: what each command means (RFC 5321), for mail exchangers and
 submission servers (RFC 6409).
 
-This is the conversation: greeting, TLS, login and how patient the server is;
-mail itself is the L{Reception}'s. It speaks to a router, an intake, a directory,
-an authenticator and policies, and knows none of them. Every command is a C{do_}
-that returns the octets of its reply; what counts as the client's error is read
-off the reply.
+This is the conversation, from the greeting to the goodbye; mail itself is the
+L{Reception}'s, AUTH the L{Login}'s, and the L{Temper} says when it is enough. It
+speaks to a router, an intake, a directory, an authenticator and policies, and knows
+none of them. Every command is a C{do_} that returns the octets of its reply; what
+counts as the client's error is read off the reply.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from twisted_mta.errors import AuthenticationCancelled, MailError
+from twisted_mta.errors import MailError
 from twisted_mta.interfaces import (
     IAuthenticator,
     IDirectory,
@@ -27,7 +25,6 @@ from twisted_mta.interfaces import (
     IPolicyChain,
     IRouter,
 )
-from twisted_mta.mail.channel import NOT_CERTIFIED, Channel
 from twisted_mta.mail.envelope import Origin
 from twisted_mta.mail.reply import Reply
 from twisted_mta.net.stream import (
@@ -38,19 +35,18 @@ from twisted_mta.net.stream import (
     Stream,
 )
 from twisted_mta.servers import errors
-from twisted_mta.servers.channel import channel
-from twisted_mta.servers.smtp import carriage, reply
+from twisted_mta.servers.smtp import reply
 from twisted_mta.servers.smtp.client import Client
+from twisted_mta.servers.smtp.ehlo import capabilities
 from twisted_mta.servers.smtp.inquiry import Inquiry
+from twisted_mta.servers.smtp.login import Login
 from twisted_mta.servers.smtp.reception import Gone, Reception
 from twisted_mta.servers.smtp.reply import made, render
 from twisted_mta.servers.smtp.settings import SmtpSettings
+from twisted_mta.servers.smtp.temper import Temper
 from twisted_mta.servers.smtp.transaction import Transaction
-from twisted_mta.wire import sasl
 from twisted_mta.wire.engine import RemoteProtocolError
 from twisted_mta.wire.smtp import events
-from twisted_mta.wire.smtp.attribute import XCLIENT, XFORWARD
-from twisted_mta.wire.smtp.extension import EXTENSIONS
 from twisted_mta.wire.smtp.server import SmtpServerEngine
 
 if TYPE_CHECKING:
@@ -91,7 +87,6 @@ class SmtpSession:
         self.engine = cast(SmtpServerEngine, stream.engine)
         self._settings = settings
         self._clock = clock
-        self._authenticator = authenticator
         self._tls = tls
         offer = settings.offer(host)
         self._client = Client(
@@ -109,10 +104,12 @@ class SmtpSession:
             intake,
             directory,
         )
-        self._errors = 0
-        self._junk = 0
+        reception = self._reception
+        self._temper = Temper(stream, settings, clock, self._client, reception)
+        self._login = Login(
+            stream, self.engine, settings, self._client, reception, authenticator
+        )
         self._unread = 0
-        self._forgiven = 0  # messages that had been accepted by then
 
     async def run(self) -> None:
         """Speak until the client leaves."""
@@ -210,7 +207,7 @@ class SmtpSession:
         if answer[:1] >= b"4" and b"\n2" not in answer:
             self._log_refusal(command, transaction, answer)
             if answer[:1] == b"5":
-                return await self._count_error(answer)
+                return await self._temper.error(answer)
         return answer
 
     def _log_refusal(
@@ -231,39 +228,7 @@ class SmtpSession:
             login=origin.login or "-",
         )
 
-    # --- how patient the server is ---
-
-    def _forgive(self) -> None:
-        """Mail pays for the errors and the junk before it."""
-        if self._reception.accepted > self._forgiven:
-            self._forgiven = self._reception.accepted
-            self._errors = self._junk = 0
-
-    async def _count_error(self, answer: bytes) -> bytes:
-        """Errors without mail in between: some are answered at once, some late,
-        then it ends (Postfix smtpd_soft_error_limit, smtpd_hard_error_limit)."""
-        self._forgive()
-        self._errors += 1
-        if self._errors >= self._settings.hard_errors:
-            return answer + self._client.leave(reply.TOO_MANY_ERRORS)
-        if self._errors > self._settings.soft_errors:
-            self.stream.flush()
-            await deferLater(self._clock, self._settings.soft_error_delay_s)
-        return answer
-
-    async def _junk_or(self, answer: bytes) -> bytes:
-        """Commands that bring no mail nearer are counted (Postfix
-        smtpd_junk_command_limit). Who has sent too many is told so late, or he
-        would be back at once."""
-        self._forgive()
-        self._junk += 1
-        if self._junk > self._settings.junk_commands:
-            self.stream.flush()
-            await deferLater(self._clock, self._settings.junk_delay_s)
-            return self._client.leave(reply.TOO_MUCH_JUNK)
-        return answer
-
-    # --- greeting, TLS, login ---
+    # --- hello, TLS, login ---
 
     async def do_HELLO(self, command: events.Hello) -> bytes:
         """HELO and EHLO (RFC 5321 4.1.1.1); they reset (4.1.4)."""
@@ -283,52 +248,21 @@ class SmtpSession:
         if command.extended:
             lines += self._capabilities()
         answer = render(Reply(250, "", tuple(lines)))
-        return await self._junk_or(answer) if again else answer
+        return await self._temper.junk(answer) if again else answer
 
     def _capabilities(self) -> Iterator[str]:
-        """What is possible now: extensions in the order of their table, and the
-        words of those that have any."""
-        possible = {
-            "BINARYMIME": carriage.binary(self._client.offer),
-            "REQUIRETLS": self.stream.secure,  # RFC 8689 2
-            "STARTTLS": self._may_start_tls(),
-            "AUTH": self._client.account is None and bool(self._mechanisms()),
-        }
-        words = {
-            "SIZE": str(self._settings.message_size),
-            "AUTH": self._mechanisms() if possible["AUTH"] else "",
-            "FUTURERELEASE": self._longest_hold(),
-            "NO-SOLICITING": " ".join(self._settings.no_soliciting),
-            "LIMITS": f"RCPTMAX={self._settings.recipients}",
-            "XCLIENT": " ".join(sorted(XCLIENT)),
-            "XFORWARD": " ".join(sorted(XFORWARD)),
-        }
-        for keyword in EXTENSIONS:
-            if keyword in self._client.offer.keywords and possible.get(keyword, True):
-                said = words.get(keyword)
-                yield f"{keyword} {said}" if said else keyword
-        yield "HELP"
-
-    def _longest_hold(self) -> str:
-        """RFC 4865 4: seconds, and the time that they come to."""
-        most = self._settings.future_release_s
-        if not most:
-            return ""
-        end = datetime.fromtimestamp(int(self._clock.seconds()) + most, UTC)
-        return f"{most} {end:%Y-%m-%dT%H:%M:%SZ}"
-
-    def _mechanisms(self) -> str:
-        """For whom can log in."""
-        if self._authenticator is None or not self._may_log_in():
-            return ""
-        return " ".join(self._authenticator.mechanisms(self._channel()))
+        return capabilities(
+            self._settings,
+            self._client.offer,
+            secure=self.stream.secure,
+            starttls=self._may_start_tls(),
+            mechanisms=self._login.mechanisms(),
+            now=self._clock.seconds(),
+        )
 
     def _may_start_tls(self) -> bool:
         offered = self._tls is not None and "STARTTLS" in self._client.offer.keywords
         return offered and not self.stream.secure
-
-    def _may_log_in(self) -> bool:
-        return self.stream.secure or self._settings.plaintext_login
 
     async def do_STARTTLS(self, command: events.StartTls) -> bytes:
         """RFC 3207. Whatever was said before is forgotten; who spoke on in the
@@ -344,49 +278,8 @@ class SmtpSession:
         self._client.forget(self.stream.tls)
         return b""
 
-    async def do_AUTH(self, command: events.Auth) -> bytes:
-        """RFC 4954."""
-        client = self._client
-        if self._authenticator is None or "AUTH" not in client.offer.keywords:
-            return reply.NO_AUTH
-        if not client.origin.helo:
-            return reply.HELLO_FIRST
-        if client.account is not None:
-            return reply.LOGGED_IN_ALREADY
-        if self._reception.transaction is not None:
-            return reply.NESTED_MAIL
-        if not self._may_log_in():
-            return reply.TLS_FIRST
-        said = command.initial
-        initial = None if said is None else sasl.decode_initial(said)
-        account = await self._authenticator.exchange(
-            command.mechanism, initial, self._channel(), self._ask
-        )
-        client.log_in(account)
-        self.stream.stranger = False
-        return reply.LOGGED_IN
-
-    def _channel(self) -> Channel:
-        found = channel(self.stream, "smtp", self._may_log_in())
-        if not self._client.speaks_for_another:
-            return found
-        # Guesses are the other's, and the certificate is not.
-        return replace(found, host=self._client.origin.host, certified=NOT_CERTIFIED)
-
-    async def _ask(self, challenge: bytes) -> bytes:
-        """Send a challenge and read the response.
-
-        @raise AuthenticationCancelled: there is none.
-        @raise MalformedResponse: it is none.
-        """
-        self.stream.write(self.engine.start_auth(sasl.encode(challenge)))
-        event = await self.stream.next_event()
-        if not isinstance(event, events.AuthResponse):
-            self.stream.post(event)
-            raise Gone
-        if event.line == b"*":
-            raise AuthenticationCancelled()
-        return sasl.decode(event.line)
+    def do_AUTH(self, command: events.Auth) -> Awaitable[bytes]:
+        return self._login.auth(command)
 
     # --- mail ---
 
@@ -417,27 +310,27 @@ class SmtpSession:
 
     async def do_RSET(self, command: events.Rset) -> bytes:
         self._reception.reset()
-        return await self._junk_or(reply.OK)
+        return await self._temper.junk(reply.OK)
 
     # --- the rest ---
 
     async def do_NOOP(self, command: events.Noop) -> bytes:
-        return await self._junk_or(reply.OK)
+        return await self._temper.junk(reply.OK)
 
     async def do_HELP(self, command: events.Help) -> bytes:
-        return await self._junk_or(reply.HELP)
+        return await self._temper.junk(reply.HELP)
 
     async def do_VRFY(self, command: events.Vrfy) -> bytes:
         """RFC 5321 3.5.3: few are told who exists."""
         if "VRFY" not in self._client.offer.keywords:
-            return await self._junk_or(reply.CANNOT_VERIFY)
-        return await self._junk_or(await self._inquiry.verify(command.who))
+            return await self._temper.junk(reply.CANNOT_VERIFY)
+        return await self._temper.junk(await self._inquiry.verify(command.who))
 
     async def do_EXPN(self, command: events.Expn) -> bytes:
         """RFC 5321 3.5.2."""
         if "EXPN" not in self._client.offer.keywords:
-            return await self._junk_or(reply.NO_EXPANSION)
-        return await self._junk_or(await self._inquiry.expand(command.what))
+            return await self._temper.junk(reply.NO_EXPANSION)
+        return await self._temper.junk(await self._inquiry.expand(command.what))
 
     async def do_ETRN(self, command: events.Etrn) -> bytes:
         """RFC 1985. Who asks is not looked at: the mail goes where it would go."""
@@ -446,13 +339,13 @@ class SmtpSession:
         below = command.node.startswith("@")
         node = command.node.removeprefix("@")
         if "ETRN" not in self._client.offer.keywords:
-            return await self._junk_or(reply.NO_ETRN)
+            return await self._temper.junk(reply.NO_ETRN)
         if node not in self._settings.etrn:
-            return await self._junk_or(reply.NO_SUCH_NODE)
+            return await self._temper.junk(reply.NO_SUCH_NODE)
         count = await self._intake.start(node, below)
         text = f"{count} messages for {node} are tried now"
         answer = made(253, "2.0.0", text) if count else reply.NOTHING_WAITS
-        return await self._junk_or(answer)
+        return await self._temper.junk(answer)
 
     async def do_XCLIENT(self, command: events.XClient) -> bytes:
         """As Postfix has it: the session begins anew, as that client's."""
