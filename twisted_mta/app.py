@@ -9,7 +9,7 @@ it needs by its constructor.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -222,31 +222,40 @@ class Mta:
             await self.look_for_postmaster()
 
     async def _start(self) -> None:
-        config, reactor, place = self._config, self._reactor, self._place
         self.bind()
-        sockets = cast(Sockets, self._sockets)
-        self.office = office = await open_office(reactor, config)
+        self.office = office = await open_office(self._reactor, self._config)
         self._opened = True
         self._go_on()
-        if place.number == 1 and config.search.index:
-            self._indexing = Indexing(
-                unpolled(reactor), config.directory, search_directory(config.directory)
-            )
-            self._indexing.start()
+        self._start_indexing()
+        notices = Notices(
+            self._reactor, office.ledger, office.own, self._config.hostname
+        )
         self.intake = Intake(
-            office.ledger,
-            office.store,
-            office.queue,
-            office.own,
-            Notices(reactor, office.ledger, office.own, config.hostname),
+            office.ledger, office.store, office.queue, office.own, notices
         )
         environment = {
-            "reactor": reactor,
-            "resolver": _resolver(reactor, config),
+            "reactor": self._reactor,
+            "resolver": _resolver(self._reactor, self._config),
             "ledger": office.ledger,
-            "rates": place.rates,
+            "rates": self._place.rates,
         }
-        per_hop = place.share(config.queue.concurrency_per_hop)
+        await self._start_queue(environment)
+        await self._start_listeners(environment)
+
+    def _start_indexing(self) -> None:
+        config = self._config
+        if self._place.number == 1 and config.search.index:
+            self._indexing = Indexing(
+                unpolled(self._reactor),
+                config.directory,
+                search_directory(config.directory),
+            )
+            self._indexing.start()
+
+    async def _start_queue(self, environment: Mapping[str, Any]) -> None:
+        office, reactor, place = self.office, self._reactor, self._place
+        queue = self._config.queue
+        per_hop = place.share(queue.concurrency_per_hop)
         self._runner = Runner(
             reactor,
             office.ledger,
@@ -256,7 +265,7 @@ class Mta:
                 RELEASE: Release(reactor, office.router, self.intake),
             },
             # Whose share of one is nothing leaves the queue to the others.
-            concurrency=place.share(config.queue.concurrency) if per_hop else 0,
+            concurrency=place.share(queue.concurrency) if per_hop else 0,
             per_hop=per_hop,
             grace_s=_GRACE_S,
         )
@@ -265,10 +274,13 @@ class Mta:
         self._succession = Succession(reactor, office.ledger, office.queue)
         await self._succession.start()
         self._go_on()
+
+    async def _start_listeners(self, environment: Mapping[str, Any]) -> None:
+        config, reactor = self._config, self._reactor
         desk = Desk(
             reactor,
             config,
-            office,
+            self.office,
             self.intake,
             self._parts.policies(**environment),
             self._parts.verifiers(**environment),
@@ -279,7 +291,7 @@ class Mta:
             config.connections.most,
             config.connections.most_per_address,
             Admission(descriptors()),
-            place.tally,
+            self._place.tally,
         )
         strangers = Strangers(reactor.seconds)
         for settings in config.listeners:
@@ -294,7 +306,7 @@ class Mta:
                 Networks(settings.proxies),
             )
             self._listeners.append(listener)
-            await listener.start(sockets.adopt)
+            await listener.start(cast(Sockets, self._sockets).adopt)
             self._go_on()
 
     def _tls_of(self, listener: schema.Listener) -> ServerTls | None:

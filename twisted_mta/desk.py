@@ -93,47 +93,7 @@ class Desk:
     def _smtp(self, listener: Listener, tls: ServerTls | None) -> Spoken:
         config, smtp = self._config, self._config.smtp
         submission = listener.protocol == "submission"
-        settings = SmtpSettings(
-            hostname=config.hostname,
-            listener=listener.name,
-            submission=submission,
-            plaintext_login=listener.plaintext_login,
-            message_size=smtp.message_size,
-            header_size=smtp.header_size,
-            recipients=smtp.recipients,
-            hops=smtp.hops,
-            soft_errors=smtp.soft_errors,
-            hard_errors=smtp.hard_errors,
-            junk_commands=smtp.junk_commands,
-            idle_s=smtp.idle,
-            total_s=smtp.total,
-            min_data_rate=smtp.min_data_rate,
-            relay_from=Networks(smtp.relay_from),
-            check_sender=smtp.check_sender,
-            check_local_sender=smtp.check_local_sender,
-            allowance=Allowance(
-                smtp.messages_per_hour,
-                smtp.messages_per_day,
-                smtp.recipients_per_hour,
-                smtp.recipients_per_day,
-            ),
-            greeting_pause_s=smtp.greeting_pause
-            if listener.protocol == "smtp"
-            else 0.0,
-            lmtp=listener.protocol == "lmtp",
-            verify_from=Networks(smtp.verify_from),
-            xclient_from=Networks(smtp.xclient_from),
-            xforward_from=Networks(smtp.xforward_from),
-            future_release_s=int(smtp.future_release) if submission else 0,
-            highest_priority=smtp.highest_priority,
-            no_soliciting=tuple(map(str.lower, smtp.no_soliciting)),
-            etrn=frozenset(map(str.lower, smtp.etrn)),
-            without=frozenset(listener.without),
-            without_for=tuple(
-                (Networks(each.networks), frozenset(each.extensions))
-                for each in smtp.without
-            ),
-        )
+        settings = self._smtp_settings(listener)
         limits = SmtpLimits(
             command=smtp.command_length,
             content=smtp.message_size,
@@ -163,6 +123,50 @@ class Desk:
             lambda: SmtpServerEngine(limits, line_ends),
             session,
             partial(signed, goodbye),
+        )
+
+    def _smtp_settings(self, listener: Listener) -> SmtpSettings:
+        smtp = self._config.smtp
+        submission = listener.protocol == "submission"
+        pause_s = smtp.greeting_pause if listener.protocol == "smtp" else 0.0
+        return SmtpSettings(
+            hostname=self._config.hostname,
+            listener=listener.name,
+            submission=submission,
+            plaintext_login=listener.plaintext_login,
+            message_size=smtp.message_size,
+            header_size=smtp.header_size,
+            recipients=smtp.recipients,
+            hops=smtp.hops,
+            soft_errors=smtp.soft_errors,
+            hard_errors=smtp.hard_errors,
+            junk_commands=smtp.junk_commands,
+            idle_s=smtp.idle,
+            total_s=smtp.total,
+            min_data_rate=smtp.min_data_rate,
+            relay_from=Networks(smtp.relay_from),
+            check_sender=smtp.check_sender,
+            check_local_sender=smtp.check_local_sender,
+            allowance=Allowance(
+                smtp.messages_per_hour,
+                smtp.messages_per_day,
+                smtp.recipients_per_hour,
+                smtp.recipients_per_day,
+            ),
+            greeting_pause_s=pause_s,
+            lmtp=listener.protocol == "lmtp",
+            verify_from=Networks(smtp.verify_from),
+            xclient_from=Networks(smtp.xclient_from),
+            xforward_from=Networks(smtp.xforward_from),
+            future_release_s=int(smtp.future_release) if submission else 0,
+            highest_priority=smtp.highest_priority,
+            no_soliciting=tuple(map(str.lower, smtp.no_soliciting)),
+            etrn=frozenset(map(str.lower, smtp.etrn)),
+            without=frozenset(listener.without),
+            without_for=tuple(
+                (Networks(each.networks), frozenset(each.extensions))
+                for each in smtp.without
+            ),
         )
 
     def _imap(self, listener: Listener, tls: ServerTls | None) -> Spoken:
