@@ -1,0 +1,1 @@
+"""Other mail servers, to exchange mail with."""
