@@ -26,7 +26,7 @@ _KEPT = 60  # messages in each mailbox to begin with
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this workload."""
-    measure.arguments(parser, runs=2)
+    measure.arguments(parser)
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60, help="of a day")
     parser.add_argument("--workers", default="", help="processes of ours, as 1,2")
