@@ -5,7 +5,7 @@ import unittest
 from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.logger import LogLevel
+from twisted.logger import LogEvent, LogLevel
 from twisted.python import threadable
 from twisted.python.failure import Failure
 
@@ -94,6 +94,29 @@ class LinesTests(unittest.TestCase):
         self.assertEqual(
             sorted("".join(self.written)), sorted("aaabbbcccddd"), self.written
         )
+
+    def test_said_within(self) -> None:
+        """What a signal's handler says in the middle of a write, or of a line, waits
+        for nobody: it is written later."""
+
+        def write(text: str) -> None:
+            self.written.append(text)
+            if text == "one":
+                self.say("two")
+                self.say("three", LogLevel.warn)
+
+        def line(event: LogEvent) -> str:
+            if event["text"] == "four":
+                self.say("five")
+            return str(event["text"])
+
+        self.lines = Lines(self.reactor, line, write)
+        self.say("one")
+        self.reactor.advance(0)
+        self.assertEqual(self.written, ["one", "twothree"])
+        self.say("four")
+        self.reactor.advance(0)
+        self.assertEqual(self.written[2:], ["fivefour"])
 
     def test_end(self) -> None:
         """After the reactor nothing waits for it."""

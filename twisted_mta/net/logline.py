@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -41,7 +43,8 @@ def time_of(second: int, form: str) -> str:
 
 @implementer(ILogObserver)
 class Lines:
-    """An observer of the log, for any thread."""
+    """An observer of the log, for any thread, and for signal handlers, which may come
+    in the middle of any of this: nothing here waits for its own thread."""
 
     def __init__(
         self,
@@ -56,28 +59,34 @@ class Lines:
         self._reactor = reactor
         self._line = line
         self._write = write
-        self._lock = threading.Lock()
-        self._gathered: list[str] = []
+        self._writing = threading.RLock()
+        self._gathered: deque[str] = deque()
+        self._scheduled = False
         self._ended = False
 
     def __call__(self, event: LogEvent) -> None:
         line = self._line(event)
         if not line:
             return
-        with self._lock:
-            self._gathered.append(line)
-            first = len(self._gathered) == 1
+        self._gathered.append(line)
         if self._ended or event.get("log_level") in _URGENT:
             self.flush()
-        elif first and isInIOThread():  # type: ignore[no-untyped-call]
-            self._reactor.callLater(0, self.flush)
-        elif first:
-            self._reactor.callFromThread(self.flush)
+        elif not self._scheduled:
+            self._scheduled = True
+            if isInIOThread():  # type: ignore[no-untyped-call]
+                self._reactor.callLater(0, self.flush)
+            else:
+                self._reactor.callFromThread(self.flush)
 
     def flush(self) -> None:
         """Write what was said."""
-        with self._lock:
-            gathered, self._gathered = self._gathered, []
+        # What is said from now on, and not written here, is for another time.
+        self._scheduled = False
+        gathered = []
+        with self._writing:
+            with suppress(IndexError):
+                while True:
+                    gathered.append(self._gathered.popleft())
             if gathered:
                 self._write("".join(gathered))
 

@@ -109,7 +109,9 @@ def gather(reactor: Any, publisher: LogPublisher = globalLogPublisher) -> None:
 
 
 def _append(file: Any, text: str) -> None:
-    with suppress(OSError, ValueError):  # a full disk stops no mail
+    # A full disk stops no mail, nor does a warning of a signal's handler that came in
+    # the middle of this (RuntimeError).
+    with suppress(OSError, ValueError, RuntimeError):
         file.write(text)
         file.flush()
 
