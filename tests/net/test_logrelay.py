@@ -15,6 +15,8 @@ from twisted.logger import (
     formatEvent,
     formatEventAsClassicLogText,
     globalLogPublisher,
+    jsonFileLogObserver,
+    textFileLogObserver,
 )
 from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
@@ -113,12 +115,25 @@ class GatherTests(SynchronousTestCase):
         )
         self.assertEqual(publisher._observers, [theirs])
 
-    def test_no_file(self) -> None:
-        """A log that is no file is left alone."""
-        heard: list[LogEvent] = []
-        publisher = LogPublisher(heard.append)  # type: ignore[arg-type]
-        gather(MemoryReactorClock(), publisher)
-        self.assertEqual(publisher._observers, [heard.append])
+    def test_another_form(self) -> None:
+        """A log that is no file, or written in another form, is left alone."""
+        for theirs in (
+            [].append,
+            jsonFileLogObserver(io.StringIO()),
+            textFileLogObserver(io.StringIO(), timeFormat="%H"),
+        ):
+            publisher = LogPublisher(theirs)  # type: ignore[arg-type]
+            gather(MemoryReactorClock(), publisher)
+            self.assertEqual(publisher._observers, [theirs])
+
+    def test_few_characters(self) -> None:
+        """What a terminal has no character for is written otherwise, and nothing
+        beside it is lost."""
+        octets = io.BytesIO()
+        file = io.TextIOWrapper(octets, encoding="ascii")
+        relay = LogRelay(LogPublisher(textFileLogObserver(file)))
+        relay.stream()("one\njürgen\ntwo\n".encode())
+        self.assertEqual(octets.getvalue(), b"one\nj\\xfcrgen\ntwo\n")
 
 
 class ObserverTests(unittest.TestCase):

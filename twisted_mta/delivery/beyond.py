@@ -2,8 +2,8 @@
 
 Behind many rows for a hop that has enough to do may be some for others. To find them
 those many have to be passed over, one by one, for as long as that hop is busy: half a
-microsecond each. So it is not done each time something happens, but as often as it
-takes a tenth of the time.
+microsecond each. So, if nothing was found, it is not done again each time something
+happens, but as often as it takes a tenth of the time.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from collections.abc import Set
 
 from twisted.internet.interfaces import IReactorTime
 
-# So long at least after a look that found nothing, and at most after any.
+# The pause after a look that found nothing, in times that it took; at least and at
+# most.
+_PAUSES = 9
 _LEAST_S = 0.05
 _MOST_S = 5.0
-
-# The pause after a look, in times that it took.
-_PAUSES = 9
 
 
 class Beyond:
@@ -36,13 +35,11 @@ class Beyond:
         """
         if not busy or not busy >= self._busy:
             return 0.0
-        return max(0.0, self._until - self._clock.seconds())
+        left_s = self._until - self._clock.seconds()
+        return max(0.0, min(left_s, _MOST_S))  # the clock may be set back
 
-    def looked(self, busy: Set[object], took_s: float, found: bool) -> None:
-        """A look has come to its end.
-
-        @param found: something that is due.
-        """
+    def in_vain(self, busy: Set[object], took_s: float) -> None:
+        """A look found nothing that is due."""
         if busy:
-            pause_s = max(min(took_s * _PAUSES, _MOST_S), 0.0 if found else _LEAST_S)
+            pause_s = max(_LEAST_S, min(took_s * _PAUSES, _MOST_S))
             self._busy, self._until = busy, self._clock.seconds() + pause_s

@@ -18,6 +18,7 @@ for new messages only.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -50,8 +51,10 @@ from twisted_mta.mail.route import Outcome, ToAgent
 #: (which is a matter of seconds). Whoever works longer renews it.
 LEASE_S = 120.0
 
-# Rows of one claim, which is made in the reactor's thread: 20 us each.
+# Rows of one claim, which is made in the reactor's thread: 20 us each; and recipients
+# after which no further row is taken: 1 us each.
 _CLAIMED = 40
+_RECIPIENTS = 400
 
 Hop = tuple[str, str]
 
@@ -145,26 +148,27 @@ class Queue(Backlog):
     ) -> Sequence[Job]:
         """See L{IQueue.claim}."""
         now = self._clock.seconds()
-        passed_over, values = _other_than([hop for hop in room if not room[hop]])
+        busy = [hop for hop in room if not room[hop]]
+        if busy:
+            # They may have many rows, which are passed over without the lock.
+            found = await self._ledger.read(partial(_due, now, busy, most))
+            if not found:
+                return []
+            rows_of = partial(_these, now, found)
+        else:
+            rows_of = partial(_first, now, min(most, _CLAIMED))
 
         def unit(transaction: ITransaction) -> list[tuple[Any, ...]]:
-            rows = transaction.execute(
-                "SELECT h.id, q.envelope, q.content_id, q.prefix, q.size,"
-                " q.eight_bit, h.agent, h.next_hop, h.attempts, h.warned"
-                " FROM hop h JOIN queued q ON q.id = h.queued_id"
-                f" WHERE h.held = 0 AND h.due <= ?{passed_over}"
-                " ORDER BY h.due, h.id LIMIT ?",
-                (now, *values, min(most, _CLAIMED)),
-            )
+            rows = rows_of(transaction)
             taken = _within(rows, room, most if per_hop is None else per_hop)
+            claimed = _with_recipients(transaction, taken)
             transaction.executemany(
                 "UPDATE hop SET lease = ?, due = ? WHERE id = ?",
-                [(self._owner, now + LEASE_S, row[0]) for row in taken],
+                [(self._owner, now + LEASE_S, row[0]) for row in claimed],
             )
-            recipients = _recipients(transaction, [row[0] for row in taken])
-            return [(*row, recipients.get(row[0], ())) for row in taken]
+            return claimed
 
-        rows = await self._ledger.write(unit, brief=not passed_over)
+        rows = await self._ledger.write(unit, brief=True)
         # A message for a thousand domains is a thousand rows, but one envelope.
         envelopes = {text: read_envelope(text) for text in {row[1] for row in rows}}
         return [_job(row, envelopes[row[1]]) for row in rows]
@@ -297,6 +301,42 @@ def _lease(
     )
 
 
+def _due(
+    now: float, busy: Sequence[Hop], most: int, transaction: ITransaction
+) -> list[int]:
+    """The first rows that are due, but for those of some hops."""
+    passed_over, values = _other_than(busy)
+    found = transaction.execute(
+        f"SELECT h.id FROM hop h WHERE h.held = 0 AND h.due <= ?{passed_over}"
+        " ORDER BY h.due, h.id LIMIT ?",
+        (now, *values, most),
+    )
+    return [id for (id,) in found]
+
+
+_CLAIM = (
+    "h.id, q.envelope, q.content_id, q.prefix, q.size, q.eight_bit, h.agent,"
+    " h.next_hop, h.attempts, h.warned FROM hop h JOIN queued q ON q.id = h.queued_id"
+    " WHERE"
+)
+
+
+def _these(
+    now: float, ids: Sequence[int], transaction: ITransaction
+) -> Sequence[tuple[Any, ...]]:
+    """Those of some rows that are still due."""
+    more = " AND h.held = 0 AND h.due <= ? ORDER BY h.due, h.id"
+    return of(transaction, f"{_CLAIM} h.id", ids, more, now)
+
+
+def _first(
+    now: float, most: int, transaction: ITransaction
+) -> Sequence[tuple[Any, ...]]:
+    """The first rows that are due."""
+    sql = f"SELECT {_CLAIM} h.held = 0 AND h.due <= ? ORDER BY h.due, h.id LIMIT ?"
+    return list(transaction.execute(sql, (now, most)))
+
+
 def _within(
     rows: Iterable[tuple[Any, ...]], room: Mapping[Hop, int], per_hop: int
 ) -> list[tuple[Any, ...]]:
@@ -312,14 +352,23 @@ def _within(
     return taken
 
 
-def _recipients(
-    transaction: ITransaction, hops: Sequence[int]
-) -> Mapping[int, list[tuple[str, str]]]:
-    """By hop: addresses in order, with what is asked for them."""
-    found: dict[int, list[tuple[str, str]]] = {}
-    what = "hop_id, address, notification FROM recipient WHERE hop_id"
-    for hop, address, asked in sorted(of(transaction, what, hops)):
-        found.setdefault(hop, []).append((address, asked))
+def _with_recipients(
+    transaction: ITransaction, rows: Sequence[tuple[Any, ...]]
+) -> list[tuple[Any, ...]]:
+    """Rows with their recipients, by address; no more rows once there are many of
+    those."""
+    found: list[tuple[Any, ...]] = []
+    count = 0
+    for row in rows:
+        recipients = transaction.execute(
+            "SELECT address, notification FROM recipient WHERE hop_id = ?"
+            " ORDER BY address",
+            row[:1],
+        )
+        found.append((*row, list(recipients)))
+        count += len(found[-1][-1])
+        if count >= _RECIPIENTS:
+            break
     return found
 
 

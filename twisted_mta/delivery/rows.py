@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from twisted_mta.interfaces import ILedger, ITransaction
+from twisted_mta.interfaces import ILedger, ITransaction, SqlValue
 
 #: The ledger's topic of everything in the queue.
 TOPIC = "queue"
@@ -13,12 +13,17 @@ _AT_ONCE = 256
 
 
 def of(
-    transaction: ITransaction, what: str, ids: Sequence[int]
+    transaction: ITransaction,
+    what: str,
+    ids: Sequence[int],
+    more: str = "",
+    *values: SqlValue,
 ) -> list[tuple[Any, ...]]:
     """The rows of some ids.
 
     @param what: a query up to the column that is to be one of them, from behind
         C{SELECT}.
+    @param more: the rest of the query, with its values.
     """
     rows: list[tuple[Any, ...]] = []
     for start in range(0, len(ids), _AT_ONCE):
@@ -26,8 +31,8 @@ def of(
         # The last is said several times, so that few statements have to be prepared.
         count = 1 << (len(some) - 1).bit_length()
         marks = ", ".join("?" * count)
-        values = [*some, *[some[-1]] * (count - len(some))]
-        rows += transaction.execute(f"SELECT {what} IN ({marks})", values)
+        given = [*some, *[some[-1]] * (count - len(some)), *values]
+        rows += transaction.execute(f"SELECT {what} IN ({marks}){more}", given)
     return rows
 
 

@@ -12,7 +12,7 @@ waiting until they time out; C{concurrency / per_hop} such hops are enough.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -203,19 +203,25 @@ class Runner:
         if pause_s > 0:
             return pause_s
         began = self._clock.seconds()
-        due = await self._queue.next_due(busy)
-        now = self._clock.seconds()
-        found = due is not None and due <= now
-        self._beyond.looked(busy, now - began, found)
-        if not found or self._stopping:
-            return _LOOK_S if due is None else due - now
+        if not busy and (rest := await self._until_due(busy)) > 0:
+            return rest
         jobs = await self._queue.claim(most, room, 2 * self._per_hop)
         for job in jobs:
             # Our lease may have ended, and was renewed by this.
             if job.id not in self._running:
                 self._ready[job.id] = job
-        # None: another process was faster.
-        return 0 if jobs else _TROUBLE_S
+        if jobs:
+            return 0
+        if not busy:
+            return _TROUBLE_S  # another process was faster
+        rest = await self._until_due(busy)
+        self._beyond.in_vain(busy, self._clock.seconds() - began)
+        return rest
+
+    async def _until_due(self, busy: Collection[Hop]) -> float:
+        """@return: seconds; 0 or less: something is due."""
+        due = await self._queue.next_due(busy)
+        return _LOOK_S if due is None else due - self._clock.seconds()
 
     def _leased(self) -> list[Job]:
         return [*self._ready.values(), *(job for job, _ in self._running.values())]

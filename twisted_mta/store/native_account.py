@@ -96,7 +96,8 @@ class NativeAccount:
             )
             return MailboxStatus(
                 messages=box.messages,
-                recent=recent,
+                # Counted by another statement, perhaps after a commit.
+                recent=min(recent, box.messages),
                 unseen=box.unseen,
                 uidnext=box.uidnext,
                 uidvalidity=box.uidvalidity,
@@ -285,7 +286,8 @@ class NativeAccount:
             (uid,) = rows.place(transaction, self._account, box, [placed], modseq)
             return Appended(box.uidvalidity, uid)
 
-        return await self._ledger.write(unit, brief=True)
+        # Keywords that are new may take a look at all messages.
+        return await self._ledger.write(unit, brief=not keywords)
 
     # --- within ---
 

@@ -179,7 +179,8 @@ class NativeMailbox:
         """See L{IMailbox.store}."""
         await self._ledger.write(
             lambda transaction: self._store(transaction, uids, change, flags),
-            brief=len(uids) <= _BRIEF,
+            # Keywords that are new may take a look at all messages.
+            brief=len(uids) <= _BRIEF and not packed(flags)[1],
         )
 
     def _store(
@@ -228,7 +229,7 @@ class NativeMailbox:
         self._ledger.need(0, sparing=True)
         return await self._ledger.write(
             lambda transaction: self._transfer(transaction, uids, name, keep=True),
-            brief=len(uids) <= _BRIEF,
+            brief=await self._without_keywords(uids),
         )
 
     async def move(self, uids: Sequence[int], target: str) -> Copied:
@@ -236,8 +237,17 @@ class NativeMailbox:
         name = _target(target)
         return await self._ledger.write(
             lambda transaction: self._transfer(transaction, uids, name, keep=False),
-            brief=len(uids) <= _BRIEF,
+            brief=await self._without_keywords(uids),
         )
+
+    async def _without_keywords(self, uids: Sequence[int]) -> bool:
+        """Whether messages are few and have none."""
+        if len(uids) > _BRIEF:
+            return False
+        found = await self._ledger.lookup(
+            lambda transaction: rows.placed(transaction, self._account, self.id, uids)
+        )
+        return not any(row.keywords for row in found)
 
     def _transfer(
         self, transaction: ITransaction, uids: Sequence[int], target: str, keep: bool
