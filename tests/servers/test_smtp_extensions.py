@@ -435,6 +435,16 @@ class EachTests(SmtpCase):
         self.assertEqual(len(peer.send(b"BDAT 3\r\nabc")), 1)
         self.assertEqual(len(peer.send(b"BDAT 0 LAST\r\n")), 2)
 
+    def test_for_nobody(self) -> None:
+        """Without a recipient DATA is out of order, and a last chunk has as many
+        answers as there are recipients (RFC 2033 4.2 and 4.3)."""
+        peer = self.lmtp()
+        peer.say("MAIL FROM:<a@b.test>")
+        self.assertIn("503 5.5.1", peer.say("DATA"))
+        self.assertIn("503", peer.send(b"BDAT 1\r\na")[0])
+        self.assertEqual(peer.send(b"BDAT 1 LAST\r\na"), [])
+        self.assertIn("503", peer.say("RCPT TO:<bob@example.test>"))
+
     def test_one_cannot_have_it(self) -> None:
         """One who cannot have it does not keep it from the others."""
         peer = self.lmtp()
@@ -659,6 +669,11 @@ class WishTests(SmtpCase):
         peer.say("RCPT TO:<bob@example.test>")
         peer.say("DATA")
         heard = peer.send(b"Solicitation: a:b, net.example:ADV\r\n\r\n.\r\n")
+        self.assertIn("550 5.7.1", heard[0])
+        peer.say("MAIL FROM:<>")
+        peer.say("RCPT TO:<bob@example.test>")
+        peer.say("DATA")
+        heard = peer.send(b"SOLICITATION: net.example:ADV\r\n\r\n.\r\n")
         self.assertIn("550 5.7.1", heard[0])
         self.assertEqual(peer.intake.accepted, [])
         found = self.handled(peer, "SOLICIT=org.example,net.X:y")

@@ -355,6 +355,11 @@ class SenderTests(SmtpCase):
             (b"a:,,,;", "550 5.7.1"),
             (b"", "550 5.7.1"),
             (b"\xff@example.test", "550 5.7.1"),
+            (b"<alice@example.test> bob@example.test", "550 5.7.1"),
+            (b"alice@example.test (bob@example.test)", "250"),
+            (b'"bob@example.test" <alice@example.test>', "250"),
+            (b"a <alice@example.test>," * 1000 + b"bob@example.test", "550 5.7.1"),
+            (b"alice@example.test" + b"(x)" * 40_000 + b",bob@example.test", "554"),
             (b"a@b, " * 2000 + b"alice@example.test", "550 5.7.1"),
             (b"alice@example.test\r\nFrom: bob@example.test", "554 5.6.0"),
             (b"bob@example.test\r\nfrom : alice@example.test", "554 5.6.0"),
@@ -367,6 +372,19 @@ class SenderTests(SmtpCase):
         self.assertTrue(heard.startswith("554 5.6.0"), heard)
         free = submission(check_sender="none")
         self.assertIn("250", self.send(free, b"From: bob@example.test\r\n\r\n"))
+
+    def test_continued(self) -> None:
+        """Nothing goes on in a field that is ours, and no line of the header ends where
+        another server may see the next."""
+        heard = self.send(submission(), b" , Bob <bob@example.test>\r\n\r\n")
+        self.assertIn("554 5.6.0", heard)
+        peer = submission()
+        peer.say("MAIL FROM:<alice@example.test> BODY=BINARYMIME")
+        peer.say("RCPT TO:<dave@elsewhere.test>")
+        octets = b"X: y\rFrom: bob@example.test\r\nFrom: alice@example.test\r\n\r\n"
+        heard = peer.send(b"BDAT %d LAST\r\n%b" % (len(octets), octets))[0]
+        self.assertIn("554 5.6.0", heard)
+        self.assertEqual(peer.intake.accepted, [])
 
     def test_h02_bare_line_ends_are_mended(self) -> None:
         """What a user's old program sends is stored with CRLF alone, as one

@@ -19,7 +19,7 @@ from twisted_mta.wire.smtp.capabilities import (
     capabilities,
 )
 from twisted_mta.wire.smtp.client import SmtpClientEngine
-from twisted_mta.wire.smtp.content import DotStuffing
+from twisted_mta.wire.smtp.content import DotStuffing, Folding
 from twisted_mta.wire.smtp.events import (
     Auth,
     AuthResponse,
@@ -256,6 +256,30 @@ class ContentTests(TestCase):
         self.assertEqual(event, EndOfData())
         self.assertEqual(got, expected)
         self.assertEqual(engine.next_event(), Quit())
+
+    def test_h09_folded(self) -> None:
+        """Lines that are too long go on in the next, however the content is cut, and no
+        character is; others stay as they are."""
+        for content, folded in (
+            (b"a" * 998 + b"\r\nb\r\n", None),
+            (b"a" * 999 + b"\r\nb", b"a" * 998 + b"\r\n a\r\nb"),
+            (b"a" * 2000, b"a" * 998 + b"\r\n " + b"a" * 997 + b"\r\n aaaaa"),
+            ("ä".encode() * 500, "ä".encode() * 499 + b"\r\n " + "ä".encode()),
+            (b"x" + "ä".encode() * 498, None),
+            (
+                b"x" + "ä".encode() * 500,
+                b"x" + "ä".encode() * 498 + b"\r\n \xc3\xa4" * 1 + b"\xc3\xa4",
+            ),
+        ):
+            wanted = content if folded is None else folded
+            self.assertEqual(Folding().encode(content), wanted)
+            for size in (1, 500, 999, 1000):
+                folding = Folding()
+                runs = [content[at : at + size] for at in range(0, len(content), size)]
+                lines = b"".join(map(folding.encode, runs)).split(b"\r\n")
+                self.assertLessEqual(max(map(len, lines)), 998)
+                joined = b"\r\n".join(lines).replace(b"\r\n ", b"")
+                self.assertEqual(joined, content)
 
     def test_plain_recipient(self) -> None:
         """RCPT in the plain case, octet by octet."""

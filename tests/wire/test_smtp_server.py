@@ -376,10 +376,11 @@ class ContentTests(TestCase):
 class ChunkTests(TestCase):
     def test_chunks(self) -> None:
         """Exactly the octets counted are content, dots and all."""
+        mail = b"MAIL FROM:<> BODY=BINARYMIME\r\n"
         transcript = b"BDAT 5\r\n.\r\n.\nBDAT 0\r\nBDAT 3 LAST\r\n\r\r.RSET\r\n"
-        for pieces in every_chunking(transcript):
+        for pieces in every_chunking(mail + transcript):
             self.assertEqual(
-                run(pieces),
+                run(pieces)[1:],
                 [
                     Bdat(5, False),
                     Data(b".\r\n.\n"),
@@ -392,6 +393,33 @@ class ChunkTests(TestCase):
                     Rset(),
                 ],
             )
+
+    def test_h02_lines(self) -> None:
+        """What is not binary has lines as after DATA, wherever chunks end."""
+        for transcript, octets, fault in (
+            (b"BDAT 3\r\nab\rBDAT 3 LAST\r\n\nc\n", b"", Fault.BARE_LINE_END),
+            (b"BDAT 3\r\nab\rBDAT 2 LAST\r\n\nc", b"ab\r\nc", None),
+            (b"BDAT 3\r\nab\rBDAT 1 LAST\r\nc", b"", Fault.BARE_LINE_END),
+            (b"BDAT 3\r\nab\rBDAT 0 LAST\r\n", b"", Fault.BARE_LINE_END),
+            (b"BDAT 4 LAST\r\na\r\nb", b"a\r\nb", None),
+            (b"BDAT 12 LAST\r\n1234567890ab", b"", Fault.LINE_TOO_LONG),
+            (b"BDAT 6\r\n123456BDAT 5 LAST\r\n78901", b"", Fault.LINE_TOO_LONG),
+        ):
+            for pieces in every_chunking(transcript + b"RSET\r\n"):
+                events = run(pieces, SmtpLimits(text_line=8))
+                told = [event.octets for event in events if isinstance(event, Data)]
+                if fault is None:
+                    self.assertEqual(b"".join(told), octets)
+                self.assertEqual(events[-2:], [EndOfChunk(True, fault), Rset()])
+
+    def test_h02_lines_mended(self) -> None:
+        """Where that is wanted, line ends are mended."""
+        transcript = b"BDAT 3\r\nab\rBDAT 2\r\nc\nBDAT 1\r\n\rBDAT 0 LAST\r\nRSET\r\n"
+        for pieces in every_chunking(transcript):
+            events = run(pieces, bare=BareLineEnds.NORMALISE)
+            told = [event.octets for event in events if isinstance(event, Data)]
+            self.assertEqual(b"".join(told), b"ab\r\nc\r\n\r\n")
+            self.assertEqual(events[-2:], [EndOfChunk(True), Rset()])
 
     def test_h03_refused_chunk_is_no_command(self) -> None:
         """A chunk the session does not want is taken in silence."""

@@ -20,3 +20,30 @@ def bare(octets: bytes) -> bool:
     if len(octets) - len(without_lf) != ends:
         return True
     return len(without_lf) - len(without_lf.replace(b"\r", b"")) != ends
+
+
+class Ruler:
+    """Finds lines that are too long, in content that comes in runs.
+
+    @ivar line: octets of the line that has not ended.
+    """
+
+    __slots__ = ("_most", "line")
+
+    def __init__(self, most: int) -> None:
+        """@param most: octets of a line, its end counted."""
+        self._most = most
+        self.line = 0
+
+    def over(self, run: bytes) -> bool:
+        """Whether a line goes past that: look back from where the longest allowed line
+        would end, so that a run costs a few steps."""
+        start, most = -self.line, self._most
+        while start + most < len(run):
+            end = run.rfind(b"\n", max(start, 0), max(start + most, 0))
+            if end < 0:
+                return True
+            start = end + 1
+        end = run.rfind(b"\n", max(start, 0))
+        self.line = len(run) - (end + 1 if end >= 0 else start)
+        return self.line > most

@@ -71,7 +71,8 @@ class Transaction:
             return b""
         if form.size is None or form.size > RUN_OCTETS:
             return b""
-        octets = content.lines(b"".join([run async for run in form.source.runs()]))
+        whole = b"".join([run async for run in form.source.runs()])
+        octets = content.lines(content.Folding().encode(whole))
         return client.bdat(len(octets), last=True) + octets
 
     async def _envelope(
@@ -148,10 +149,10 @@ class Transaction:
         dialog.connection.limit(self._settings.timeouts.block_s)
         if self._form.binary:
             return await self._chunks()
-        stuffing = DotStuffing()
+        folding, stuffing = content.Folding(), DotStuffing()
         unread = 0
         async for run in self._form.source.runs():
-            dialog.connection.write(stuffing.encode(run))
+            dialog.connection.write(stuffing.encode(folding.encode(run)))
             unread += len(run)
             if unread >= RUN_OCTETS:  # the prefix leaves with what follows it
                 await self._drain()

@@ -178,7 +178,7 @@ class Reception:
         if transaction.content is not None:
             return reply.CHUNKS_STARTED
         if not transaction.recipients:
-            return reply.NO_RECIPIENTS
+            return self._for_nobody
         if transaction.parameters.body is Body.BINARY:
             return reply.BINARY_IN_CHUNKS
         try:
@@ -201,8 +201,14 @@ class Reception:
         @param answers: one, or one for each.
         """
         if self._settings.lmtp and len(answers) == 1:
-            answers = [answers[0]] * max(1, len(transaction.given))
+            # Of a last chunk for nobody: none.
+            answers = [answers[0]] * len(transaction.given)
         return b"".join(answers)
+
+    @property
+    def _for_nobody(self) -> bytes:
+        lmtp = self._settings.lmtp
+        return reply.NO_RECIPIENTS_LMTP if lmtp else reply.NO_RECIPIENTS
 
     def _not_taken(self, error: MailError) -> bytes:
         return reply.render(errors.smtp(error))
@@ -235,7 +241,7 @@ class Reception:
             return reply.MAIL_FIRST
         if transaction.failed:
             return reply.CHUNK_FAILED
-        refusal = b"" if transaction.recipients else reply.NO_RECIPIENTS
+        refusal = b"" if transaction.recipients else self._for_nobody
         if not refusal and transaction.content is None:
             try:
                 self._intake.need(transaction.parameters.size or command.size)

@@ -65,6 +65,7 @@ NESTED_MAIL = made(503, "5.5.1", "A transaction is under way")
 CHUNKS_STARTED = made(503, "5.5.1", "Go on with BDAT, or say RSET")
 CHUNK_FAILED = made(503, "5.5.1", "A chunk was refused: say RSET")
 NO_RECIPIENTS = made(554, "5.5.1", "No valid recipients")
+NO_RECIPIENTS_LMTP = made(503, "5.5.1", "No valid recipients")  # RFC 2033 4.2
 TOO_MANY_RECIPIENTS = made(452, "4.5.3", "Too many recipients; send these later")
 EACH_FOLLOWS = made(353, "", "An answer for each recipient follows")
 SOMEBODY_TOOK_IT = made(250, "2.0.0", "Ok, for those with 250")

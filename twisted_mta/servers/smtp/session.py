@@ -115,8 +115,11 @@ class SmtpSession:
         """Speak until the client leaves."""
         try:
             await self._converse()
-        except (RemoteProtocolError, CancelledError):
+        except CancelledError:
             raise
+        except RemoteProtocolError as error:
+            self._log_end(str(error))
+            self._write(error.reply)
         except Exception:
             self.log.failure("{session}: a bug", session=self.stream.name)
             self._write(reply.BUG)
@@ -178,21 +181,28 @@ class SmtpSession:
     def _end(self, event: object) -> None:
         """What is no command ends the session."""
         if event is TIMED_OUT:
+            self._log_end("nothing came in time")
             self._write(reply.TIMEOUT)
         elif event is TOO_SLOW:
-            self.log.info(
-                "{session}: refused: content came slower than {least} octets/s,"
-                " client={client}, login={login}",
-                session=self.stream.name,
-                least=self._settings.min_data_rate,
-                client=self._client.origin.host or "-",
-                login=self._client.origin.login or "-",
-            )
+            least = self._settings.min_data_rate
+            self._log_end(f"content came slower than {least} octets/s")
             self._write(reply.TOO_SLOW)
         elif event is SHUTTING_DOWN:
+            self._log_end("the server stops")
             self._write(reply.STOPPING)
         elif not isinstance(event, Closed):
             raise TypeError(f"not an event of SMTP: {event!r}")
+
+    def _log_end(self, why: str) -> None:
+        """The line of the log for a goodbye that is no answer."""
+        self.log.info(
+            "{session}: refused: {why}, client={client}, helo={helo}, login={login}",
+            session=self.stream.name,
+            why=why,
+            client=self._client.origin.host or "-",
+            helo=self._client.origin.helo or "-",
+            login=self._client.origin.login or "-",
+        )
 
     async def _answer(self, do: _Do, command: object) -> bytes:
         """Do a command; a refusal becomes a line of the log."""

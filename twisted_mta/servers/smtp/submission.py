@@ -55,12 +55,14 @@ async def check_authors(block: bytes, account: Account, directory: IDirectory) -
     # A From that is past what is read could be shown by another's reader.
     if sum(1 for _ in header.fields(block)) == header.FIELDS_MAX:
         raise BadContent("The header has too many fields")
-    fields = header.every(block, b"From")
+    fields = [field for field in header.fields(block) if field.name == b"from"]
     if not fields:
         return
     if len(fields) > 1:
         raise BadContent("The message has several From fields")
-    authors = _authors(fields[0])
+    if fields[0].end - fields[0].value_start > header.VALUE_MAX:
+        raise BadContent("The From field is too long")
+    authors = _authors(header.value_of(block, fields[0]))
     if not 0 < len(authors) <= _AUTHORS:
         raise NotPermitted("The From field names nobody you may write as")
     for author in authors:
@@ -69,11 +71,21 @@ async def check_authors(block: bytes, account: Account, directory: IDirectory) -
 
 
 def _authors(value: bytes) -> set[Address]:
-    """@raise NotPermitted: it is not UTF-8 (RFC 6532)."""
+    """@raise NotPermitted: it is not UTF-8 (RFC 6532), or says more than is read."""
+    entries = addresslist.parse(value)
+    read = sum((entry.host is not None) + _signs(entry) for entry in entries)
+    if len(entries) >= addresslist.ENTRIES_MAX or value.count(b"@") != read:
+        raise NotPermitted("The From field cannot be understood")
     try:
         return {
-            Address(local.decode(), host.decode().lower())
-            for local, host in addresslist.addresses(value)
+            Address((entry.local or b"").decode(), entry.host.decode().lower())
+            for entry in entries
+            if entry.host is not None
         }
     except UnicodeDecodeError:
         raise NotPermitted("The From field is not UTF-8")
+
+
+def _signs(entry: addresslist.Entry) -> int:
+    """How many C{@} there are besides that of the address."""
+    return sum(part.count(b"@") for part in entry if part)

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from twisted_mta.errors import MailLoop, TooLarge
-from twisted_mta.mail import date, header
+from twisted_mta.errors import BadContent, MailLoop, TooLarge
+from twisted_mta.mail import date, header, lineend
 from twisted_mta.mail.envelope import Envelope, Origin
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.verdict import Judgement
@@ -74,20 +74,27 @@ def tags(judged: Iterable[Judgement]) -> bytes:
 
 def solicits(block: bytes, refused: Sequence[str]) -> bool:
     """Whether a header says that the message is of a refused class (RFC 3865 2.7)."""
-    if not refused or b"olicitation" not in block:
+    if not refused or b"solicitation" not in block.lower():
         return False
     said = b",".join(header.every(block, b"Solicitation")).decode("ascii", "replace")
     return not {word.strip().lower() for word in said.split(",")}.isdisjoint(refused)
 
 
 def check(block: bytes, settings: SmtpSettings) -> None:
-    """Look at a header block for size and loops.
+    """Look at a header block for size, form and loops.
 
+    @raise BadContent: it would be read otherwise behind our own fields, or by the next
+        server: it begins with a folded line, or (of a binary message) has a line end
+        that is none.
     @raise TooLarge: the block is over the limit.
     @raise MailLoop: it has passed too many servers, or this one too often.
     """
     if len(block) > settings.header_size:
         raise TooLarge("The header is larger than the limit")
+    if block[:1] in (b" ", b"\t"):
+        raise BadContent("The header begins with the rest of a field")
+    if lineend.bare(block):
+        raise BadContent("A line of the header ends with a bare CR or LF")
     # In most mail the word is not there often enough to look closer: 1 us.
     if block.lower().count(b"received") < min(_OWN_HOPS, settings.hops):
         return

@@ -9,6 +9,9 @@ import re
 
 from twisted_mta.mail import lineend
 
+# Octets of a line of text, its end not counted.
+_LINE = 998
+
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
@@ -18,6 +21,51 @@ def lines(octets: bytes) -> bytes:
     if lineend.bare(octets):
         octets = _BARE.sub(b"\r\n", octets)
     return octets if not octets or octets.endswith(b"\r\n") else octets + b"\r\n"
+
+
+class Folding:
+    """Lines longer than they may be (RFC 5321 4.5.3.1.6) go on in the next, behind a
+    space (Postfix: smtp_line_length_limit)."""
+
+    __slots__ = ("_ruler",)
+
+    def __init__(self) -> None:
+        self._ruler = lineend.Ruler(_LINE)  # or a line that may be too long
+
+    def encode(self, run: bytes) -> bytes:
+        """A run of content, with as few lines more as it takes."""
+        begun = self._ruler.line
+        if not self._ruler.over(run):
+            return run
+        pieces: list[bytes] = []
+        for line in _lines(run):
+            text = len(line.rstrip(b"\r\n"))
+            at = 0
+            while at < text and begun + text - at > _LINE:
+                cut = _character(line, max(at, at + _LINE - begun), at)
+                pieces += line[at:cut], b"\r\n "
+                at, begun = cut, 1
+            pieces.append(line[at:])
+            begun = 0 if line.endswith(b"\n") else begun + len(line) - at
+        self._ruler.line = begun
+        return b"".join(pieces)
+
+
+def _lines(run: bytes) -> list[bytes]:
+    """Lines with their ends; a CR by itself ends none."""
+    first, *others = run.split(b"\n")
+    if not others:
+        return [first]
+    whole = [line + b"\n" for line in (first, *others[:-1])]
+    return [*whole, others[-1]] if others[-1] else whole
+
+
+def _character(line: bytes, at: int, least: int) -> int:
+    """Where to cut at most there, and not within a character of UTF-8."""
+    for cut in range(at, max(at - 4, least), -1):
+        if line[cut] & 0xC0 != 0x80:
+            return cut
+    return at
 
 
 class DotStuffing:

@@ -65,10 +65,12 @@ class Offer:
 
 @lru_cache(maxsize=256)
 def offer(without: Set[str] = frozenset()) -> Offer:
-    """All extensions but some.
+    """All extensions but some, and those that cannot be without them.
 
     @param without: keywords; a frozenset.
     """
+    if "8BITMIME" in without:  # RFC 6531 3.1
+        without = without | {"SMTPUTF8"}
     offered = {word: one for word, one in EXTENSIONS.items() if word not in without}
     return Offer(
         frozenset(offered),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from twisted_mta.mail import lineend
+from twisted_mta.mail.envelope import Body
 from twisted_mta.wire.engine import ReceiveBuffer, RemoteProtocolError
 from twisted_mta.wire.smtp import attribute, grammar
 from twisted_mta.wire.smtp.events import (
@@ -61,7 +62,7 @@ _COMMAND, _SASL, _CONTENT, _CHUNK = range(4)
 
 
 class BareLineEnds(Enum):
-    """What to do about a CR or LF that stands alone in content after DATA.
+    """What to do about a CR or LF that stands alone in content, unless it is binary.
 
     None of them ever ends content: servers that differed on that are what SMTP
     smuggling lives on.
@@ -131,7 +132,9 @@ class SmtpServerEngine:
         self._line_start = True  # content: the octets before were CRLF
         self._fault: Fault | None = None
         self._octets = 0  # of the message so far, all its chunks
-        self._line = 0  # octets of the unfinished line of content
+        self._ruler = lineend.Ruler(limits.text_line + 2)
+        self._binary = False  # BODY=BINARYMIME of the last MAIL
+        self._cr = False  # chunks: it was the last octet, and is not told
         self._remaining = 0  # of the chunk
         self._last = False  # the chunk is the last one
         self._telling = False  # the chunk's octets are told
@@ -169,7 +172,7 @@ class SmtpServerEngine:
         self._state = _CONTENT
         self._line_start = True
         self._fault = None
-        self._octets = self._line = 0
+        self._octets = self._ruler.line = 0
         return b"354 End data with <CR><LF>.<CR><LF>\r\n"
 
     def start_chunk(self, first: bool) -> None:
@@ -179,7 +182,8 @@ class SmtpServerEngine:
         """
         self._telling = True
         if first:
-            self._octets = 0
+            self._octets = self._ruler.line = 0
+            self._cr = False
 
     def start_auth(self, challenge: bytes) -> bytes:
         """The next line is an L{AuthResponse}.
@@ -255,6 +259,7 @@ class SmtpServerEngine:
     def _mail(self, argument: str) -> Command:
         sender, parameters = grammar.mail_argument(argument)
         self._smtputf8 = parameters.smtputf8
+        self._binary = parameters.body is Body.BINARY
         return Mail(sender, parameters)
 
     def _rcpt(self, argument: str) -> Command:
@@ -340,27 +345,17 @@ class SmtpServerEngine:
                 self._fault = Fault.BARE_LINE_END
                 return b""
             run = _BARE.sub(b"\r\n", run)
-        if self._limits.text_line and self._overlong(run):
+        if self._limits.text_line and self._ruler.over(run):
             self._fault = Fault.LINE_TOO_LONG
             return b""
+        return self._counted(run)
+
+    def _counted(self, run: bytes) -> bytes:
         self._octets += len(run)
         if self._octets > self._limits.content:
             self._fault = Fault.TOO_LARGE
             return b""
         return run
-
-    def _overlong(self, run: bytes) -> bool:
-        """Whether a line goes past the limit: look back from where the longest
-        allowed line would end, so that a run costs a few steps."""
-        start, limit = -self._line, self._limits.text_line + 2
-        while start + limit < len(run):
-            end = run.rfind(b"\n", max(start, 0), max(start + limit, 0))
-            if end < 0:
-                return True
-            start = end + 1
-        end = run.rfind(b"\n", max(start, 0))
-        self._line = len(run) - (end + 1 if end >= 0 else start)
-        return self._line > limit
 
     def _read_chunk(self) -> Data | EndOfChunk | None:
         while self._remaining:
@@ -368,13 +363,26 @@ class SmtpServerEngine:
             if not octets:
                 return None
             self._remaining -= len(octets)
-            if self._telling and self._fault is None:
-                self._octets += len(octets)
-                if self._octets <= self._limits.content:
-                    return Data(octets)
-                self._fault = Fault.TOO_LARGE
+            if self._telling and self._fault is None and (run := self._piece(octets)):
+                return Data(run)
+        if self._last and self._cr:  # the last octet of all
+            self._cr = False
+            if self._telling and self._fault is None and (run := self._checked(b"\r")):
+                return Data(run)
         self._state = _COMMAND
         return EndOfChunk(self._last, self._fault)
+
+    def _piece(self, octets: bytes) -> bytes:
+        """A piece of a chunk as it shall be told. What is not BODY=BINARYMIME has lines
+        as after DATA; a CR waits for the next piece, also of another chunk."""
+        if self._binary:
+            return self._counted(octets)
+        if self._cr:
+            octets = b"\r" + octets
+        self._cr = octets.endswith(b"\r")
+        if self._cr:
+            octets = octets[:-1]
+        return self._checked(octets)
 
 
 def _held(octets: bytes, at: int) -> int:
