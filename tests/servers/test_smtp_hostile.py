@@ -73,12 +73,15 @@ class SizeTests(SmtpCase):
     def test_h08_endless_command(self) -> None:
         """Ten megabytes without a line end are cut at the limit."""
         peer = mx()
-        for _ in range(10_000):
-            peer.stream.dataReceived(b"x" * 1000)
-            self.assertLess(peer.stream.engine.buffered(), 4000)
+        with capturedLogs() as captured:
+            for _ in range(10_000):
+                peer.stream.dataReceived(b"x" * 1000)
+                self.assertLess(peer.stream.engine.buffered(), 4000)
         heard = peer.heard()
-        self.assertEqual([line[:3] for line in heard], ["500"])
+        self.assertEqual(heard, ["500 5.5.6 Line too long (smtp-1)"])
         self.assertTrue(peer.closed)
+        (line,) = map(formatEvent, captured)
+        self.assertIn("smtp-1: refused: command line too long, client=192.", line)
 
     def test_h09_endless_line(self) -> None:
         """A line of the message has no limit but the message's."""
