@@ -228,7 +228,7 @@ def machine() -> dict[str, str]:
     load = os.getloadavg()[0]
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "source": _said("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
+        "source": _source(),
         "processor": model,
         "cores": str(len(os.sched_getaffinity(0))),
         "load before": f"{load:.2f}",
@@ -239,9 +239,22 @@ def machine() -> dict[str, str]:
     }
 
 
+def _source() -> str:
+    """The commit; dirty if anything differs from it but earlier results."""
+    git = "git", "-C", str(ROOT)
+    commit = _said(*git, "describe", "--always")
+    others = "--", ".", ":!benchmarks/results"
+    changed = _said(*git, "status", "--porcelain", "-uno", *others)
+    return commit if changed == _NOTHING else f"{commit}-dirty"
+
+
+_NOTHING = "unknown"
+
+
 def _said(*command: str) -> str:
+    """What a command prints."""
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError:
-        return "unknown"
-    return done.stdout.strip() or "unknown"
+        return _NOTHING
+    return done.stdout.strip() or _NOTHING
