@@ -113,7 +113,9 @@ class LinesTests(unittest.TestCase):
         self.lines = Lines(self.reactor, line, write)
         self.say("one")
         self.reactor.advance(0)
+        # Not within, but by who was writing.
         self.assertEqual(self.written, ["one", "twothree"])
+        self.reactor.advance(0)
         self.say("four")
         self.reactor.advance(0)
         self.assertEqual(self.written[2:], ["fivefour"])

@@ -401,6 +401,14 @@ class ChunkTests(SmtpCase):
         self.assertEqual([line[:9] for line in heard], ["250 2.0.0"] * 2)
         self.assertEqual(peer.intake.accepted[0].octets, b"A: b\r\n\r\n.\r\nab")
 
+    def test_refused_mail(self) -> None:
+        """A MAIL that is refused changes nothing of the transaction under way."""
+        peer = mx()
+        self.play(peer, TO_BOB)
+        self.assertIn("503", peer.say("MAIL FROM:<> BODY=BINARYMIME SMTPUTF8"))
+        self.assertIn("553", peer.say("RCPT TO:<j\u00fcrgen@example.test>"))
+        self.assertIn("554 5.6.0", peer.send(b"BDAT 3 LAST\r\na\nb")[0])
+
     def test_h03_chunks_in_the_wrong_place(self) -> None:
         """A chunk without a transaction is no command and no message; DATA does
         not follow BDAT."""

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.envelope import Body
 from twisted_mta.wire.engine import RemoteProtocolError
 from twisted_mta.wire.smtp.events import (
     Auth,
@@ -67,6 +68,9 @@ def run(
             match event:
                 case Hello():
                     event = Hello(event.name, event.extended, lmtp=event.lmtp)
+                case Mail():
+                    binary = event.parameters.body is Body.BINARY
+                    engine.begin(event.parameters.smtputf8, binary)
                 case StartTls():
                     event = StartTls()
                 case DataCommand():

@@ -88,6 +88,11 @@ class LedgerDirectory:
         return [split(target) for target in await self._ledger.lookup(query)]
 
     async def may_send_as(self, account: Account, address: Address) -> bool:
+        # Two domains that are one when case is folded (a sharp s, say) are not the
+        # same to the DNS (RFC 5891).
+        exact = address.domain == account.address.domain
+        if not exact and address.domain.casefold() != address.domain.lower():
+            return False
         own = account.address.key
         keys = {address.key, self._without_detail(address).key}
         if own in keys:

@@ -60,6 +60,7 @@ class Lines:
         self._line = line
         self._write = write
         self._writing = threading.RLock()
+        self._writer = 0  # the thread that does
         self._gathered: deque[str] = deque()
         self._scheduled = False
         self._ended = False
@@ -82,13 +83,25 @@ class Lines:
         """Write what was said."""
         # What is said from now on, and not written here, is for another time.
         self._scheduled = False
-        gathered = []
+        if self._writer == threading.get_ident():
+            # In the middle of a write of our own: files cannot be written within.
+            self._scheduled = True
+            self._reactor.callFromThread(self.flush)
+            return
         with self._writing:
-            with suppress(IndexError):
-                while True:
-                    gathered.append(self._gathered.popleft())
-            if gathered:
-                self._write("".join(gathered))
+            self._writer = threading.get_ident()
+            try:
+                while self._gathered:
+                    self._write("".join(self._taken()))
+            finally:
+                self._writer = 0
+
+    def _taken(self) -> list[str]:
+        taken = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self._gathered.popleft())
+        return taken
 
     def end(self) -> None:
         """The reactor has ended: from now on each line is written at once."""

@@ -123,9 +123,7 @@ def _writes_as_we_do(observer: FileLogObserver) -> bool:
 
 
 def _append(file: Any, text: str) -> None:
-    # A full disk stops no mail, nor does a warning of a signal's handler that came in
-    # the middle of this (RuntimeError).
-    with suppress(OSError, ValueError, RuntimeError):
+    with suppress(OSError, ValueError):  # a full disk stops no mail
         try:
             file.write(text)
         except UnicodeEncodeError:  # a terminal that knows few characters

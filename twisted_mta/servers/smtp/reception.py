@@ -118,7 +118,10 @@ class Reception:
         )
         if refusal:
             return refusal
-        self.transaction = Transaction(sender, command.parameters)
+        parameters = command.parameters
+        binary = parameters.body is Body.BINARY
+        self._engine.begin(parameters.smtputf8, binary)
+        self.transaction = Transaction(sender, parameters)
         if settings.submission:
             self._filter = HeaderFilter(settings.header_size)
         refusal = await self._judge("mail", (), size)

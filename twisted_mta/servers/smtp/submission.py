@@ -5,11 +5,13 @@ login. What the client wrote is not changed, but for what the L{HeaderFilter
 <twisted_mta.servers.smtp.headerfilter.HeaderFilter>} takes out.
 """
 
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from twisted_mta.errors import BadContent, NotPermitted
 from twisted_mta.interfaces import IDirectory
-from twisted_mta.mail import addresslist, date, header
+from twisted_mta.mail import addresslist, date, header, mention
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Envelope
@@ -18,6 +20,9 @@ from twisted_mta.mail.ids import to_text
 # More authors than this do not write one message (and each is a question to
 # the directory).
 _AUTHORS = 20
+
+# RFC 5322 2.2. Another server may take out what is not in it.
+_NAME = re.compile(rb"[!-9;-~]+")
 
 
 def fully_qualified(address: Address) -> bool:
@@ -53,9 +58,12 @@ async def check_authors(block: bytes, account: Account, directory: IDirectory) -
         anybody's guess.
     """
     # A From that is past what is read could be shown by another's reader.
-    if sum(1 for _ in header.fields(block)) == header.FIELDS_MAX:
+    every = list(header.fields(block))
+    if len(every) == header.FIELDS_MAX:
         raise BadContent("The header has too many fields")
-    fields = [field for field in header.fields(block) if field.name == b"from"]
+    if not _all_fields(block, every):
+        raise BadContent("The header has a line that is no field")
+    fields = [field for field in every if field.name == b"from"]
     if not fields:
         return
     if len(fields) > 1:
@@ -70,22 +78,33 @@ async def check_authors(block: bytes, account: Account, directory: IDirectory) -
             raise NotPermitted("The From field names an address that is not yours")
 
 
+def _all_fields(block: bytes, fields: Sequence[header.Field]) -> bool:
+    """Whether a header block has nothing but fields, which end with a blank line."""
+    at = 0
+    for field in fields:
+        if field.start != at or not _NAME.fullmatch(field.name):
+            return False
+        at = field.end
+    return not block[at:].strip(b"\r\n")
+
+
 def _authors(value: bytes) -> set[Address]:
-    """@raise NotPermitted: it is not UTF-8 (RFC 6532), or says more than is read."""
+    """Those that we read, and those that another program may.
+
+    @raise NotPermitted: it is not UTF-8 (RFC 6532), or cannot be understood.
+    """
     entries = addresslist.parse(value)
-    read = sum((entry.host is not None) + _signs(entry) for entry in entries)
-    if len(entries) >= addresslist.ENTRIES_MAX or value.count(b"@") != read:
+    read = [(e.local or b"", e.host) for e in entries if e.host is not None]
+    mentioned = mention.addresses(value)
+    if mentioned is None or len(entries) >= addresslist.ENTRIES_MAX:
         raise NotPermitted("The From field cannot be understood")
+    hosts = {host.lower() for _, host in read}
+    for local, host in mentioned:
+        if local != mention.QUOTED:
+            read.append((local, host))
+        elif host.lower() not in hosts:
+            raise NotPermitted("The From field cannot be understood")
     try:
-        return {
-            Address((entry.local or b"").decode(), entry.host.decode().lower())
-            for entry in entries
-            if entry.host is not None
-        }
+        return {Address(local.decode(), host.decode().lower()) for local, host in read}
     except UnicodeDecodeError:
         raise NotPermitted("The From field is not UTF-8")
-
-
-def _signs(entry: addresslist.Entry) -> int:
-    """How many C{@} there are besides that of the address."""
-    return sum(part.count(b"@") for part in entry if part)

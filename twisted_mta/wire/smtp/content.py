@@ -12,6 +12,7 @@ from twisted_mta.mail import lineend
 # Octets of a line of text, its end not counted.
 _LINE = 998
 
+_BLANK = re.compile(rb"\n\r?\n")
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
@@ -24,16 +25,31 @@ def lines(octets: bytes) -> bytes:
 
 
 class Folding:
-    """Lines longer than they may be (RFC 5321 4.5.3.1.6) go on in the next, behind a
-    space (Postfix: smtp_line_length_limit)."""
+    """Lines of a body longer than they may be (RFC 5321 4.5.3.1.6) go on in the next,
+    behind a space (Postfix: smtp_line_length_limit). Those of the header stay as they
+    are: another space could make another address of what was checked."""
 
-    __slots__ = ("_ruler",)
+    __slots__ = ("_body", "_ruler", "_tail")
 
     def __init__(self) -> None:
         self._ruler = lineend.Ruler(_LINE)  # or a line that may be too long
+        self._body = False
+        self._tail = b"\n"  # of the header: what may begin its end
 
     def encode(self, run: bytes) -> bytes:
         """A run of content, with as few lines more as it takes."""
+        if self._body:
+            return self._encode_body(run)
+        seen = self._tail + run
+        blank = _BLANK.search(seen)
+        if blank is None:
+            self._tail = seen[-2:]
+            return run
+        self._body = True
+        end = blank.end() - len(self._tail)
+        return run[:end] + self._encode_body(run[end:])
+
+    def _encode_body(self, run: bytes) -> bytes:
         begun = self._ruler.line
         if not self._ruler.over(run):
             return run

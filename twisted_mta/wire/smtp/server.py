@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 from twisted_mta.mail import lineend
-from twisted_mta.mail.envelope import Body
 from twisted_mta.wire.engine import ReceiveBuffer, RemoteProtocolError
 from twisted_mta.wire.smtp import attribute, grammar
 from twisted_mta.wire.smtp.events import (
@@ -128,12 +127,12 @@ class SmtpServerEngine:
         self._bare = bare
         self._buffer = ReceiveBuffer()
         self._state = _COMMAND
-        self._smtputf8 = False  # of the last MAIL
+        self._smtputf8 = False  # of the transaction
         self._line_start = True  # content: the octets before were CRLF
         self._fault: Fault | None = None
         self._octets = 0  # of the message so far, all its chunks
         self._ruler = lineend.Ruler(limits.text_line + 2)
-        self._binary = False  # BODY=BINARYMIME of the last MAIL
+        self._binary = False  # of the transaction
         self._cr = False  # chunks: it was the last octet, and is not told
         self._remaining = 0  # of the chunk
         self._last = False  # the chunk is the last one
@@ -163,6 +162,13 @@ class SmtpServerEngine:
         return _READERS[self._state](self)
 
     # --- what the session decides ---
+
+    def begin(self, smtputf8: bool, binary: bool) -> None:
+        """A L{Mail} was taken: what it said holds for the recipients and the content.
+
+        @param binary: chunks are BODY=BINARYMIME.
+        """
+        self._smtputf8, self._binary = smtputf8, binary
 
     def start_data(self) -> bytes:
         """After L{DataCommand}: content follows.
@@ -257,10 +263,7 @@ class SmtpServerEngine:
         return XForward(attribute.attributes(argument, attribute.XFORWARD))
 
     def _mail(self, argument: str) -> Command:
-        sender, parameters = grammar.mail_argument(argument)
-        self._smtputf8 = parameters.smtputf8
-        self._binary = parameters.body is Body.BINARY
-        return Mail(sender, parameters)
+        return Mail(*grammar.mail_argument(argument))
 
     def _rcpt(self, argument: str) -> Command:
         return Rcpt(*grammar.rcpt_argument(argument, self._smtputf8))
