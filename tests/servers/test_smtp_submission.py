@@ -389,6 +389,15 @@ class SenderTests(SmtpCase):
             self.assertEqual(len(peer.intake.accepted), code == "250")
         heard = self.send(submission(), b"a:\r\n" * 10000 + b"From: bob@x\r\n\r\n")
         self.assertTrue(heard.startswith("554 5.6.0"), heard)
+        for octets, code in (
+            (b"Hello.\r\n", "250"),
+            (b"Hello.\r\nFrom: alice@example.test\r\n\r\n", "554 5.6.0"),
+            (b"From\0: bob@example.test\r\n\r\n", "554 5.6.0"),
+            (b"X: y\r\n", "250"),
+            (b"\r\nFrom: bob@example.test\r\n", "250"),
+        ):
+            heard = self.send(submission(), octets)
+            self.assertTrue(heard.startswith(code), (octets, heard))
         free = submission(check_sender="none")
         self.assertIn("250", self.send(free, b"From: bob@example.test\r\n\r\n"))
 

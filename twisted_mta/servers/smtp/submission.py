@@ -80,6 +80,8 @@ async def check_authors(block: bytes, account: Account, directory: IDirectory) -
 
 def _all_fields(block: bytes, fields: Sequence[header.Field]) -> bool:
     """Whether a header block has nothing but fields, which end with a blank line."""
+    if not fields and b":" not in block:
+        return True  # a text by itself, as people send it to try
     at = 0
     for field in fields:
         if field.start != at or not _NAME.fullmatch(field.name):
