@@ -286,7 +286,17 @@ class Server(Program):
         return twistd(config)
 
     def _ready(self) -> bool:
-        return all(listens(port) for port in self.ports.values())
+        return all(listens(port) for port in self.ports.values()) and self._greets()
+
+    def _greets(self) -> bool:
+        """Whether it serves: it binds long before, as root may have to."""
+        plain = next(name for name in self.ports if not name.endswith("s"))
+        try:
+            where = "127.0.0.1", self.ports[plain]
+            with socket.create_connection(where, PATIENCE_S) as client:
+                return bool(client.recv(1))
+        except ConnectionError:
+            return False
 
     def command(self, *words: str, text: str = "") -> str:
         """What C{twisted-mta WORDS --config FILE} prints."""
