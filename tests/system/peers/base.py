@@ -127,13 +127,12 @@ class Peer(Program):
 
     @classmethod
     def need(cls) -> None:
-        """Skip the test where it is not to be had; in CI, fail. Skip it where the
-        machine does not let us run it."""
+        """Skip the test where it is not to be had; in CI, fail."""
         if cls.where() is None:
             _without(f"not unpacked in {TREES}, nor installed: {cls.tree}")
         refused = _refused()
         if refused:
-            raise unittest.SkipTest(f"no namespaces here: {refused}")
+            _without(f"no namespaces here: {refused}")
 
     def prepare(self) -> Sequence[str]:
         """Write its config.
