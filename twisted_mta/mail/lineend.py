@@ -5,6 +5,10 @@ does, while C{bytes.count} of a single one looks at each octet. Measured for 64 
 lines under Debian's Python: 11 us instead of 55, and 33 instead of 137 for L{bare}.
 """
 
+import re
+
+_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+
 
 def count(octets: bytes, start: int = 0, end: int | None = None) -> int:
     """How many LF there are between two places."""
@@ -20,6 +24,11 @@ def bare(octets: bytes) -> bool:
     if len(octets) - len(without_lf) != ends:
         return True
     return len(without_lf) - len(without_lf.replace(b"\r", b"")) != ends
+
+
+def mended(octets: bytes) -> bytes:
+    """The same with each CR or LF that stands alone made a line end."""
+    return _BARE.sub(b"\r\n", octets) if bare(octets) else octets
 
 
 class Ruler:

@@ -10,6 +10,8 @@ from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.wire.smtp.attribute import XCLIENT, XFORWARD
 from twisted_mta.wire.smtp.extension import EXTENSIONS, Offer
 
+_XCLIENT, _XFORWARD = " ".join(sorted(XCLIENT)), " ".join(sorted(XFORWARD))
+
 
 def capabilities(
     settings: SmtpSettings,
@@ -39,8 +41,8 @@ def capabilities(
         "FUTURERELEASE": _longest_hold(settings.future_release_s, now),
         "NO-SOLICITING": " ".join(settings.no_soliciting),
         "LIMITS": f"RCPTMAX={settings.recipients}",
-        "XCLIENT": " ".join(sorted(XCLIENT)),
-        "XFORWARD": " ".join(sorted(XFORWARD)),
+        "XCLIENT": _XCLIENT,
+        "XFORWARD": _XFORWARD,
     }
     for keyword in EXTENSIONS:
         if keyword in offer.keywords and possible.get(keyword, True):

@@ -13,14 +13,12 @@ from twisted_mta.mail import lineend
 _LINE = 998
 
 _BLANK = re.compile(rb"\n\r?\n")
-_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
 def lines(octets: bytes) -> bytes:
     """A whole message as it goes out with BDAT: nothing but CRLF line ends, the
     last line's too, so that it is the same message as with DATA."""
-    if lineend.bare(octets):
-        octets = _BARE.sub(b"\r\n", octets)
+    octets = lineend.mended(octets)
     return octets if not octets or octets.endswith(b"\r\n") else octets + b"\r\n"
 
 
@@ -102,8 +100,7 @@ class DotStuffing:
             octets = octets[:-1]
         if not octets:
             return b""
-        if lineend.bare(octets):
-            octets = _BARE.sub(b"\r\n", octets)
+        octets = lineend.mended(octets)
         first = b"." if self._line_start and octets.startswith(b".") else b""
         self._line_start = octets.endswith(b"\r\n")
         return first + octets.replace(b"\r\n.", b"\r\n..")

@@ -94,7 +94,6 @@ DEFAULT = SmtpLimits()
 
 
 _NOT_PRINTABLE = re.compile(rb"[\x00-\x1f\x7f]")
-_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 # Other protocols that a browser or a proxy was talked into speaking to this
 # port (Postfix smtpd_forbidden_commands): none of their lines is a command.
@@ -343,11 +342,11 @@ class SmtpServerEngine:
 
     def _checked(self, run: bytes) -> bytes:
         """The run as it shall be told; empty if it brought a fault."""
-        if lineend.bare(run):
-            if self._bare is BareLineEnds.REFUSE:
-                self._fault = Fault.BARE_LINE_END
-                return b""
-            run = _BARE.sub(b"\r\n", run)
+        if self._bare is BareLineEnds.NORMALISE:
+            run = lineend.mended(run)
+        elif lineend.bare(run):
+            self._fault = Fault.BARE_LINE_END
+            return b""
         if self._limits.text_line and self._ruler.over(run):
             self._fault = Fault.LINE_TOO_LONG
             return b""
