@@ -134,6 +134,7 @@ class ILedger(Interface):
         again only if that fails or dies itself.
 
         @return: the names.
+        @raise LedgerUnavailable: who is there cannot be read.
         """
 
 

@@ -126,6 +126,16 @@ class InheritTests(LedgerCase):
             await self.ledger.inherit(fail)
         self.assertEqual([name], await self.ledger.inherit(note))
 
+    async def test_h52_unreadable(self) -> None:
+        """A directory that cannot be read is the storage's fault, for now."""
+        processes = self.directory / "processes"
+        name = killed(processes)
+        elsewhere = processes.rename(self.directory / "elsewhere")
+        with self.assertRaises(LedgerUnavailable):
+            await self.ledger.inherit(note)
+        elsewhere.rename(processes)
+        self.assertEqual([name], await self.ledger.inherit(note))
+
     async def test_closed(self) -> None:
         """Who closed its ledger left nothing."""
         other = await self.another()

@@ -9,6 +9,7 @@ from pathlib import Path
 import apsw
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
 from tests.ledger.case import LedgerCase, note, outcome
 from tests.ledger.test_content import LARGE, SMALL
@@ -179,6 +180,13 @@ class CollectorTests(LedgerCase):
         )
         self.assertEqual((await self.rows(), self.files()), (0, []))
 
+    async def collected(self) -> None:
+        """All that is released goes by itself."""
+        while await self.rows() or self.files():
+            turn: Deferred[None] = Deferred()
+            reactor.callLater(0, turn.callback, None)
+            await turn
+
     async def test_held_content_stays(self) -> None:
         """Nothing is removed while somebody holds it; afterwards it goes by
         itself."""
@@ -189,10 +197,27 @@ class CollectorTests(LedgerCase):
             await self.forget(id, "a")
             await self.ledger.collect()
             self.assertEqual((await self.rows(), len(self.files())), (1, 1))
-        while await self.rows() or self.files():
-            turn: Deferred[None] = Deferred()
-            reactor.callLater(0, turn.callback, None)
-            await turn
+        await self.collected()
+
+    async def test_h52_locks_that_cannot_be_had(self) -> None:
+        """It is said in a line, and what is released goes once they can."""
+        self.patch(collector, "_WAIT_S", 0.0)
+        self.patch(collector, "_TROUBLE_S", 0.0)
+        content = self.directory / "content"
+        elsewhere = content.rename(self.directory / "elsewhere")
+        warned: Deferred[LogEvent] = Deferred()
+
+        def watch(event: LogEvent) -> None:
+            if "not collected" in event["log_format"] and not warned.called:
+                warned.callback(event)
+
+        globalLogPublisher.addObserver(watch)
+        self.addCleanup(globalLogPublisher.removeObserver, watch)
+        await self.forget(await self.taken(SMALL, "a"), "a")
+        self.assertEqual((await warned)["log_level"], LogLevel.warn)
+        self.assertEqual(await self.rows(), 1)
+        elsewhere.rename(content)
+        await self.collected()
 
     async def test_whoever_holds_waits_for_a_removal(self) -> None:
         """That is under way; no other begins meanwhile."""
@@ -214,10 +239,7 @@ class CollectorTests(LedgerCase):
         self.patch(collector, "_WAIT_S", 0.0)
         id = await self.taken(LARGE, "a")
         await self.forget(id, "a")
-        while await self.rows() or self.files():
-            turn: Deferred[None] = Deferred()
-            reactor.callLater(0, turn.callback, None)
-            await turn
+        await self.collected()
 
     async def test_a_start_finishes_what_was_begun(self) -> None:
         """Released before a crash, collected after it."""

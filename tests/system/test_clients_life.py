@@ -137,7 +137,7 @@ class Try(Case):
         first = program.line()
         wait_until(lambda: "Ctrl-C" in program.log, "the screen is there", program)
         # The log, on standard error, is in the same file here.
-        screen = first + re.sub(r"(?m)^\d\d:\d\d:\d\d .*\n", "", program.log)
+        screen = re.sub(r"(?m)^\d\d:\d\d:\d\d .*\n", "", first + program.log)
         for word in (ALICE, BOB, str(self.state), "in the queue, held"):
             self.assertIn(word, screen)
         for above in ABOVE.values():

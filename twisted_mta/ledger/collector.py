@@ -32,6 +32,9 @@ _WAIT_S = 1.0
 # A backup holds content for some seconds or minutes.
 _HELD_S = 5.0
 
+# A disk that fails, or is full, is looked at again.
+_TROUBLE_S = 60.0
+
 _Background = Callable[[Callable[[], None]], Deferred[None]]
 
 
@@ -103,8 +106,8 @@ class Collector:
         try:
             await self.collect()
         except MailError as error:
-            # The next hint or the next start tries again.
             self.log.warn("ledger: content is not collected: {why}", why=error.text)
+            self._look_again(_TROUBLE_S)
         except Exception:
             self.log.failure("ledger: content is not collected")
         self._running = None

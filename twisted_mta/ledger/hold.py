@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from twisted_mta.errors import LedgerUnavailable
+from twisted_mta.ledger.sqlite import translated
 
 # A removal is 50 rows in one commit, and their files.
 _LOOK_S = 0.005
@@ -42,14 +43,23 @@ class Hold:
 
     @contextmanager
     def removing(self) -> Iterator[bool]:
-        """Remove content within, if this gives true."""
+        """Remove content within, if this gives true.
+
+        @raise LedgerUnavailable: the locks cannot be had of the disk or the system.
+        """
         with ExitStack() as stack:
-            inside = False
-            with _opened(self._door, os.O_RDWR | os.O_CREAT) as door:
-                if _locked(door, fcntl.LOCK_SH):
-                    content = stack.enter_context(_opened(self._content, os.O_RDONLY))
-                    inside = _locked(content, fcntl.LOCK_SH)
+            try:
+                inside = self._entered(stack)
+            except OSError as error:
+                raise translated(error)
             yield inside
+
+    def _entered(self, stack: ExitStack) -> bool:
+        with _opened(self._door, os.O_RDWR | os.O_CREAT) as door:
+            if not _locked(door, fcntl.LOCK_SH):
+                return False
+            content = stack.enter_context(_opened(self._content, os.O_RDONLY))
+            return _locked(content, fcntl.LOCK_SH)
 
     @contextmanager
     def holding(self) -> Iterator[None]:

@@ -258,13 +258,16 @@ class Ledger:
     async def inherit(self, unit: Callable[[ITransaction, str], None]) -> Sequence[str]:
         """See L{ILedger.inherit}."""
         names = []
-        for remains in self._present.dead():
-            try:
-                await self.write(partial(_inherit, unit, remains.name))
-                remains.bury()
-            finally:
-                remains.let_go()
-            names.append(remains.name)
+        try:
+            for remains in self._present.dead():
+                try:
+                    await self.write(partial(_inherit, unit, remains.name))
+                    remains.bury()
+                finally:
+                    remains.let_go()
+                names.append(remains.name)
+        except OSError as error:
+            raise translated(error)
         return names
 
     # --- beside ---
