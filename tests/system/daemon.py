@@ -92,8 +92,11 @@ def need(*programs: str) -> None:
 
 
 def free_port_base() -> int:
-    """A base for C{--port-base}: all seven ports above it are free."""
-    for base in range(10000 + os.getpid() % 1000 * 20, 60000, 7):
+    """A base for C{--port-base}: all seven ports above it are free, and no other run
+    of tests at the same time looks there."""
+    slot = int(os.environ.get("TWISTED_MTA_TEST_SLOT", "0"))
+    start = 1024 + slot * 10_000
+    for base in range(start + os.getpid() % 400 * 20, start + 9_000, 7):
         try:
             for above in ABOVE.values():
                 with socket.socket() as probe:
