@@ -25,6 +25,7 @@ from twisted_mta.config.schema import Config
 from twisted_mta.delivery.intake import Intake
 from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.release import Release
+from twisted_mta.delivery.resend import Resends
 from twisted_mta.delivery.runner import Runner
 from twisted_mta.delivery.succession import Succession
 from twisted_mta.desk import Desk
@@ -158,6 +159,7 @@ class Mta:
         self._runner: Runner | None = None
         self._indexing: Indexing | None = None
         self._succession: Succession | None = None
+        self._resends: Resends | None = None
         self._opened = False
         # While it starts, and once it was told to stop.
         self._starting: Deferred[None] | None = None
@@ -230,9 +232,18 @@ class Mta:
         notices = Notices(
             self._reactor, office.ledger, office.own, self._config.hostname
         )
-        self.intake = Intake(
-            office.ledger, office.store, office.queue, office.own, notices
+        self._resends = Resends(
+            self._reactor, office.ledger, self._config.smtp.resent_within
         )
+        self.intake = Intake(
+            office.ledger,
+            office.store,
+            office.queue,
+            office.own,
+            notices,
+            self._resends,
+        )
+        await self._resends.start()
         environment = {
             "reactor": self._reactor,
             "resolver": _resolver(self._reactor, self._config),
@@ -349,6 +360,9 @@ class Mta:
                 outcome.raiseException()
 
     async def _stop_runner(self) -> None:
+        resends, self._resends = self._resends, None
+        if resends is not None:
+            await resends.stop()
         succession, self._succession = self._succession, None
         if succession is not None:
             await succession.stop()

@@ -158,6 +158,7 @@ class Desk:
             verify_from=Networks(smtp.verify_from),
             xclient_from=Networks(smtp.xclient_from),
             xforward_from=Networks(smtp.xforward_from),
+            recognises_resent=smtp.resent_within > 0,
             future_release_s=int(smtp.future_release) if submission else 0,
             highest_priority=smtp.highest_priority,
             no_soliciting=tuple(map(str.lower, smtp.no_soliciting)),

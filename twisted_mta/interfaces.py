@@ -137,6 +137,13 @@ class ILedger(Interface):
         @raise LedgerUnavailable: who is there cannot be read.
         """
 
+    def lives(name: str) -> bool:
+        """Whether the process of a L{name} has the ledger open. May be asked within
+        a unit of work.
+
+        @raise LedgerUnavailable: it cannot be known.
+        """
+
 
 class IContent(Interface):
     """The octets of a message as it came, without the prefix."""
@@ -174,6 +181,9 @@ class IContentWriter(IContent):
 
     def structure() -> Structure:
         """Once finished: the MIME structure."""
+
+    def digest() -> bytes:
+        """Once finished: SHA-256 of the octets."""
 
     def take(transaction: ITransaction) -> int:
         """Within a unit of work, once finished: make the content a row of the
@@ -522,7 +532,8 @@ class IIntake(Interface):
         prefix: bytes,
         confirmed: Sequence[Confirmation] = (),
         saved: Saved | None = None,
-    ) -> Awaitable[None]:
+        fingerprint: bytes = b"",
+    ) -> Awaitable[int]:
         """Take responsibility: when this returns, the message is
         durably in every mailbox and queue row that the routes name, in one
         transaction. When it raises, it is in none.
@@ -533,9 +544,24 @@ class IIntake(Interface):
             what submission adds. Return-Path for mailboxes is added here.
         @param confirmed: what the sender is told in the same transaction.
         @param saved: the copy that whoever submitted it keeps.
+        @param fingerprint: of client, envelope and content, so that it is recognised
+            if it was accepted before and the client does not know; the caller then
+            says L{seen} or L{unseen}. Empty: it is new.
+        @return: the id that the client is told: the envelope's, or that by which it
+            was accepted before.
         @raise Temporary: the client shall try again.
         @raise Permanent: it need not.
         """
+
+    def seen(fingerprint: bytes, id: int) -> None:
+        """A client knows that its message was accepted: what it sends from now on is
+        new, however alike.
+
+        @param id: the envelope's.
+        """
+
+    def unseen(fingerprint: bytes, id: int) -> None:
+        """A client is gone, and does not know."""
 
     def start(domain: str, below: bool = False) -> Awaitable[int]:
         """Try what waits for a domain at once (ETRN).

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, TypeVar
 
 import apsw
@@ -18,6 +19,7 @@ from twisted_mta.delivery.acceptance import OwnMail
 from twisted_mta.delivery.intake import Intake
 from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.queue import Queue
+from twisted_mta.delivery.resend import Resends
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.router import Router
 from twisted_mta.errors import LedgerUnavailable, NoSuchMessage
@@ -138,6 +140,9 @@ class Writer:
     def structure(self) -> Structure:
         return scan(bytes(self._octets))
 
+    def digest(self) -> bytes:
+        return sha256(self._octets).digest()
+
     def take(self, transaction: ITransaction) -> int:
         assert self._finished
         id = new_id()
@@ -242,6 +247,9 @@ class Ledger:
             self.dead.remove(name)
             names.append(name)
         return names
+
+    def lives(self, name: str) -> bool:
+        return name not in self.dead
 
 
 class _Again(Exception):
@@ -394,7 +402,10 @@ class Office:
         self.own = OwnMail(self.ledger, self.store, self.router)
         self.queue = self.another("one")
         notices = Notices(self.clock, self.ledger, self.own, HOST)
-        self.intake = Intake(self.ledger, self.store, self.queue, self.own, notices)
+        self.resends = Resends(self.clock, self.ledger, 3600)
+        self.intake = Intake(
+            self.ledger, self.store, self.queue, self.own, notices, self.resends
+        )
 
     def another(self, owner: str) -> Queue:
         """The queue as another process sees it."""

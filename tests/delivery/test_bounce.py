@@ -9,15 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.delivery.fakes import ALICE, CAROL, DAVE, FAILED, HOST, MESSAGE
-from twisted_mta.delivery.bounce import HEADER_MOST, Action, Report, compose, unwanted
+from twisted_mta.delivery.bounce import HEADER_MOST, compose, unwanted
 from twisted_mta.delivery.record import (
     read_address,
     read_envelope,
     write_envelope,
 )
+from twisted_mta.delivery.report import Action, Report
 from twisted_mta.delivery.text import one_line
 from twisted_mta.mail.address import Address
-from twisted_mta.mail.envelope import USUAL, Body, Envelope, Handling, Origin, Return
+from twisted_mta.mail.envelope import (
+    BOUNCE,
+    LOCAL,
+    USUAL,
+    Body,
+    Envelope,
+    Handling,
+    Origin,
+    Return,
+)
 from twisted_mta.mail.route import Outcome, Result
 
 NOW = 1_700_000_000.75
@@ -84,7 +94,11 @@ class FormTests(unittest.TestCase):
         told = text.get_payload()
         self.assertIn("will not be tried again", " ".join(told.split()))
         self.assertIn(
-            "\r\n\r\n<carol@elsewhere.test>\r\n"
+            "\r\n\r\n  Subject: hello\r\n"
+            "  Received here: Tue, 14 Nov 2023 22:11:50 +0000\r\n"
+            "  Its number here: 0000000000001\r\n"
+            "\r\n<carol@elsewhere.test>\r\n"
+            "  Nobody there has this address. Look whether it is spelled right.\r\n"
             "  mx.elsewhere.test[192.0.2.1]:25 said:\r\n    550 5.1.1 Nobody\r\n",
             told,
         )
@@ -135,9 +149,9 @@ class FormTests(unittest.TestCase):
         """Addresses that are not ASCII take the form of RFC 6533, and the
         notification needs SMTPUTF8."""
         who = Address("zoë", "bücher.test")
-        envelope, octets = compose(
-            report(recipients=[(who, replace(FAILED, diagnostic="550 né"))])
-        )
+        said = ENVELOPE._replace(smtputf8=True)
+        outcome = replace(FAILED, diagnostic="550 né")
+        envelope, octets = compose(report(envelope=said, recipients=[(who, outcome)]))
         self.check(octets)
         self.assertIs(envelope.body, Body.EIGHT_BIT)
         self.assertTrue(envelope.smtputf8)
@@ -146,6 +160,73 @@ class FormTests(unittest.TestCase):
         self.assertEqual(status.get_content_type(), "message/global-delivery-status")
         self.assertEqual(header.get_content_type(), "message/global-headers")
         self.assertIn("Final-Recipient: utf-8; zoë@bücher.test\r\n".encode(), octets)
+
+    def test_international_alias(self) -> None:
+        """Who did not say SMTPUTF8, and has not such an address himself, need not be
+        able to read it: he is told of one, that an alias leads to, in ASCII (RFC 6533
+        3)."""
+        who = Address("zoë", "bücher.test")
+        envelope, octets = compose(report(recipients=[(who, FAILED)]))
+        self.check(octets)
+        self.assertFalse(envelope.smtputf8)
+        _, text, status, header = parts(octets)
+        self.assertIn("zoë@bücher.test", text.get_payload(decode=True).decode())
+        self.assertEqual(status.get_content_type(), "message/delivery-status")
+        self.assertEqual(
+            status.get_payload()[1]["Final-Recipient"],
+            r"utf-8; zo\x{EB}@b\x{FC}cher.test",
+        )
+        self.assertEqual(header.get_content_type(), "text/rfc822-headers")
+        sender = ENVELOPE._replace(sender=Address("zoë", "x.test"))
+        self.assertTrue(compose(report(envelope=sender))[0].smtputf8)
+
+    def test_origin(self) -> None:
+        """Of what the server writes a bounce can be told from the rest, and so what is
+        not to be returned in its turn."""
+        self.assertEqual(compose(report())[0].origin, BOUNCE)
+        for other in (report(action=Action.DELAYED), report(instead=ALICE)):
+            self.assertEqual(compose(other)[0].origin, LOCAL)
+
+    def test_instead(self) -> None:
+        """What the postmaster reads of a bounce that could not be delivered says so,
+        and has all of it."""
+        bounce, octets = compose(report())
+        postmaster = Address("postmaster", "")
+        instead = report(
+            envelope=bounce,
+            header=octets,
+            whole=octets,
+            recipients=[(ALICE, FAILED)],
+            instead=postmaster,
+        )
+        envelope, octets = compose(instead)
+        self.check(octets)
+        self.assertEqual((envelope.sender, envelope.recipients), (None, (postmaster,)))
+        whole, text, status, returned = parts(octets)
+        self.assertEqual(whole["To"], f"<postmaster@{HOST}>")
+        self.assertEqual(whole["Subject"], "A notification was not delivered")
+        self.assertIn("could not be told", " ".join(text.get_payload().split()))
+        self.assertEqual(status.get_payload()[1]["Final-Recipient"], f"rfc822; {ALICE}")
+        (inner,) = returned.get_payload()
+        self.assertEqual(inner.get_content_type(), "multipart/report")
+        self.assertIn(str(CAROL), inner.as_string())
+
+    def test_subject(self) -> None:
+        """The message's subject is shown as its author wrote it, on one line, and not
+        looked for in its body."""
+        for said, shown in (
+            ("=?utf-8?q?Gr=C3=BC=C3=9Fe?= from us", "Grüße from us"),
+            ("a\r\n folded one", "a folded one"),
+            ("=?utf-8?b?YQ0KQmNjOiBi?=", "a Bcc: b"),
+            ("x" * 500, "x" * 197 + "..."),
+        ):
+            header = f"Subject: {said}\r\n\r\nHi\r\n".encode()
+            _, octets = compose(report(header=header))
+            self.check(octets)
+            text = parts(octets)[1].get_payload(decode=True).decode()
+            self.assertIn(f" Subject: {shown} Received", " ".join(text.split()))
+        _, octets = compose(report(header=b"From: x\r\n\r\nSubject: none\r\n"))
+        self.assertNotIn("none", parts(octets)[1].get_payload())
 
     def test_foreign_reply(self) -> None:
         """A reply that is not ASCII does not make the report international."""
@@ -196,6 +277,18 @@ class FormTests(unittest.TestCase):
         outcome = replace(FAILED, diagnostic=long, remote=long)
         _, octets = compose(report(recipients=[(Address(long, "x.test"), outcome)]))
         self.check(octets)
+
+    def test_many_recipients(self) -> None:
+        """A server that has much to say of each of a thousand recipients makes no
+        report of megabytes; each has its beginning."""
+        outcome = replace(FAILED, diagnostic="550 5.1.1 Nobody " + "x" * 2000)
+        people = [Address(f"p{number}", "x.test") for number in range(1000)]
+        _, octets = compose(report(recipients=[(who, outcome) for who in people]))
+        self.check(octets)
+        self.assertLess(len(octets), 1_000_000)
+        self.assertEqual(octets.count(b"smtp; 550 5.1.1 Nobody"), 1000)
+        _, octets = compose(report(recipients=[(people[0], outcome)]))
+        self.assertIn("x" * 900, "".join(octets.decode().split()))
 
     def test_boundary(self) -> None:
         """No original header can end its part: each boundary is new."""
@@ -276,5 +369,7 @@ class RecordTests(unittest.TestCase):
             smtputf8=True,
         )
         self.assertEqual(read_envelope(write_envelope(envelope)), envelope)
+        kept_apart = envelope._replace(quarantined=True)
+        self.assertEqual(read_envelope(write_envelope(kept_apart)), kept_apart)
         bounce = Envelope(8, None, (CAROL,), 2.0)
         self.assertEqual(read_envelope(write_envelope(bounce)), bounce)

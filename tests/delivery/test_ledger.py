@@ -30,6 +30,7 @@ from twisted_mta.delivery.backlog import Backlog
 from twisted_mta.delivery.intake import Intake
 from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.queue import Queue
+from twisted_mta.delivery.resend import Resends
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.router import Router
 from twisted_mta.delivery.runner import Runner
@@ -63,7 +64,10 @@ class Process:
         schedule = Schedule(schema.Queue(), lambda: 0.0)
         self.queue = Queue(CLOCK, self.ledger, name, schedule, own, HOST)
         notices = Notices(CLOCK, self.ledger, own, HOST)
-        self.intake = Intake(self.ledger, self.store, self.queue, own, notices)
+        self.resends = Resends(CLOCK, self.ledger, 3600)
+        self.intake = Intake(
+            self.ledger, self.store, self.queue, own, notices, self.resends
+        )
 
     async def populate(self) -> None:
         """Make the accounts that the directory tells of."""
@@ -79,7 +83,10 @@ class Process:
 
         await self.ledger.write(unit)
 
-    async def send(self, *recipients: Address, octets: bytes = MESSAGE) -> str:
+    async def send(
+        self, *recipients: Address, octets: bytes = MESSAGE, sign: bytes = b""
+    ) -> str:
+        """@return: the id that the client is told."""
         envelope = Envelope(new_id(), ALICE, recipients, CLOCK.seconds())
         routes: list[Route] = []
         for recipient in recipients:
@@ -88,10 +95,12 @@ class Process:
         try:
             content.write(octets)
             await content.finish()
-            await self.intake.accept(envelope, routes, content, b"Received: x\r\n")
+            id = await self.intake.accept(
+                envelope, routes, content, b"Received: x\r\n", fingerprint=sign
+            )
         finally:
             content.abort()
-        return to_text(envelope.id)
+        return to_text(id)
 
     async def until(self, look: Callable[[], Awaitable[T]], wanted: T) -> None:
         """Look until all is as wanted."""
@@ -198,6 +207,38 @@ class LedgerTests(TestCase):
         await self.one.ledger.collect()
         self.assertEqual(await self.one.count("content"), 50)
         self.assertEqual(await self.one.ledger.problems(), [])
+
+    @asynchronous
+    async def test_resent(self) -> None:
+        """Of messages that a process accepted and whose clients it never heard of
+        again, each is accepted once when it comes again to another, large ones too;
+        while it lives all are new. Nothing is left of those that were not accepted."""
+        signs = [b"%16d" % number for number in range(40)]
+        large = MESSAGE + b"0123456789\r\n" * 20_000
+
+        async def sent(process: Process) -> list[str]:
+            sending = [
+                Deferred.fromCoroutine(
+                    process.send(
+                        BOB, CAROL, octets=MESSAGE if number else large, sign=sign
+                    )
+                )
+                for number, sign in enumerate(signs)
+            ]
+            return list(await gatherResults(sending))
+
+        two = await self.process("two")
+        first = await sent(self.one)
+        second = await sent(two)
+        self.assertFalse(set(first) & set(second))
+        await self.one.ledger.close()  # with nothing said of them
+        self.assertEqual(sorted(await sent(two)), sorted(first))
+        await two.ledger.collect()
+        self.assertEqual(await two.count("email"), 80)
+        self.assertEqual(await two.count("content"), 80)
+        self.assertEqual(await two.ledger.problems(), [])
+        third = await sent(two)
+        self.assertFalse(set(third) & {*first, *second})
 
     @asynchronous
     async def test_two_processes(self) -> None:

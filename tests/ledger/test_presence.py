@@ -8,6 +8,8 @@ import subprocess
 import sys
 import unittest
 import unittest.mock
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,18 +27,26 @@ time.sleep(600)
 """
 
 
-def killed(directory: Path) -> str:
-    """The name of a process that was killed."""
+@contextmanager
+def child(directory: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process that is there, and its name. In the end it is killed."""
     with subprocess.Popen(
         [sys.executable, "-c", _CHILD, str(directory)],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    ) as child:
-        assert child.stdout is not None
-        name = child.stdout.readline().strip()
-        child.kill()
-    return name
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def killed(directory: Path) -> str:
+    """The name of a process that was killed."""
+    with child(directory) as (_, name):
+        return name
 
 
 class PresenceTests(unittest.TestCase):
@@ -73,6 +83,27 @@ class PresenceTests(unittest.TestCase):
         remains.bury()
         self.assertEqual(self.dead(self.one), [])
         self.assertEqual(os.listdir(self.directory), [self.one.name])
+
+    def test_lives(self) -> None:
+        """It can be asked of each whether it lives, also while somebody takes over what
+        it left; and who asks keeps nobody from that."""
+        other = Presence(self.directory)
+        with child(self.directory) as (process, name):
+            self.assertTrue(self.one.lives(name))
+            self.assertTrue(self.one.lives(name))
+            process.kill()
+            process.wait()
+        for one in (self.one, other):
+            self.assertTrue(one.lives(self.one.name))
+            self.assertTrue(one.lives(other.name))
+            self.assertFalse(one.lives(name))
+        (remains,) = self.one.dead()
+        self.assertFalse(other.lives(name))
+        self.assertEqual(self.dead(other), [])
+        remains.bury()
+        self.assertFalse(other.lives(name))
+        other.leave()
+        self.assertFalse(self.one.lives(other.name))
 
     def test_found_once(self) -> None:
         """While one process takes over, another does not find it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -90,6 +91,9 @@ class Content:
     def structure(self) -> Structure:
         return scan(self.octets)
 
+    def digest(self) -> bytes:
+        return sha256(self.octets).digest()
+
     def take(self, transaction: object) -> int:
         raise AssertionError("a session takes nothing")
 
@@ -110,13 +114,17 @@ class Accepted:
     prefix: bytes
     confirmed: tuple[Confirmation, ...] = ()
     saved: Saved | None = None
+    fingerprint: bytes = b""
 
 
 @implementer(IIntake)
 class Intake:
-    """Remembers; waits or refuses when told to."""
+    """Remembers; waits or refuses when told to. C{before} are the ids of what was
+    accepted before; C{told} is what clients have seen of what they were promised."""
 
     def __init__(self) -> None:
+        self.before: dict[bytes, int] = {}
+        self.told: list[tuple[bytes, int, bool]] = []
         self.accepted: list[Accepted] = []
         self.contents: list[Content] = []
         self.refusal: Exception | None = None
@@ -142,7 +150,8 @@ class Intake:
         prefix: bytes,
         confirmed: Sequence[Confirmation] = (),
         saved: Saved | None = None,
-    ) -> None:
+        fingerprint: bytes = b"",
+    ) -> int:
         assert content.finished
         if self.hold is not None:
             await self.hold
@@ -158,8 +167,16 @@ class Intake:
                 prefix,
                 tuple(confirmed),
                 saved,
+                fingerprint,
             )
         )
+        return self.before.get(fingerprint, envelope.id)
+
+    def seen(self, fingerprint: bytes, id: int) -> None:
+        self.told.append((fingerprint, id, True))
+
+    def unseen(self, fingerprint: bytes, id: int) -> None:
+        self.told.append((fingerprint, id, False))
 
     async def start(self, domain: str, below: bool = False) -> int:
         self.started.append((domain, below))

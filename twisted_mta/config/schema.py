@@ -233,6 +233,11 @@ class Smtp:
     recipients_per_hour: int | None = None
     # The same in a day. Gmail: 500.
     recipients_per_day: int | None = None
+    # For how long it is remembered that a client never saw our answer to a message
+    # that was accepted, since its connection or this server broke: when it sends the
+    # same again, it is told so, and there is no second copy. 0: not at all. RFC 5321
+    # 4.5.4.1 has clients come back after half an hour.
+    resent_within: Seconds = _time(3600)
     # Submission: how long a client may ask to have a message held before it goes on
     # its way (FUTURERELEASE). Stalwart: 7 days. 0: not at all.
     future_release: Seconds = _time(30 * 86400)

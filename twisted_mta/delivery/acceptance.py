@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from twisted.logger import Logger
 
+from twisted_mta.delivery.claim import Claim
 from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import NoSuchAccount, Permanent
 from twisted_mta.interfaces import (
@@ -48,10 +49,13 @@ class Acceptance:
     @param content: finished.
     @param prefix: header fields before the content, without Return-Path.
     @param saved: a copy for an account's mailbox for sent mail.
+    @param claim: it may have been accepted before. Run as a unit of work, it says by
+        which id, and then does nothing else.
     """
 
     __slots__ = (
         "_boxes",
+        "_claim",
         "_content",
         "_envelope",
         "_hops",
@@ -73,7 +77,9 @@ class Acceptance:
         content: IContentWriter,
         prefix: bytes,
         saved: Saved | None = None,
+        claim: Claim | None = None,
     ) -> None:
+        self._claim = claim
         self._store = store
         self._queue = queue
         self._envelope = envelope
@@ -106,15 +112,28 @@ class Acceptance:
             self._content.structure(),
         )
 
-    def __call__(self, transaction: ITransaction) -> None:
+    def __call__(self, transaction: ITransaction) -> int | None:
         """The unit of work."""
-        self.together(transaction, (self,))
+        return self.together(transaction, (self,))[0]
 
     def together(
         self, transaction: ITransaction, units: Sequence[Acceptance]
-    ) -> Sequence[None]:
+    ) -> Sequence[int | None]:
         """Several of them in as few statements as one, see L{ILedger.write}. All
         are for the same store and queue."""
+        claims = [unit._claim for unit in units if unit._claim is not None]
+        if not claims:
+            self._take(transaction, units)
+            return [None] * len(units)
+        screened = iter(claims[0].screen(transaction, claims))
+        before = [None if unit._claim is None else next(screened) for unit in units]
+        new = [unit for unit, id in zip(units, before, strict=True) if id is None]
+        if new:
+            self._take(transaction, new)
+        return before
+
+    def _take(self, transaction: ITransaction, units: Sequence[Acceptance]) -> None:
+        """Take responsibility for some of them."""
         contents = [unit._content for unit in units]
         taken = self._content.take_all(transaction, contents)
         deliveries: list[tuple[int, Email]] = []
@@ -133,7 +152,6 @@ class Acceptance:
                     unit._prefix,
                     unit._hops,
                 )
-        return [None] * len(units)
 
     def _deliveries(self, content: int) -> Sequence[tuple[int, Email]]:
         """What it places in mailboxes.
@@ -165,6 +183,15 @@ class Acceptance:
         )
 
     @property
+    def envelope(self) -> Envelope:
+        """The message's."""
+        return self._envelope
+
+    async def octets(self) -> bytes:
+        """The message without what was put before it; of what this server wrote."""
+        return await self._content.read(0, self._content.size)
+
+    @property
     def id(self) -> str:
         """The message's id, as people read it."""
         return to_text(self._envelope.id)
@@ -178,6 +205,19 @@ class Acceptance:
         """Forget the content, unless a commit took it. For whoever made the
         content, or was given this along with it."""
         self._content.abort()
+
+    def log_again(self, log: Logger, before: int) -> None:
+        """Say that it came again, and is not accepted anew.
+
+        @param before: the id by which it was accepted.
+        """
+        log.info(
+            "{id}: from=<{sender}>, via={via}, size={size}, status=already accepted",
+            id=to_text(before),
+            sender=_shown(self._envelope.sender),
+            via=_via(self._envelope.origin),
+            size=len(self._prefix) + self._content.size,
+        )
 
     def log(self, log: Logger) -> None:
         """Say that it was accepted: where from, and where to.

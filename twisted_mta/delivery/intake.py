@@ -4,7 +4,9 @@ Everything that a message needs is one transaction of the ledger. When L{accept
 <Intake.accept>} returns, each mailbox has it and each row for elsewhere is in
 the queue; when it raises, nothing is anywhere. What a sender asked to be told of a
 delivery (RFC 3461) is written in the same transaction. The queue's runner hears of
-new rows by the ledger's topic, after the commit.
+new rows by the ledger's topic, after the commit. A message that was accepted before,
+and whose client did not hear of it, is not accepted anew
+(L{twisted_mta.delivery.resend}).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from zope.interface import implementer
 
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
 from twisted_mta.delivery.notice import Notices
+from twisted_mta.delivery.resend import Resends
 from twisted_mta.interfaces import (
     IContentWriter,
     IIntake,
@@ -38,6 +41,7 @@ class Intake:
 
     @param own: makes this server's own messages ready.
     @param notices: makes notifications ready.
+    @param resends: knows what came before.
     """
 
     def __init__(
@@ -47,7 +51,9 @@ class Intake:
         queue: IQueue,
         own: OwnMail,
         notices: Notices,
+        resends: Resends,
     ) -> None:
+        self._resends = resends
         self._notices = notices
         self._ledger = ledger
         self._store = store
@@ -70,16 +76,37 @@ class Intake:
         prefix: bytes,
         confirmed: Sequence[Confirmation] = (),
         saved: Saved | None = None,
-    ) -> None:
+        fingerprint: bytes = b"",
+    ) -> int:
         """See L{IIntake.accept}."""
-        unit = Acceptance(
-            self._store, self._queue, envelope, routes, content, prefix, saved
-        )
-        if not confirmed:
-            await self._ledger.write(unit, brief=unit.brief)
-            unit.log(_log)
-            return
-        await self._accept(unit, envelope, prefix + content.header(), confirmed)
+        id = envelope.id
+        claim = self._resends.claim(fingerprint, id) if fingerprint else None
+        store, queue = self._store, self._queue
+        try:
+            unit = Acceptance(
+                store, queue, envelope, routes, content, prefix, saved, claim
+            )
+            if confirmed:
+                header = prefix + content.header()
+                return await self._accept(unit, envelope, header, confirmed)
+            before = await self._ledger.write(unit, brief=unit.brief)
+        except BaseException:
+            if claim is not None:
+                self._resends.give_back(claim)
+            raise
+        if before is not None:
+            unit.log_again(_log, before)
+            return before
+        unit.log(_log)
+        return id
+
+    def seen(self, fingerprint: bytes, id: int) -> None:
+        """See L{IIntake.seen}."""
+        self._resends.seen(fingerprint, id)
+
+    def unseen(self, fingerprint: bytes, id: int) -> None:
+        """See L{IIntake.unseen}."""
+        self._resends.unseen(fingerprint, id)
 
     async def move(
         self,
@@ -105,23 +132,28 @@ class Intake:
         envelope: Envelope,
         header: bytes,
         confirmed: Sequence[Confirmation],
-        *before: Callable[[ITransaction], None],
-    ) -> None:
+        *leave: Callable[[ITransaction], None],
+    ) -> int:
         """Accept a message with what its sender is told of it.
 
-        @param before: units of work that come before it, in one transaction.
+        @param leave: units of work that come before it, in one transaction.
+        @return: see L{IIntake.accept}.
         """
         notices: list[Acceptance] = []
         try:
             await self._notices.confirm(
                 self._queue, envelope, confirmed, header, notices
             )
-            await self._ledger.write(_all((*before, unit, *notices)))
+            before = await self._ledger.write(_all(leave, unit, notices))
         finally:
             for notice in notices:
                 notice.close()
+        if before is not None:
+            unit.log_again(_log, before)
+            return before
         for accepted in (unit, *notices):
             accepted.log(_log)
+        return envelope.id
 
     async def start(self, domain: str, below: bool = False) -> int:
         """See L{IIntake.start}."""
@@ -140,10 +172,20 @@ class Intake:
 
 
 def _all(
-    units: Sequence[Callable[[ITransaction], None]],
-) -> Callable[[ITransaction], None]:
-    def unit(transaction: ITransaction) -> None:
-        for each in units:
+    leave: Sequence[Callable[[ITransaction], None]],
+    message: Acceptance,
+    notices: Sequence[Acceptance],
+) -> Callable[[ITransaction], int | None]:
+    """All as one unit of work; it says whether the message was accepted before, of
+    which the sender was told then."""
+
+    def unit(transaction: ITransaction) -> int | None:
+        for each in leave:
             each(transaction)
+        before = message(transaction)
+        if before is None:
+            for notice in notices:
+                notice(transaction)
+        return before
 
     return unit

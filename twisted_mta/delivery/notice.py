@@ -3,7 +3,13 @@
 It turns a settlement into notifications that are ready for the transaction
 which records it: a bounce for those who failed, a warning for those who are
 late, and for those whose sender asked for it (RFC 3461) that they have it. Nobody
-is told of a message without a sender, nor of what he did not want to hear.
+is told of a message without a sender, of one that a policy keeps apart, nor of what he
+did not want to hear.
+
+If a bounce, the server's own, cannot be delivered in its turn, since the sender does
+not exist or does not take it, the postmaster is told, once: what tells him is no
+bounce. What came with the null sender from outside is nobody's: such are others'
+bounces, and spam.
 """
 
 from __future__ import annotations
@@ -14,20 +20,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
-from twisted_mta.delivery.bounce import (
-    HEADER_MOST,
-    Action,
-    Report,
-    compose,
-    unwanted,
-)
+from twisted_mta.delivery.bounce import HEADER_MOST, compose, unwanted
+from twisted_mta.delivery.report import Action, Report
 from twisted_mta.delivery.settlement import Settlement, Told
-from twisted_mta.errors import NoSuchMessage
+from twisted_mta.errors import MailError, NoSuchAccount, NoSuchMessage, Temporary
 from twisted_mta.interfaces import ILedger, IQueue
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.dsn import Notification, Notify
-from twisted_mta.mail.envelope import Body, Envelope, Return
+from twisted_mta.mail.envelope import BOUNCE, Body, Envelope, Return
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome, Result
@@ -35,6 +36,12 @@ from twisted_mta.mail.route import Outcome, Result
 # A message that is larger is returned by its header alone, whatever was asked for
 # (RFC 3461 4.3 allows it). Postfix: bounce_size_limit 50000.
 _WHOLE_MOST = 50_000
+
+#: Who is told of bounces that cannot be delivered: whoever the config says.
+POSTMASTER = Address("postmaster", "")
+
+# What a router says if that is nobody (RFC 3463 X.3.5).
+_MISCONFIGURED = "4.3.5"
 
 _DELIVERED = Outcome(Result.DELIVERED, "2.0.0", "")
 
@@ -75,8 +82,13 @@ class Notices:
             return
         id = to_text(job.envelope.id)
         if job.envelope.sender is None:
-            if settlement.failed:
+            if settlement.failed and job.envelope.origin == BOUNCE:
+                await self._return_bounce(queue, job, settlement, notices)
+            elif settlement.failed:
                 self._log.info("{id}: status=dropped (no sender to tell)", id=id)
+            return
+        if job.envelope.quarantined:
+            self._log.info("{id}: sender not told (it was quarantined)", id=id)
             return
         header = await self._read(job, HEADER_MOST)
         for action, recipients in told.items():
@@ -102,7 +114,7 @@ class Notices:
         @param notices: see L{prepare}.
         @raise Temporary: where it goes cannot be said now.
         """
-        if envelope.sender is None:
+        if envelope.sender is None or envelope.quarantined:
             return
         for action in (Action.DELIVERED, Action.EXPANDED):
             those = [one for one in confirmed if one.action == action.value]
@@ -126,6 +138,89 @@ class Notices:
         notice = await self._own.prepare(queue, envelope, octets)
         if notice is not None:
             notices.append(notice)
+        elif envelope.origin == BOUNCE:
+            await self._instead(queue, envelope, octets, NoSuchAccount(), notices)
+
+    # --- to the postmaster ---
+
+    async def instead(
+        self,
+        queue: IQueue,
+        untold: Sequence[Acceptance],
+        error: MailError,
+        notices: list[Acceptance],
+    ) -> Sequence[Acceptance]:
+        """Make ready what the postmaster is told instead of the sender.
+
+        @param untold: notifications that the sender's mailbox does not take.
+        @param error: why.
+        @param notices: see L{prepare}.
+        @return: those that were put there.
+        @raise Temporary: see L{prepare}.
+        """
+        there = len(notices)
+        for notice in untold:
+            if notice.envelope.origin == BOUNCE:
+                octets = await notice.octets()
+                await self._instead(queue, notice.envelope, octets, error, notices)
+        return notices[there:]
+
+    async def _instead(
+        self,
+        queue: IQueue,
+        envelope: Envelope,
+        octets: bytes,
+        error: MailError,
+        notices: list[Acceptance],
+    ) -> None:
+        """A bounce that cannot even be accepted."""
+        outcome = Outcome(Result.FAILED, error.status, error.text)
+        report = Report(
+            hostname=self._hostname,
+            envelope=envelope,
+            header=octets[:HEADER_MOST],
+            recipients=[(to, outcome) for to in envelope.recipients],
+            now=self._clock.seconds(),
+            whole=octets if len(octets) <= _WHOLE_MOST else None,
+            instead=POSTMASTER,
+        )
+        await self._tell_postmaster(queue, report, notices)
+
+    async def _return_bounce(
+        self,
+        queue: IQueue,
+        job: Job,
+        settlement: Settlement,
+        notices: list[Acceptance],
+    ) -> None:
+        """A bounce that the next server does not take, or not in time."""
+        whole = job.size <= _WHOLE_MOST
+        octets = await self._read(job, job.size if whole else HEADER_MOST)
+        report = Report(
+            hostname=self._hostname,
+            envelope=job.envelope,
+            header=octets[:HEADER_MOST],
+            recipients=settlement.failed,
+            now=self._clock.seconds(),
+            whole=octets if whole else None,
+            instead=POSTMASTER,
+        )
+        await self._tell_postmaster(queue, report, notices)
+
+    async def _tell_postmaster(
+        self, queue: IQueue, report: Report, notices: list[Acceptance]
+    ) -> None:
+        try:
+            await self._add(queue, report, notices)
+        except Temporary as error:
+            if error.status != _MISCONFIGURED:
+                raise
+            # It would be tried for ever, until somebody reads the log in any case.
+            self._log.error(
+                "{id}: status=dropped (nor can the postmaster be told: {why})",
+                id=to_text(report.envelope.id),
+                why=error.text,
+            )
 
     async def _tell(
         self,

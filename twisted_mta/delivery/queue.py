@@ -28,7 +28,7 @@ from zope.interface import implementer
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
 from twisted_mta.delivery.backlog import Backlog
 from twisted_mta.delivery.ending import Ending
-from twisted_mta.delivery.notice import Notices
+from twisted_mta.delivery.notice import POSTMASTER, Notices
 from twisted_mta.delivery.record import (
     read_address,
     read_envelope,
@@ -225,25 +225,29 @@ class Queue(Backlog):
         """See L{IQueue.settle}."""
         settlement = judge(job, outcomes, self._schedule, self._clock.seconds())
         notices: list[Acceptance] = []
+        told: Sequence[Acceptance]
         try:
             try:
                 await self._notices.prepare(self, job, settlement, notices)
             except Temporary as error:
                 # The sender cannot be told now, so nobody leaves undelivered.
                 self._log_untold(job, error)
-                settlement, told = settlement.postponed(), []
+                settlement, told = settlement.postponed(), ()
             else:
-                told = notices
-            try:
-                ours = await self._commit(job, settlement, told)
-            except Permanent as error:
-                if not told:
-                    raise
-                # The sender's mailbox does not take it (any more), and would
-                # not later: the rest must be recorded all the same.
-                self._log_untold(job, error)
-                told = []
-                ours = await self._commit(job, settlement, told)
+                told = tuple(notices)
+            while True:
+                try:
+                    ours = await self._commit(job, settlement, told)
+                    break
+                except Permanent as error:
+                    if not told:
+                        raise
+                    # The sender's mailbox does not take it (any more), and would
+                    # not later: the rest must be recorded all the same.
+                    self._log_untold(job, error)
+                    settlement, told = await self._instead(
+                        job, settlement, told, error, notices
+                    )
         finally:
             for notice in notices:
                 notice.close()
@@ -254,6 +258,23 @@ class Queue(Backlog):
                 "{id}: the row was taken or removed while it was tried",
                 id=to_text(job.envelope.id),
             )
+
+    async def _instead(
+        self,
+        job: Job,
+        settlement: Settlement,
+        told: Sequence[Acceptance],
+        error: Permanent,
+        notices: list[Acceptance],
+    ) -> tuple[Settlement, Sequence[Acceptance]]:
+        """What is recorded when the sender does not take what he is told: the
+        postmaster is told instead, or, if not even he takes it, nobody."""
+        try:
+            instead = await self._notices.instead(self, told, error, notices)
+        except Temporary as later:
+            self._log_untold(job, later)
+            return settlement.postponed(), []
+        return settlement, instead
 
     async def _commit(
         self, job: Job, settlement: Settlement, notices: Sequence[Acceptance]
@@ -274,9 +295,11 @@ class Queue(Backlog):
 
     def _log_told(self, job: Job, notices: Sequence[Acceptance]) -> None:
         for notice in notices:
+            told = notice.envelope.recipients
             self._log.info(
-                "{id}: sender notified, notification={notice}",
+                "{id}: {who} notified, notification={notice}",
                 id=to_text(job.envelope.id),
+                who="postmaster" if told == (POSTMASTER,) else "sender",
                 notice=notice.id,
             )
             notice.log(self._log)

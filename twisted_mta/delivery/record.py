@@ -51,6 +51,8 @@ def write_envelope(envelope: Envelope) -> str:
     }
     if envelope.handling != USUALLY:
         fields["handling"] = _written(envelope.handling)
+    if envelope.quarantined:
+        fields["quarantined"] = True
     return json.dumps(fields, separators=(",", ":"))
 
 

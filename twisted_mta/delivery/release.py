@@ -135,6 +135,7 @@ class Release:
             id=new_id(),
             recipients=recipients,
             handling=replace(handling, release_at=at),
+            quarantined=False,  # it was held, and somebody let it go
         )
         own = self._intake.content()
         try:

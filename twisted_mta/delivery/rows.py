@@ -15,7 +15,7 @@ _AT_ONCE = 256
 def of(
     transaction: ITransaction,
     what: str,
-    ids: Sequence[int],
+    ids: Sequence[int] | Sequence[bytes],
     more: str = "",
     *values: SqlValue,
 ) -> list[tuple[Any, ...]]:

@@ -120,6 +120,10 @@ class ContentWriter:
             self._structure = mime.scan(self._octets)
         return self._structure
 
+    def digest(self) -> bytes:
+        """See L{IContentWriter.digest}."""
+        return self._hash.digest()
+
     def take(self, transaction: ITransaction) -> int:
         """See L{IContentWriter.take}."""
         return self.take_all(transaction, (self,))[0]

@@ -270,6 +270,13 @@ class Ledger:
             raise translated(error)
         return names
 
+    def lives(self, name: str) -> bool:
+        """See L{ILedger.lives}."""
+        try:
+            return self._present.lives(name)
+        except OSError as error:
+            raise translated(error)
+
     # --- beside ---
 
     async def collect(self) -> None:

@@ -18,7 +18,8 @@ class Origin:
     @ivar helo: the name it gave itself.
     @ivar tls: C{"TLSv1.3 TLS_AES_256_GCM_SHA384"}, empty without TLS.
     @ivar login: the address it logged in as, empty without AUTH.
-    @ivar listener: the name of the listener in the config.
+    @ivar listener: the name of the listener in the config; of what this server made
+        itself, what it is: C{"bounce"} if it tells of a failure, or empty.
     """
 
     protocol: str = "local"
@@ -31,6 +32,9 @@ class Origin:
 
 
 LOCAL = Origin()
+BOUNCE = Origin(listener="bounce")
+"""Of a message that tells its recipient of a failure. If it cannot be delivered in its
+turn the postmaster is told."""
 
 
 class Body(Enum):

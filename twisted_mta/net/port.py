@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mta.net.fairness import Fairness
+from twisted_mta.net.hearing import heard
 
 # Connections that are accepted before those that speak have their turn. With 4 of
 # them 20 clients that come again and again keep in step, and the commits that they
@@ -48,9 +49,14 @@ DONE = Failure(CONNECTION_DONE)  # type: ignore[no-untyped-call]
 
 
 class Incoming(tcp.Server):
-    """A connection that was accepted."""
+    """A connection that was accepted.
+
+    @ivar heard: at its end, if the peer ended it: see L{heard}; C{None} if it is not
+        known.
+    """
 
     _read_most = _READ_LEAST
+    heard: bool | None = None
 
     def __init__(
         self,
@@ -114,6 +120,10 @@ class Incoming(tcp.Server):
 
     def connectionLost(self, reason: Failure) -> None:
         """See L{twisted.internet.tcp.Connection}."""
+        if (self.TLS or not self.disconnecting) and hasattr(self, "socket"):
+            unsent = self.dataBuffer or self._tempDataBuffer
+            with suppress(OSError):
+                self.heard = not unsent and heard(self.socket)
         if reason is not DONE or not hasattr(self, "socket"):
             super().connectionLost(reason)
             return

@@ -16,16 +16,19 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import interfaces
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection as TcpConnection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_mta.net.hearing import heard
 from twisted_mta.net.patience import WRITE_S, Patience
 from twisted_mta.net.task import PAUSE, Task
 from twisted_mta.wire.engine import IEngine, RemoteProtocolError
@@ -46,12 +49,17 @@ _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
 class Closed:
-    """The last event: the connection is gone, nothing can be written."""
+    """The last event: the connection is gone, nothing can be written.
 
-    __slots__ = ("_failure",)
+    @ivar heard: the peer has read what was written, as far as can be known
+        (L{twisted_mta.net.hearing}).
+    """
 
-    def __init__(self, failure: Failure) -> None:
+    __slots__ = ("_failure", "heard")
+
+    def __init__(self, failure: Failure, heard: bool) -> None:
         self._failure = failure
+        self.heard = heard
 
     @property
     def reason(self) -> str:
@@ -197,6 +205,8 @@ class Stream(Protocol):
             self._out_octets = 0
             if self._closed is None:
                 self._send(octets)
+            else:
+                self._closed.heard = False
 
     def _send(self, octets: bytes) -> None:
         """Give octets to the kernel at once, as long as it takes them all: a
@@ -263,6 +273,16 @@ class Stream(Protocol):
             ours = self.transport.socket
             if _QUICKACK is not None and ours.family != socket.AF_UNIX:
                 ours.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+    def heard(self) -> bool:
+        """Whether the peer has what was written, as far as can be known."""
+        self.flush()
+        if self._closed is not None:
+            return self._closed.heard
+        if isinstance(self.transport, TcpConnection):
+            with suppress(OSError):
+                return heard(self.transport.socket)
+        return True
 
     def post(self, event: object) -> None:
         """Give the session an event that is not the peer's, before any other:
@@ -369,7 +389,7 @@ class Stream(Protocol):
             handshake.callback(None)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._closed = Closed(reason)
+        self._closed = Closed(reason, self._was_heard(reason))
         if self._handshake is not None:
             self.log.info(
                 "{name}: no TLS: {reason}", name=self.name, reason=self._closed.reason
@@ -386,6 +406,17 @@ class Stream(Protocol):
         if self._paused():
             self._resume(self._closed)
         self._end()
+
+    def _was_heard(self, reason: Failure) -> bool:
+        """Whether the peer had read all when the connection ended."""
+        if self._out:
+            return False
+        orderly = isinstance(reason.value, ConnectionDone)
+        at_the_end: bool | None = getattr(self.transport, "heard", None)
+        # TLS has a goodbye, and our answer to it resets a socket that is closed.
+        if at_the_end is None or (self.secure and orderly):
+            return orderly
+        return at_the_end
 
     # A push producer to the transport: it says when its buffer is full.
 

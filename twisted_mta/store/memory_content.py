@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 
 from zope.interface import implementer
 
@@ -54,6 +55,9 @@ class MemoryWriter:
 
     def structure(self) -> mime.Structure:
         return mime.scan(bytes(self._octets))
+
+    def digest(self) -> bytes:
+        return sha256(self._octets).digest()
 
     def take(self, transaction: ITransaction) -> int:
         self._id = self._id or new_id()

@@ -14,6 +14,7 @@ from twisted_mta.mail.ids import new_id, to_text
 from twisted_mta.mail.submitted import Saved
 from twisted_mta.servers import errors
 from twisted_mta.servers.smtp import reply
+from twisted_mta.servers.smtp.promise import Promise
 from twisted_mta.servers.smtp.transaction import Transaction
 
 # What is no recipient's fault: the others would fare no better.
@@ -26,11 +27,13 @@ class Each:
     others: as many transactions as its share of them is deep.
 
     @param session: its name, for the log.
+    @param promise: what the client is told last.
     """
 
     _log = Logger()
 
-    def __init__(self, intake: IIntake, session: str) -> None:
+    def __init__(self, intake: IIntake, session: str, promise: Promise) -> None:
+        self._promise = promise
         self._intake = intake
         self._session = session
 
@@ -41,8 +44,10 @@ class Each:
         content: IContentWriter,
         prefix: bytes,
         saved: Saved | None = None,
+        fingerprint: bytes = b"",
     ) -> Sequence[bytes]:
-        """See L{IIntake.accept}.
+        """See L{IIntake.accept}. Only what is taken as one is recognised when it is
+        sent again.
 
         @return: an answer for each RCPT that was taken, in order.
         """
@@ -50,11 +55,14 @@ class Each:
         count = len(transaction.recipients)
         answers = [b""] * count
         try:
-            await self._intake.accept(envelope, routes, content, prefix, told, saved)
+            id = await self._intake.accept(
+                envelope, routes, content, prefix, told, saved, fingerprint
+            )
         except MailError as error:
             parts = self._without(error, envelope, answers, 0, count)
         else:
-            return [queued(envelope)] * len(transaction.given)
+            self._promise.make(fingerprint, envelope.id)
+            return [queued(id)] * len(transaction.given)
         while parts:
             begin, end = parts.pop()
             first, last = transaction.shares[begin], transaction.shares[end - 1]
@@ -76,7 +84,7 @@ class Each:
             except MailError as error:
                 parts += self._without(error, part, answers, begin, end)
             else:
-                answers[begin:end] = [queued(part)] * (end - begin)
+                answers[begin:end] = [queued(part.id)] * (end - begin)
                 saved = None  # once
             finally:
                 its.abort()
@@ -110,9 +118,9 @@ class Each:
         return []
 
 
-def queued(envelope: Envelope) -> bytes:
+def queued(id: int) -> bytes:
     """The answer that is a promise."""
-    return f"250 2.0.0 Ok: queued as {to_text(envelope.id)}\r\n".encode()
+    return f"250 2.0.0 Ok: queued as {to_text(id)}\r\n".encode()
 
 
 def last(answers: Sequence[bytes]) -> bytes:

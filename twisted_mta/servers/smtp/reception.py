@@ -28,7 +28,9 @@ from twisted_mta.servers import errors
 from twisted_mta.servers.smtp import carriage, claim, reply, submission, trace, wishes
 from twisted_mta.servers.smtp.client import Client
 from twisted_mta.servers.smtp.each import Each, last, queued
+from twisted_mta.servers.smtp.fingerprint import fingerprint
 from twisted_mta.servers.smtp.headerfilter import HeaderFilter
+from twisted_mta.servers.smtp.promise import Promise
 from twisted_mta.servers.smtp.reply import made
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.servers.smtp.submitter import Submitter
@@ -58,6 +60,7 @@ class Reception:
 
     @ivar transaction: the one under way.
     @ivar accepted: how many messages were.
+    @ivar promise: what the client was told of the last of them.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Reception:
     ) -> None:
         self.transaction: Transaction | None = None
         self.accepted = 0
+        self.promise = Promise(stream, intake)
         self._stream = stream
         self._engine = engine
         self._settings = settings
@@ -320,6 +324,10 @@ class Reception:
         self._stream.stranger = False
         saved = self._submitter.saved(self._filter)
         envelope = self._envelope(transaction)
+        sign = b""
+        if settings.recognises_resent:
+            # Of what came, not of what is made of it.
+            sign = fingerprint(envelope.origin, transaction, content.digest())
         if envelope.body is Body.BINARY and (
             saved is not None or carriage.in_mailboxes(transaction.routes)
         ):
@@ -348,18 +356,20 @@ class Reception:
             if refusal:
                 return [refusal]
         if not (settings.lmtp or transaction.parameters.prdr):
-            await self._intake.accept(
+            id = await self._intake.accept(
                 envelope,
                 transaction.routes,
                 content,
                 prefix,
                 transaction.confirmed,
                 saved,
+                sign,
             )
             self.accepted += 1
-            return [queued(envelope)]
-        each = Each(self._intake, self._client.session)
-        answers = await each.accept(transaction, envelope, content, prefix, saved)
+            self.promise.make(sign, envelope.id)
+            return [queued(id)]
+        each = Each(self._intake, self._client.session, self.promise)
+        answers = await each.accept(transaction, envelope, content, prefix, saved, sign)
         self.accepted += any(answer.startswith(b"2") for answer in answers)
         if settings.lmtp:
             return answers

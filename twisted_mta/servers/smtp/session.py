@@ -124,6 +124,7 @@ class SmtpSession:
             self.log.failure("{session}: a bug", session=self.stream.name)
             self._write(reply.BUG)
         finally:
+            self._reception.promise.end()
             self._reception.reset()
 
     async def _converse(self) -> None:
@@ -144,12 +145,16 @@ class SmtpSession:
                 self._write(reply.OUT_OF_STEP)
                 return
         stream.write(self._greeting())
+        promise = self._reception.promise
         while not client.leaving:
             event = await stream.next_event()
             do = _COMMANDS.get(type(event))
             if do is None:
+                promise.end()  # before the goodbye is in the way
                 self._end(event)
                 return
+            if promise.open:
+                promise.go_on()
             if not await self._say(await self._answer(do, event)):
                 return
 

@@ -33,6 +33,8 @@ class SmtpSettings:
     @ivar xclient_from: who may use XCLIENT.
     @ivar xforward_from: who may use XFORWARD.
     @ivar etrn: domains that may be asked for with ETRN, in lower case.
+    @ivar recognises_resent: what is sent again, since its client did not see the
+        answer, is not taken twice.
     @ivar future_release_s: how long a message may be held for its sender; 0: none is.
     @ivar highest_priority: that who logged in or relays may ask for (RFC 6710).
     @ivar no_soliciting: classes of solicitation that are refused, in lower case.
@@ -68,6 +70,7 @@ class SmtpSettings:
     xclient_from: Networks = NOBODY
     xforward_from: Networks = NOBODY
     etrn: frozenset[str] = frozenset()
+    recognises_resent: bool = True
     future_release_s: int = 0
     highest_priority: int = 9
     no_soliciting: tuple[str, ...] = ()

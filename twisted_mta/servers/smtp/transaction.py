@@ -1,6 +1,6 @@
 """A mail transaction: what MAIL, RCPT, DATA and BDAT have built so far."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from twisted_mta.interfaces import IContentWriter
 from twisted_mta.mail.address import Address
@@ -23,12 +23,14 @@ class Transaction:
         twice has one message and two answers in LMTP (RFC 2033 4.2).
     @ivar confirmed: what the sender is told once the message is accepted.
     @ivar content: once the first octets are expected.
+    @ivar asked: of each recipient for whom something was asked, what.
     @ivar judged: what policies said of it, by stage.
     @ivar failed: a chunk was refused; only RSET helps (RFC 3030 2).
     """
 
     __slots__ = (
         "_keys",
+        "asked",
         "confirmed",
         "content",
         "failed",
@@ -50,9 +52,15 @@ class Transaction:
         self.shares: list[tuple[slice, slice]] = []
         self.given: list[int] = []
         self.content: IContentWriter | None = None
+        self.asked: list[str] = []
         self.judged: dict[str, Judgement] = {}
         self.failed = False
         self._keys: dict[str, int] = {}
+
+    @property
+    def keys(self) -> Iterable[str]:
+        """The keys of all recipients."""
+        return self._keys
 
     def repeats(self, recipient: Address) -> bool:
         """Whether this recipient was given before; then it is once more."""
@@ -74,6 +82,7 @@ class Transaction:
         """
         told: Sequence[Confirmation] = ()
         if notification is not USUAL:
+            self.asked.append(f"{recipient.key} {notification}")
             routes, told = informed(recipient, routes, notification)
         place = self._keys[recipient.key] = len(self.recipients)
         self.given.append(place)
