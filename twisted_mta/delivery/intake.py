@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
+from twisted_mta.delivery.forward import Forwarding
 from twisted_mta.delivery.notice import Notices
 from twisted_mta.interfaces import (
     IContentWriter,
@@ -38,6 +39,8 @@ class Intake:
 
     @param own: makes this server's own messages ready.
     @param notices: makes notifications ready.
+    @param forwarding: makes routes ready that lead on from an address of ours; C{None}:
+        they stay as they are.
     """
 
     def __init__(
@@ -47,7 +50,9 @@ class Intake:
         queue: IQueue,
         own: OwnMail,
         notices: Notices,
+        forwarding: Forwarding | None = None,
     ) -> None:
+        self._forwarding = forwarding
         self._notices = notices
         self._ledger = ledger
         self._store = store
@@ -72,6 +77,9 @@ class Intake:
         saved: Saved | None = None,
     ) -> None:
         """See L{IIntake.accept}."""
+        if self._forwarding is not None:
+            header = content.header()
+            routes = await self._forwarding.ready(envelope, routes, header)
         unit = Acceptance(
             self._store, self._queue, envelope, routes, content, prefix, saved
         )
@@ -95,6 +103,9 @@ class Intake:
         @param leave: a unit of work that takes it from where it is.
         @raise MailError: it stays there.
         """
+        if self._forwarding is not None:
+            header = content.header()
+            routes = await self._forwarding.ready(envelope, routes, header)
         unit = Acceptance(self._store, self._queue, envelope, routes, content, prefix)
         header = prefix + content.header()
         await self._accept(unit, envelope, header, confirmed, leave)

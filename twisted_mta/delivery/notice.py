@@ -74,7 +74,7 @@ class Notices:
         if not told:
             return
         id = to_text(job.envelope.id)
-        if job.envelope.sender is None:
+        if job.told is None:
             if settlement.failed:
                 self._log.info("{id}: status=dropped (no sender to tell)", id=id)
             return
@@ -139,7 +139,7 @@ class Notices:
     ) -> None:
         report = Report(
             hostname=self._hostname,
-            envelope=job.envelope,
+            envelope=job.envelope._replace(sender=job.told),
             header=header,
             recipients=recipients,
             now=self._clock.seconds(),

@@ -28,6 +28,7 @@ from zope.interface import implementer
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
 from twisted_mta.delivery.backlog import Backlog
 from twisted_mta.delivery.ending import Ending
+from twisted_mta.delivery.forward import prefix as prefix_of
 from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.record import (
     read_address,
@@ -39,6 +40,7 @@ from twisted_mta.delivery.record import (
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.rows import TOPIC, of
 from twisted_mta.delivery.settlement import Settlement, judge
+from twisted_mta.delivery.suppression import Suppression
 from twisted_mta.errors import MailError, Permanent, Temporary
 from twisted_mta.interfaces import ILedger, IQueue, ITransaction
 from twisted_mta.mail.address import Address
@@ -58,6 +60,9 @@ _RECIPIENTS = 400
 
 Hop = tuple[str, str]
 
+# Of what recipients share a row: see ToAgent.
+_Kind = tuple[str, str, bool, Address | None, Address | None]
+
 _NONE: Mapping[Hop, int] = {}
 
 
@@ -68,6 +73,7 @@ class Queue(Backlog):
     @param owner: a name for this run of this process that no other has.
     @param own: makes bounces ready for the transaction.
     @param hostname: this server's name, in bounces.
+    @param suppression: counts who is refused for good.
     """
 
     _log = Logger()
@@ -80,10 +86,12 @@ class Queue(Backlog):
         schedule: Schedule,
         own: OwnMail,
         hostname: str,
+        suppression: Suppression | None = None,
     ) -> None:
         super().__init__(clock, ledger)
         self._owner = owner
         self._schedule = schedule
+        self._suppression = suppression
         self._notices = Notices(clock, ledger, own, hostname)
 
     # --- in ---
@@ -118,20 +126,35 @@ class Queue(Backlog):
                 envelope.received_at,
             ),
         )
-        hops: dict[tuple[str, str, bool], int] = {}
+        hops: dict[_Kind, int] = {}
         recipients: dict[tuple[int, str], str] = {}
+        # Who is reached twice, by himself and over an address here, has it once.
+        placed: dict[tuple[str, str, str], int] = {}
+        if any(route.forwarder is not None for route in routes):
+            routes = sorted(routes, key=lambda route: route.forwarder is not None)
         for route in routes:
-            hop = route.agent, route.next_hop, route.hold or envelope.quarantined
-            if hop not in hops:
-                hops[hop] = new_id()
-            asked = write_notification(route.notification)
-            recipients[hops[hop], str(route.recipient)] = asked
+            address = str(route.recipient)
+            at = placed.get((route.agent, route.next_hop, address))
+            if at is None:
+                hop = (
+                    *(route.agent, route.next_hop, route.hold or envelope.quarantined),
+                    *(route.sender, route.forwarder),
+                )
+                if hop not in hops:
+                    hops[hop] = new_id()
+                at = placed[route.agent, route.next_hop, address] = hops[hop]
+            recipients[at, address] = write_notification(route.notification)
         transaction.executemany(
             "INSERT INTO hop (id, queued_id, agent, next_hop, held, due, lease,"
-            " attempts, warned) VALUES (?, ?, ?, ?, ?, ?, '', 0, 0)",
+            " attempts, warned, sender, prefix)"
+            " VALUES (?, ?, ?, ?, ?, ?, '', 0, 0, ?, ?)",
             [
-                (id, envelope.id, agent, next_hop, int(hold), due)
-                for (agent, next_hop, hold), id in hops.items()
+                (
+                    *(id, envelope.id, agent, next_hop, int(hold), due),
+                    None if sender is None else str(sender),
+                    prefix_of(forwarder),
+                )
+                for (agent, next_hop, hold, sender, forwarder), id in hops.items()
             ],
         )
         transaction.executemany(
@@ -262,7 +285,9 @@ class Queue(Backlog):
 
         @return: whether the lease was still ours; if not, there were no notices.
         """
-        ending = Ending(self._ledger, self._owner, job, settlement, notices)
+        ending = Ending(
+            self._ledger, self._owner, job, settlement, notices, self._suppression
+        )
         return await self._ledger.write(ending, brief=ending.brief)
 
     def _log_untold(self, job: Job, error: MailError) -> None:
@@ -316,8 +341,8 @@ def _due(
 
 _CLAIM = (
     "h.id, q.envelope, q.content_id, q.prefix, q.size, q.eight_bit, h.agent,"
-    " h.next_hop, h.attempts, h.warned FROM hop h JOIN queued q ON q.id = h.queued_id"
-    " WHERE"
+    " h.next_hop, h.attempts, h.warned, h.sender, h.prefix"
+    " FROM hop h JOIN queued q ON q.id = h.queued_id WHERE"
 )
 
 
@@ -373,7 +398,12 @@ def _with_recipients(
 
 
 def _job(row: tuple[Any, ...], envelope: Envelope) -> Job:
-    id, _, content, prefix, size, eight_bit, agent, next_hop, attempts, warned, to = row
+    id, _, content, prefix, size, eight_bit, agent, next_hop, attempts, warned = row[
+        :-3
+    ]
+    sender, own_prefix, to = row[-3:]
+    if own_prefix is not None:
+        prefix, size = own_prefix + prefix, size + len(own_prefix)
     return Job(
         id=id,
         envelope=envelope,
@@ -391,4 +421,5 @@ def _job(row: tuple[Any, ...], envelope: Envelope) -> Job:
             for address, asked in to
             if asked
         },
+        rewritten=None if sender is None else read_address(sender),
     )
