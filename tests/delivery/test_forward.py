@@ -151,6 +151,14 @@ class ForwardTests(ForwardCase):
         self.now(self.office.send(sender, split("out@example.test")))
         self.assertEqual(self.job().sender, sender)
 
+    def test_bare_postmaster(self) -> None:
+        """Who has no domain cannot give one to a return address."""
+        self.office.router._postmaster = CAROL
+        self.now(self.office.send(ERIN, Address("postmaster", "")))
+        job = self.job()
+        self.assertEqual(job.sender, ERIN)
+        self.assertIn(b"Delivered-To: postmaster\r\n", job.prefix)
+
     def test_bounce(self) -> None:
         """Whoever wrote to the alias reads our own bounce, without a detour."""
         self.now(self.office.send(ERIN, split("out@example.test")))

@@ -191,7 +191,9 @@ class CalloutTests(TestCase):
             for number in range(200):
                 self.check(split(f"x{number}@relayed.test"))
             self.assertLessEqual(self.office.ledger.count("callout"), 60)
-            self.assertEqual(self.office.ledger.rows(_LATE, "x199@relayed.test"), [(1,)])
+            self.assertEqual(
+                self.office.ledger.rows(_LATE, "x199@relayed.test"), [(1,)]
+            )
             self.clock.advance(4 * DAY)
             for number in range(10):
                 self.check(split(f"y{number}@relayed.test"))

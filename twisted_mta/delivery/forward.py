@@ -20,7 +20,7 @@ from zope.interface import implementer
 from twisted_mta.delivery.srs import Returns
 from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import MailLoop
-from twisted_mta.interfaces import IContent, IDeliveryAgent
+from twisted_mta.interfaces import IContent, IContentWriter, IDeliveryAgent
 from twisted_mta.mail import header, srs
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Envelope
@@ -55,11 +55,11 @@ class Forwarding:
         self._ours = ours
 
     async def ready(
-        self, envelope: Envelope, routes: Sequence[Route], block: bytes
+        self, envelope: Envelope, routes: Sequence[Route], content: IContentWriter
     ) -> Sequence[Route]:
         """Routes as they are queued.
 
-        @param block: the message's header block.
+        @param content: finished.
         @raise MailLoop: all who were to have it had it already.
         @raise Temporary: the ledger cannot be asked.
         """
@@ -70,7 +70,7 @@ class Forwarding:
         }
         if not forwarders:
             return routes
-        been = delivered_to(block)
+        been = delivered_to(content.header())
         senders: dict[Address | None, Address | None] = {}
         for forwarder in forwarders:
             if forwarder.key not in been:
@@ -102,6 +102,8 @@ class Forwarding:
         if self._ours(sender.domain):
             return None
         domain = self._domain or srs.ascii_domain(forwarder.domain)
+        if not domain:  # the bare postmaster, who has none
+            return None
         try:
             return await self._returns.forward(sender, domain)
         except ValueError as error:

@@ -78,8 +78,7 @@ class Intake:
     ) -> None:
         """See L{IIntake.accept}."""
         if self._forwarding is not None:
-            header = content.header()
-            routes = await self._forwarding.ready(envelope, routes, header)
+            routes = await self._forwarding.ready(envelope, routes, content)
         unit = Acceptance(
             self._store, self._queue, envelope, routes, content, prefix, saved
         )
@@ -104,8 +103,7 @@ class Intake:
         @raise MailError: it stays there.
         """
         if self._forwarding is not None:
-            header = content.header()
-            routes = await self._forwarding.ready(envelope, routes, header)
+            routes = await self._forwarding.ready(envelope, routes, content)
         unit = Acceptance(self._store, self._queue, envelope, routes, content, prefix)
         header = prefix + content.header()
         await self._accept(unit, envelope, header, confirmed, leave)
