@@ -499,7 +499,8 @@ class IRouter(Interface):
         """Where this recipient's mail goes, aliases, subaddresses and
         catch-all followed.
 
-        @raise NoSuchAccount: the domain is ours and nobody has the address.
+        @raise NoSuchAccount: the domain is ours and nobody has the address, be it a
+            return address that was not made here.
         @raise Temporary: it cannot be said now.
         """
 

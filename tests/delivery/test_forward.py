@@ -306,7 +306,11 @@ class LoopTests(ForwardCase):
             self.office.send(ERIN, split("out@example.test"), octets=self.ROUND),
         )
         self.assertEqual(error.status, "5.4.6")
+        # Also where it leads to a mailbox besides, which has it already.
+        octets = self.ROUND.replace(b"Out@", b"sales@")
+        self.fails(MailLoop, self.office.send(ERIN, SALES, octets=octets))
         self.assertEqual(self.ledger.count("queued"), 0)
+        self.assertEqual(self.store.inbox(2), [])
 
     def test_others(self) -> None:
         """If others are to have it they do, and the sender is told of the loop."""

@@ -14,7 +14,7 @@ from twisted_mta.delivery.callout import Callouts
 from twisted_mta.delivery.recipientlist import read
 from twisted_mta.delivery.relayed import Relayed, read_lists
 from twisted_mta.delivery.smtp.agent import SmtpAgent
-from twisted_mta.errors import ConfigError, NoSuchAccount, Temporary
+from twisted_mta.errors import ConfigError, NoSuchAccount, Temporary, Unverified
 from twisted_mta.interfaces import ICallout, IRecipients
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.route import Outcome, Result, ToAgent
@@ -154,7 +154,7 @@ class CalloutTests(TestCase):
         self.agent.waiting = []
         asked = Deferred.fromCoroutine(self.callouts.check(BOB, WAY))
         self.clock.advance(15)
-        self.failureResultOf(asked, Temporary)
+        self.failureResultOf(asked, Unverified)
         self.agent.waiting[0].callback(None)
         self.agent.waiting = None
         self.assertEqual(self.check(), "good")
@@ -179,7 +179,7 @@ class CalloutTests(TestCase):
     def test_no_agent(self) -> None:
         """Nor has one that cannot be asked."""
         way = ToAgent("other", "", BOB)
-        self.fails(Temporary, self.callouts.check(BOB, way))
+        self.fails(Unverified, self.callouts.check(BOB, way))
 
     def test_bounded(self) -> None:
         """Whoever asks for ever more addresses fills no disk."""

@@ -6,7 +6,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.servers.smtpdrive import ALICE, HOST, Peer, Router, SmtpCase, mx, submission
-from twisted_mta.errors import NoSuchAccount, Temporary
+from twisted_mta.errors import NoSuchAccount, Temporary, Unverified
 from twisted_mta.interfaces import IRecipients, ISuppression
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.networks import Networks
@@ -50,7 +50,7 @@ class Recipients:
         if recipient.local == "nobody":
             raise NoSuchAccount()
         if recipient.local == "unsure":
-            raise Temporary("The server of that domain cannot be asked now", "4.4.1")
+            raise Unverified()
 
 
 @implementer(ISuppression)
@@ -151,7 +151,7 @@ class RelayedTests(SmtpCase):
         peer.begin()
         self.assertIn("250", peer.say("RCPT TO:<bob@relayed.test>"))
         self.assertIn("550 5.1.1", peer.say("RCPT TO:<nobody@relayed.test>"))
-        self.assertIn("451 4.4.1", peer.say("RCPT TO:<unsure@relayed.test>"))
+        self.assertIn("450 4.1.1", peer.say("RCPT TO:<unsure@relayed.test>"))
         self.assertEqual(len(peer.recipients.asked), 3)
 
     def test_not_asked(self) -> None:

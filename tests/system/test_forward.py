@@ -138,7 +138,7 @@ class CareTests(ForwardCase):
             self.assertEqual(said(client, ANN, "nobody@d.test")[0], 550)
             self.assertEqual(said(client, ANN, "dora@d.test")[0], 250)
             self.b.stop()
-            self.assertEqual(said(client, ANN, "dave@d.test")[0], 451)
+            self.assertEqual(said(client, ANN, "dave@d.test")[0], 450)
             self.assertEqual(said(client, ANN, "nobody@d.test")[0], 550)
             client.rset()
             client.sendmail(ANN, ["dora@d.test"], text)

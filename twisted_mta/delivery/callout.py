@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from twisted_mta.delivery.text import one_line
-from twisted_mta.errors import MailError, NoSuchAccount, Temporary
+from twisted_mta.errors import MailError, NoSuchAccount, Unverified
 from twisted_mta.interfaces import ICallout, ILedger, ITransaction
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.route import Outcome, Result, ToAgent
@@ -80,7 +80,8 @@ class Callouts:
 
         @param way: where its mail goes.
         @raise NoSuchAccount: nobody.
-        @raise Temporary: it cannot be said now.
+        @raise Unverified: it cannot be said now.
+        @raise Temporary: the ledger cannot be asked.
         """
         now = self._clock.seconds()
         known = await self._ledger.lookup(lambda t: _read(t, recipient.key))
@@ -93,10 +94,7 @@ class Callouts:
             return
         found = await self._answer(recipient, way)
         if found is None:
-            raise Temporary(
-                "The server of that domain cannot be asked now; please try again later",
-                "4.4.1",
-            )
+            raise Unverified()
         _judge(found)
 
     async def _answer(self, recipient: Address, way: ToAgent) -> _Known | None:

@@ -60,7 +60,7 @@ class Forwarding:
         """Routes as they are queued.
 
         @param content: finished.
-        @raise MailLoop: all who were to have it had it already.
+        @raise MailLoop: all to whom it was written had it already.
         @raise Temporary: the ledger cannot be asked.
         """
         forwarders = {
@@ -71,9 +71,12 @@ class Forwarding:
         if not forwarders:
             return routes
         been = delivered_to(content.header())
+        looped = {forwarder for forwarder in forwarders if forwarder.key in been}
+        if looped.issuperset(envelope.recipients):
+            raise _looped(next(iter(looped)))
         senders: dict[Address | None, Address | None] = {}
         for forwarder in forwarders:
-            if forwarder.key not in been:
+            if forwarder not in looped:
                 senders[forwarder] = await self._sender(envelope, forwarder)
         made: list[Route] = []
         for route in routes:
@@ -90,8 +93,6 @@ class Forwarding:
                 )
                 asked = route.notification
                 made.append(ToAgent(LOOP, "", route.forwarder, notification=asked))
-        if all(isinstance(route, ToAgent) and route.agent == LOOP for route in made):
-            raise _looped(next(iter(forwarders)))
         return made
 
     async def _sender(self, envelope: Envelope, forwarder: Address) -> Address | None:

@@ -129,21 +129,23 @@ class Queue(Backlog):
         hops: dict[_Kind, int] = {}
         recipients: dict[tuple[int, str], str] = {}
         # Who is reached twice, by himself and over an address here, has it once.
-        placed: dict[tuple[str, str, str], int] = {}
+        placed: set[tuple[str, str, str]] = set()
         if any(route.forwarder is not None for route in routes):
             routes = sorted(routes, key=lambda route: route.forwarder is not None)
         for route in routes:
             address = str(route.recipient)
-            at = placed.get((route.agent, route.next_hop, address))
-            if at is None:
-                hop = (
-                    *(route.agent, route.next_hop, route.hold or envelope.quarantined),
-                    *(route.sender, route.forwarder),
-                )
-                if hop not in hops:
-                    hops[hop] = new_id()
-                at = placed[route.agent, route.next_hop, address] = hops[hop]
-            recipients[at, address] = write_notification(route.notification)
+            target = route.agent, route.next_hop, address
+            if target in placed:
+                continue
+            placed.add(target)
+            hop = (
+                *(route.agent, route.next_hop, route.hold or envelope.quarantined),
+                *(route.sender, route.forwarder),
+            )
+            if hop not in hops:
+                hops[hop] = new_id()
+            asked = write_notification(route.notification)
+            recipients[hops[hop], address] = asked
         transaction.executemany(
             "INSERT INTO hop (id, queued_id, agent, next_hop, held, due, lease,"
             " attempts, warned, sender, prefix)"
