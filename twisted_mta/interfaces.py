@@ -685,7 +685,8 @@ class ISuppression(Interface):
         source: str,
         keep_s: float | None = None,
     ) -> Awaitable[None]:
-        """Put an address on the list, or change its entry.
+        """Put an address on the list. An entry that is there is changed by hand
+        (C{reason}), else only if it ends earlier.
 
         @param account: who may not send there; C{None}: nobody may.
         @param source: who says so, for people.

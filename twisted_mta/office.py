@@ -22,6 +22,7 @@ from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.router import Router
 from twisted_mta.delivery.srs import Returns
 from twisted_mta.delivery.suppression import Suppression
+from twisted_mta.interfaces import ITransaction
 from twisted_mta.ledger.ledger import Ledger
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address, split
@@ -60,7 +61,12 @@ class Office:
 
         @raise NoSuchAccount: nobody has the address.
         """
-        await self.directory.remove_account(address, self.store.discard)
+
+        def discard(transaction: ITransaction, id: int) -> None:
+            self.store.discard(transaction, id)
+            self.suppression.forget(transaction, address)
+
+        await self.directory.remove_account(address, discard)
 
     async def close(self) -> None:
         """Close the ledger."""

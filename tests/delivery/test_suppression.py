@@ -90,6 +90,24 @@ class ListTests(SuppressionCase):
         self.assertFalse(self.found())
         self.fails(NoSuchAccount, self.list.remove(CAROL))
 
+    def test_complaint(self) -> None:
+        """A complaint does not make shorter what somebody put there for ever; an
+        operator changes what there is."""
+        self.now(self.list.add(CAROL, None, "manual", "she asked"))
+        self.now(self.list.add(CAROL, None, "complaint", "x", keep_s=DAY))
+        self.assertEqual(self.now(self.list.listed())[0].reason, "manual")
+        self.now(self.list.add(CAROL, None, "manual", "for a while", keep_s=DAY))
+        self.clock.advance(DAY)
+        self.assertFalse(self.found())
+
+    def test_account_removed(self) -> None:
+        """With an account its entries go, and no others."""
+        self.now(self.list.add(CAROL, ALICE, "manual", ""))
+        self.now(self.list.add(DAVE, None, "manual", ""))
+        self.now(self.office.ledger.write(lambda t: self.list.forget(t, ALICE)))
+        (entry,) = self.now(self.list.listed())
+        self.assertEqual(entry.address, str(DAVE))
+
     def test_others(self) -> None:
         """What another process puts there is known here."""
         self.assertFalse(self.found())

@@ -28,24 +28,23 @@ from zope.interface import implementer
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
 from twisted_mta.delivery.backlog import Backlog
 from twisted_mta.delivery.ending import Ending
-from twisted_mta.delivery.forward import prefix as prefix_of
 from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.record import (
     read_address,
     read_envelope,
     read_notification,
     write_envelope,
-    write_notification,
 )
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.rows import TOPIC, of
 from twisted_mta.delivery.settlement import Settlement, judge
 from twisted_mta.delivery.suppression import Suppression
+from twisted_mta.delivery.ways import rows
 from twisted_mta.errors import MailError, Permanent, Temporary
 from twisted_mta.interfaces import ILedger, IQueue, ITransaction
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Envelope
-from twisted_mta.mail.ids import new_id, to_text
+from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome, ToAgent
 
@@ -59,9 +58,6 @@ _CLAIMED = 40
 _RECIPIENTS = 400
 
 Hop = tuple[str, str]
-
-# Of what recipients share a row: see ToAgent.
-_Kind = tuple[str, str, bool, Address | None, Address | None]
 
 _NONE: Mapping[Hop, int] = {}
 
@@ -126,43 +122,17 @@ class Queue(Backlog):
                 envelope.received_at,
             ),
         )
-        hops: dict[_Kind, int] = {}
-        recipients: dict[tuple[int, str], str] = {}
-        # Who is reached twice, by himself and over an address here, has it once.
-        placed: set[tuple[str, str, str]] = set()
-        if any(route.forwarder is not None for route in routes):
-            routes = sorted(routes, key=lambda route: route.forwarder is not None)
-        for route in routes:
-            address = str(route.recipient)
-            target = route.agent, route.next_hop, address
-            if target in placed:
-                continue
-            placed.add(target)
-            hop = (
-                *(route.agent, route.next_hop, route.hold or envelope.quarantined),
-                *(route.sender, route.forwarder),
-            )
-            if hop not in hops:
-                hops[hop] = new_id()
-            asked = write_notification(route.notification)
-            recipients[hops[hop], address] = asked
+        hops, recipients = rows(envelope, routes, due)
         transaction.executemany(
-            "INSERT INTO hop (id, queued_id, agent, next_hop, held, due, lease,"
-            " attempts, warned, sender, prefix)"
-            " VALUES (?, ?, ?, ?, ?, ?, '', 0, 0, ?, ?)",
-            [
-                (
-                    *(id, envelope.id, agent, next_hop, int(hold), due),
-                    None if sender is None else str(sender),
-                    prefix_of(forwarder),
-                )
-                for (agent, next_hop, hold, sender, forwarder), id in hops.items()
-            ],
+            "INSERT INTO hop (id, queued_id, agent, next_hop, held, due, sender,"
+            " prefix, lease, attempts, warned)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', 0, 0)",
+            hops,
         )
         transaction.executemany(
-            "INSERT INTO recipient (hop_id, address, status, diagnostic, remote,"
-            " replied, notification) VALUES (?, ?, '', '', '', 0, ?)",
-            [(*key, asked) for key, asked in recipients.items()],
+            "INSERT INTO recipient (hop_id, address, notification, status,"
+            " diagnostic, remote, replied) VALUES (?, ?, ?, '', '', '', 0)",
+            recipients,
         )
         transaction.changed(TOPIC)
 
@@ -400,10 +370,8 @@ def _with_recipients(
 
 
 def _job(row: tuple[Any, ...], envelope: Envelope) -> Job:
-    id, _, content, prefix, size, eight_bit, agent, next_hop, attempts, warned = row[
-        :-3
-    ]
-    sender, own_prefix, to = row[-3:]
+    *first, sender, own_prefix, to = row
+    id, _, content, prefix, size, eight_bit, agent, next_hop, attempts, warned = first
     if own_prefix is not None:
         prefix, size = own_prefix + prefix, size + len(own_prefix)
     return Job(

@@ -339,8 +339,7 @@ class Runner:
             said = one_line(outcome.diagnostic)
             self._log.info(
                 "{id}: to=<{to}>{sent_as}, agent={agent}, relay={relay}, "
-                "delay={delay:.1f}, "
-                "dsn={dsn}, status={status}{said}",
+                "delay={delay:.1f}, dsn={dsn}, status={status}{said}",
                 id=to_text(job.envelope.id),
                 to=one_line(str(recipient)),
                 sent_as=rewritten and f", from=<{rewritten}>",

@@ -50,10 +50,12 @@ class Suppression:
         self._settings = settings
         # Whether there is anybody on it: most servers need not be asked more.
         self._empty: bool | None = None
+        self._changes = 0
         ledger.watch(_TOPIC, self._changed)
 
     def _changed(self) -> None:
         self._empty = None
+        self._changes += 1
 
     # --- ISuppression ---
 
@@ -62,7 +64,10 @@ class Suppression:
     ) -> Suppressed | None:
         """See L{ISuppression.find}."""
         if self._empty is None:
-            self._empty = await self._ledger.lookup(_nobody)
+            changes = self._changes
+            empty = await self._ledger.lookup(_nobody)
+            if changes == self._changes:
+                self._empty = empty
         if self._empty:
             return None
         now, keys = self._clock.seconds(), (key(address), key(account or _NOBODY))
@@ -101,12 +106,13 @@ class Suppression:
         keep_s: float | None = None,
     ) -> None:
         """See L{ISuppression.add}."""
+        replaced = _ANEW if reason == "manual" else _LONGER
         now = self._clock.seconds()
         until = None if keep_s is None else now + keep_s
         row = _row(address, account, reason, source, now, until)
 
         def unit(transaction: ITransaction) -> None:
-            transaction.execute(f"{_ADD}{_ANEW}", row)
+            transaction.execute(f"{_ADD}{replaced}", row)
             transaction.changed(_TOPIC)
 
         await self._ledger.write(unit)
@@ -127,6 +133,11 @@ class Suppression:
             transaction.changed(_TOPIC)
 
         await self._ledger.write(unit)
+
+    def forget(self, transaction: ITransaction, account: Address) -> None:
+        """Within a transaction: an account is removed, with its entries."""
+        transaction.execute("DELETE FROM suppressed WHERE scope = ?", (key(account),))
+        transaction.changed(_TOPIC)
 
     # --- for the queue ---
 
@@ -186,7 +197,8 @@ _ADD = (
     " reason = excluded.reason, source = excluded.source,"
     " added_at = excluded.added_at, until = excluded.until"
 )
-# What is on the list already is replaced; or only if it would leave it earlier.
+# What is on the list already is replaced by an operator; by others only if it would
+# leave the list earlier.
 _ANEW = ""
 _LONGER = " WHERE suppressed.until IS NOT NULL AND suppressed.until < excluded.until"
 

@@ -17,6 +17,10 @@ from twisted_mta.mail.structure import Part
 # Recipients of one report: it is about one message to one person as a rule.
 _RECIPIENTS = 10
 
+# Traces that are looked at (Postfix: hopcount_limit 50), and octets of each.
+_HOPS = 50
+_TRACE = 1_000
+
 # Octets of an address in its brackets (RFC 5321 4.5.3.1.3).
 _PATH = 256
 
@@ -111,8 +115,8 @@ def passed(block: bytes, hostname: str) -> int | None:
         + rb" \(twisted-mta\) .*?\bid ([0-9a-z]{13})\b",
         re.DOTALL,
     )
-    for value in header.every(block, b"Received"):
-        found = ours.search(value)
+    for value in header.every(block, b"Received")[:_HOPS]:
+        found = ours.search(value[:_TRACE])
         if found is not None:
             try:
                 return from_text(found[1].decode())
