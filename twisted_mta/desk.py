@@ -59,7 +59,7 @@ class Desk:
         """
         self._recipients = recipients
         self._unwanted = Unwanted(
-            office.suppression, config.hostname, config.suppression.forwarded
+            office.suppression, config.postmaster, config.suppression.forwarded
         )
         self._reactor = reactor
         self._config = config

@@ -121,7 +121,15 @@ class Callouts:
                 asking.append(waiting)
             return True
         agent = self._agents.get(way.agent)
-        if agent is None or len(self._asking) >= _AT_ONCE:
+        if agent is None:
+            self._log.error(
+                "callout: agent {agent} cannot ask of {domain}; name its recipients"
+                " in files",
+                agent=way.agent,
+                domain=one_line(recipient.domain),
+            )
+            return False
+        if len(self._asking) >= _AT_ONCE:
             return False
         self._asking[recipient.key] = [] if waiting is None else [waiting]
         Deferred.fromCoroutine(self._probe(agent, recipient, way))

@@ -12,32 +12,34 @@ from datetime import UTC, datetime
 
 from twisted_mta.interfaces import ISuppression
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.reply import Reply
 from twisted_mta.mail.route import Route, ToAgent
 from twisted_mta.mail.suppressed import Suppressed
 from twisted_mta.servers.smtp.client import Client
-from twisted_mta.servers.smtp.reply import made
+from twisted_mta.servers.smtp.reply import made, render
 
 _WHY = {
-    "hard_bounce": "its server says that nobody has it",
-    "complaint": "its owner complained",
-    "manual": "put there by hand",
+    "hard_bounce": "Its server says that nobody has it",
+    "complaint": "Its owner complained",
+    "manual": "Put there by hand",
 }
 
 # Characters of the source: a reply's line has 512 octets (RFC 5321 4.5.3.1.5).
-_SOURCE = 160
+_SOURCE = 300
 
 
 class Unwanted:
     """The list, as sessions ask.
 
+    @param postmaster: who takes somebody off the list.
     @param forwarded: what is sent on is looked at, too.
     """
 
     def __init__(
-        self, suppression: ISuppression, hostname: str, forwarded: bool
+        self, suppression: ISuppression, postmaster: str, forwarded: bool
     ) -> None:
         self._suppression = suppression
-        self._hostname = hostname
+        self._postmaster = postmaster
         self._forwarded = forwarded
 
     async def refusal(
@@ -69,9 +71,10 @@ class Unwanted:
     def _reply(self, recipient: Address, found: Suppressed) -> bytes:
         since = datetime.fromtimestamp(int(found.added_at), UTC)
         whose = "for your account" if found.scope else "of this server"
-        text = (
-            f"{recipient} is on the suppression list {whose} since {since:%Y-%m-%d},"
-            f" {_WHY[found.reason]}: {found.source[:_SOURCE]}; to have it taken off,"
-            f" write to postmaster@{self._hostname}"
+        lines = (
+            f"{recipient} is on the suppression list {whose} since {since:%Y-%m-%d}",
+            f"{_WHY[found.reason]}: {found.source[:_SOURCE]}",
+            f"To have it taken off, write to {self._postmaster}",
         )
-        return made(550, "5.7.1", text.encode("ascii", "replace").decode())
+        plain = (line.encode("ascii", "replace").decode() for line in lines)
+        return render(Reply(550, "5.7.1", tuple(plain)))
