@@ -167,7 +167,7 @@ class ForwardTests(ForwardCase):
         bounce = self.job()
         self.assertEqual((bounce.sender, bounce.recipients), (None, (ERIN,)))
 
-    def test_no_backscatter(self) -> None:
+    def test_h46_no_backscatter(self) -> None:
         """Nobody is told of a bounce that cannot be sent on."""
         self.now(self.office.send(None, split("out@example.test")))
         job = self.job()
@@ -233,7 +233,7 @@ class ReturnTests(ForwardCase):
         (route,) = self.now(self.office.router.route(address)).routes
         self.assertEqual(route, ToAgent("smtp", "third.test", sender))
 
-    def test_forged(self) -> None:
+    def test_h43_forged(self) -> None:
         """A forged or an old one is refused, whatever catch-all there is."""
         self.use(Office(domain=schema.Domain(catch_all=str(CAROL))))
         forged = Address("SRS0=aaaa=bb=victim.test=joe", "example.test")
@@ -299,7 +299,7 @@ class SecretTests(ForwardCase):
 class LoopTests(ForwardCase):
     ROUND = b"Delivered-To:  Out@Example.test\r\n" + MESSAGE
 
-    def test_round(self) -> None:
+    def test_h46_round(self) -> None:
         """What comes to an address that had it already is refused."""
         error = self.fails(
             MailLoop,
@@ -312,7 +312,7 @@ class LoopTests(ForwardCase):
         self.assertEqual(self.ledger.count("queued"), 0)
         self.assertEqual(self.store.inbox(2), [])
 
-    def test_others(self) -> None:
+    def test_h46_others(self) -> None:
         """If others are to have it they do, and the sender is told of the loop."""
         to = split("out@example.test")
         self.now(self.office.send(ERIN, BOB, DAVE, to, octets=self.ROUND))
@@ -340,7 +340,7 @@ class LoopTests(ForwardCase):
         self.now(self.office.send(ERIN, split("out@example.test"), octets=octets))
         self.assertEqual(len(self.jobs()), 1)
 
-    def test_many(self) -> None:
+    def test_h46_many(self) -> None:
         """However many of the fields there are, so many are looked at."""
         block = b"Delivered-To: a@x.test\r\n" * 5_000 + b"\r\n"
         self.assertEqual(delivered_to(block), {"a@x.test"})

@@ -134,7 +134,7 @@ class CalloutTests(TestCase):
         )
         self.assertEqual(self.check(), "bad")
 
-    def test_at_once(self) -> None:
+    def test_h44_at_once(self) -> None:
         """Who is being asked about is not asked about again, and nobody about more
         than so many at a time."""
         self.agent.waiting = []
@@ -181,7 +181,7 @@ class CalloutTests(TestCase):
         way = ToAgent("other", "", BOB)
         self.fails(Unverified, self.callouts.check(BOB, way))
 
-    def test_bounded(self) -> None:
+    def test_h44_bounded(self) -> None:
         """Whoever asks for ever more addresses fills no disk."""
         self.agent.says = BAD
         with (

@@ -65,7 +65,7 @@ class SrsTests(unittest.TestCase):
             self.assertEqual(back.key, "bob@example.net")
             self.assertTrue(is_return(changed))
 
-    def test_forged(self) -> None:
+    def test_h43_forged(self) -> None:
         """Whatever is changed in it, it leads nowhere."""
         local = made("bob@example.net").local
         for old, new in (
@@ -84,7 +84,7 @@ class SrsTests(unittest.TestCase):
         with self.assertRaises(Forged):
             reverse("SRS1==x", [SECRET], NOW)
 
-    def test_forged_guarded(self) -> None:
+    def test_h43_forged_guarded(self) -> None:
         """Nor does one that stands for another forwarder's."""
         local = made("SRS0=abcd=ef=orig.test=joe@other.test").local
         for old, new in (("other.test", "others.test"), ("joe", "jim"), ("ytDa", "")):

@@ -121,7 +121,7 @@ NEAR = Networks(["192.168.1.1"])  # where StringTransport's peer is
 
 
 class ReturnTests(SmtpCase):
-    def test_bounces_only(self) -> None:
+    def test_h43_bounces_only(self) -> None:
         """To a return address go bounces, and nothing else; nobody has to be one of
         us for that."""
         peer = Forwarder()
