@@ -20,6 +20,8 @@ from twisted_mta.errors import ConfigError
 from twisted_mta.mail.address import split
 from twisted_mta.mail.ids import new_id, to_text
 
+EXAMPLES = Path(__file__).resolve().parent.parent / "plugins/twisted_mta/plugins"
+
 
 class ForwardTests(TestCase):
     def setUp(self) -> None:
@@ -71,6 +73,26 @@ class ForwardTests(TestCase):
                 f"relay_domains: {{relayed.test: {{recipients: ['{path}']}}}}\n"
             )
         self.assertIn(f"{path}:1: not an address", str(caught.exception))
+
+    def test_cannot(self) -> None:
+        """A next hop that is none, and an agent that cannot ask, are told with their
+        places."""
+        for settings, told in (
+            ("{next_hop: '[a]:99999'}", r"\.next_hop: must be \[HOST\]:PORT"),
+            ("{agent: lists}", r"\.recipients: no agent of the kind smtp is 'lists'"),
+        ):
+            text = (
+                f"plugin_path: ['{EXAMPLES}']\n"
+                f"agents: {{lists: {{kind: archive, directory: '{self.directory}'}}}}\n"
+                f"relay_domains: {{r.test: {settings}}}\n"
+            )
+            text = CONFIG.format(self.directory) + text
+            with self.assertRaises(ConfigError) as caught:
+                Mta(reactor, *parse("mta.yaml", text))
+            (problem,) = caught.exception.problems
+            self.assertRegex(
+                problem, rf"^mta.yaml:\d+:\d+: relay_domains\.r\.test{told}"
+            )
 
     async def test_complaint(self) -> None:
         """A provider's report puts who complained on the list."""

@@ -286,6 +286,7 @@ class Mta:
                 COMPLAINT: Complaints(
                     *(reactor, office.suppression, office.directory),
                     *(self._config.suppression, self._config.hostname),
+                    [each.delimiters for each in self._config.smtp.verp],
                 ),
             },
             # Whose share of one is nothing leaves the queue to the others.

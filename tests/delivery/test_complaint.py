@@ -73,6 +73,25 @@ class ComplaintTests(TestCase):
         self.tell(self.report(*change))
         self.assertEqual(self.listed()[0].scope, str(ALICE))
 
+    def test_named_by_sender(self) -> None:
+        """Where the report does not say who complained, that sender does; wherever the
+        report has him from."""
+        varied = b"<alice+dora=there.test@example.test>"
+        said = self.report(b"<alice@example.test>", varied)
+        without = said.replace(b"Original-Rcpt-To", b"X-To")
+        returned = without.replace(b"Original-Mail-From", b"X-From").replace(
+            b"Received: from x", b"Return-Path: " + varied + b"\r\nReceived: from x"
+        )
+        for octets in (without, returned):
+            self.tell(octets)
+            (entry,) = self.listed()
+            self.assertEqual(
+                (entry.address, entry.scope), ("dora@there.test", str(ALICE))
+            )
+            self.now(self.office.suppression.remove(split("dora@there.test"), ALICE))
+        self.tell(without.replace(b"alice+dora", b"eve+dora"))
+        self.assertEqual(self.listed(), [])
+
     def test_nobodys(self) -> None:
         """If it was none of our accounts nobody sends there any more."""
         self.tell(self.report(b"alice@example.test", b"other@example.test"))

@@ -4,7 +4,7 @@ import unittest
 
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.route import RELEASE, ToAgent, ToMailbox
-from twisted_mta.mail.verp import delimiters, sender, written
+from twisted_mta.mail.verp import delimiters, read, sender, written
 
 OWNER, BOB = split("owner@lists.test"), split("bob@example.net")
 
@@ -18,6 +18,15 @@ class VerpTests(unittest.TestCase):
         self.assertEqual(
             str(sender(OWNER, BOB, "-+")), "owner-bob+example.net@lists.test"
         )
+
+    def test_read(self) -> None:
+        """It can be read again; what has not the form cannot."""
+        for delims in ("+=", "-+", "=-"):
+            self.assertEqual(read(sender(OWNER, BOB, delims), delims), (OWNER, BOB))
+        dotted = Address("a=b+c", "x.test")
+        self.assertEqual(read(sender(OWNER, dotted, "+="), "+="), (OWNER, dotted))
+        for odd in ("owner", "owner+", "owner+bob", "+bob=x.test", "owner+=x.test"):
+            self.assertIsNone(read(Address(odd, "lists.test"), "+="), odd)
 
     def test_domain(self) -> None:
         """A domain goes in as the DNS has it, so that no SMTPUTF8 is needed."""

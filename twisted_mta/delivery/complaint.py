@@ -4,16 +4,17 @@ suppression list.
 Mail for an address of C{suppression: complaints} is a row of the queue for this agent.
 Anybody can write a report in anybody's name, and put somebody on the list who never
 complained. So a report is believed only if all of this is so: it came from a network
-that the operator named; it has the form of one; it says who complained; and the
-message that it returns went through this server lately, by a trace of ours. Others are
-a line of the log. Nobody is answered.
+that the operator named; it has the form of one; it says who complained, or the sender
+of the message does (VERP), since many providers do not; and the message that it returns
+went through this server lately, by a trace of ours. Others are a line of the log.
+Nobody is answered.
 
 BUGS: that the message went to the one who complains is the provider's word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -23,7 +24,7 @@ from twisted_mta.config import schema
 from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import MailError
 from twisted_mta.interfaces import IContent, IDeliveryAgent, IDirectory, ISuppression
-from twisted_mta.mail import feedback
+from twisted_mta.mail import feedback, verp
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.feedback import Feedback
 from twisted_mta.mail.ids import made_at, to_text
@@ -50,6 +51,7 @@ class Complaints:
     """Reads reports.
 
     @param directory: says whose a sender is.
+    @param delimiters: of VERP, besides the usual.
     """
 
     _log = Logger()
@@ -61,6 +63,7 @@ class Complaints:
         directory: IDirectory,
         settings: schema.Suppression,
         hostname: str,
+        delimiters: Sequence[str] = (),
     ) -> None:
         self._clock = clock
         self._suppression = suppression
@@ -68,6 +71,7 @@ class Complaints:
         self._keep_s = settings.keep
         self._networks = Networks(settings.complaints_from)
         self._hostname = hostname
+        self._delimiters = dict.fromkeys((verp.DELIMITERS, *delimiters))
 
     async def deliver(self, job: Job, content: IContent) -> Mapping[Address, Outcome]:
         """See L{IDeliveryAgent}."""
@@ -100,19 +104,20 @@ class Complaints:
         found = feedback.read(await content.read(0, content.size))
         if found is None:
             return "it has not the form of one (RFC 5965)"
-        if not found.recipients:
-            return "it does not say who complained (Original-Rcpt-To)"
         message = feedback.passed(found.message, self._hostname)
         age_s = None if message is None else self._clock.seconds() - made_at(message)
         if message is None or age_s is None or not 0 <= age_s <= _LATELY_S:
             return "the message that it returns did not go through here lately"
-        account = await self._account(found)
+        account, named = await self._sender(found)
+        recipients = found.recipients or named
+        if not recipients:
+            return "it does not say who complained (Original-Rcpt-To)"
         teller = found.agent or "a program without a name"
         source = (
             f"{found.kind} of {to_text(message)}, told from"
             f" {job.envelope.origin.host} by {teller}"
         )
-        for recipient in found.recipients:
+        for recipient in recipients:
             await self._suppression.add(
                 recipient, account, "complaint", source, self._keep_s
             )
@@ -125,15 +130,20 @@ class Complaints:
             )
         return ""
 
-    async def _account(self, found: Feedback) -> Address | None:
-        """Whose mail it was: he may write there no more; C{None}: nobody may."""
+    async def _sender(
+        self, found: Feedback
+    ) -> tuple[Address | None, tuple[Address, ...]]:
+        """Whose mail it was: he may write there no more; C{None}: nobody may. And the
+        recipient whom his address names (VERP), if it does."""
         sender = found.sender
         if sender is None:
-            return None
-        base = sender.local.partition("+")[0]
-        for local in (sender.local, base):
-            if local:
-                account = await self._directory.account(Address(local, sender.domain))
-                if account is not None:
-                    return account.address
-        return None
+            return None, ()
+        account = await self._directory.account(sender)
+        if account is not None:
+            return account.address, ()
+        for delimiters in self._delimiters:
+            read = verp.read(sender, delimiters)
+            account = await self._directory.account(read[0]) if read else None
+            if read and account is not None:
+                return account.address, (read[1],)
+        return None, ()

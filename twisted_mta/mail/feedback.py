@@ -35,7 +35,7 @@ class Feedback(NamedTuple):
     @ivar kind: such as C{"abuse"}.
     @ivar agent: the program that reports it, as it calls itself.
     @ivar recipients: who complained; empty if it does not say.
-    @ivar sender: of the message's envelope, if it says.
+    @ivar sender: of the message's envelope, if it or the message says.
     @ivar message: the header block of the message.
     """
 
@@ -55,7 +55,7 @@ def read(octets: bytes) -> Feedback | None:
         return None
     if kind.lower() != b"feedback-report" or len(root.children) != 3:
         return None
-    _, fields, about = root.children
+    fields, about = root.children[1:]
     if (fields.content.type, fields.content.subtype) != (
         b"message",
         b"feedback-report",
@@ -69,12 +69,16 @@ def read(octets: bytes) -> Feedback | None:
     recipients = [_address(each) for each in said]
     if None in recipients or len(recipients) > _RECIPIENTS:
         return None
+    message = _message(octets, about)
+    sender = header.first(block, b"Original-Mail-From")
+    if sender is None:
+        sender = header.first(message, b"Return-Path")
     return Feedback(
         types[0].decode(),
         (header.first(block, b"User-Agent") or b"").decode("ascii", "replace"),
         tuple(each for each in recipients if each is not None),
-        _address(header.first(block, b"Original-Mail-From") or b""),
-        _message(octets, about),
+        _address(sender or b""),
+        message,
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from twisted_mta.mail import srs
-from twisted_mta.mail.address import Address
+from twisted_mta.mail.address import Address, domain_name
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.route import RELEASE, Route, ToAgent
 
@@ -44,6 +44,16 @@ def sender(owner: Address, recipient: Address, delimiters: str) -> Address:
     named = f"{recipient.local}{between}{domain}" if domain else recipient.local
     made = Address(f"{owner.local}{behind}{named}", owner.domain)
     return made if len(str(made).encode()) <= _ADDRESS_MOST else owner
+
+
+def read(made: Address, delimiters: str) -> tuple[Address, Address] | None:
+    """The owner and the recipient of whom a sender may have been made, C{None} if it
+    has not the form. It proves nothing: anybody can write such an address."""
+    owner, _, named = made.local.partition(delimiters[0])
+    local, between, domain = named.rpartition(delimiters[1])
+    if not (owner and local and between and domain_name(domain)):
+        return None
+    return Address(owner, made.domain), Address(local, domain.lower())
 
 
 def each(
