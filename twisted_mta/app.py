@@ -22,8 +22,12 @@ from twisted_mta.config import schema
 from twisted_mta.config.check import host_port
 from twisted_mta.config.load import Document
 from twisted_mta.config.schema import Config
+from twisted_mta.delivery.callout import Callouts
+from twisted_mta.delivery.complaint import Complaints
+from twisted_mta.delivery.forward import Forwarding, Loop
 from twisted_mta.delivery.intake import Intake
 from twisted_mta.delivery.notice import Notices
+from twisted_mta.delivery.relayed import Relayed, read_lists
 from twisted_mta.delivery.release import Release
 from twisted_mta.delivery.resend import Resends
 from twisted_mta.delivery.runner import Runner
@@ -31,9 +35,11 @@ from twisted_mta.delivery.succession import Succession
 from twisted_mta.desk import Desk
 from twisted_mta.errors import ConfigError, MailError
 from twisted_mta.indexing import Indexing
+from twisted_mta.interfaces import IDeliveryAgent
 from twisted_mta.mail.address import split
 from twisted_mta.mail.networks import Networks
-from twisted_mta.mail.route import RELEASE
+from twisted_mta.mail.route import COMPLAINT, LOOP, RELEASE
+from twisted_mta.mail.srs import ascii_domain
 from twisted_mta.net.admission import Admission, descriptors
 from twisted_mta.net.listener import Listener
 from twisted_mta.net.place import Place, alone
@@ -55,6 +61,7 @@ def part_problems(document: Document, config: Config) -> Sequence[str]:
     problems: list[str] = []
     looks: Sequence[Callable[[], object]] = (
         lambda: Parts(document, config, tuple),
+        lambda: read_lists(config.relay_domains),
         lambda: _server_tls(document, config),
     )
     for look in looks:
@@ -154,10 +161,12 @@ class Mta:
         self._place = place or alone()
         self._parts = Parts(document, config, self._addresses)
         self._tls = _server_tls(document, config)
+        self._lists = read_lists(config.relay_domains)
         self._throttle = Throttle(reactor, self._place.tell, self._place.tally)
         self._listeners: list[Listener] = []
         self._runner: Runner | None = None
         self._indexing: Indexing | None = None
+        self._relayed: Relayed | None = None
         self._succession: Succession | None = None
         self._resends: Resends | None = None
         self._opened = False
@@ -235,6 +244,12 @@ class Mta:
         self._resends = Resends(
             self._reactor, office.ledger, self._config.smtp.resent_within
         )
+        settings = self._config.forwarding
+        forwarding = Forwarding(
+            office.returns if settings.srs else None,
+            settings.domain and ascii_domain(settings.domain),
+            office.router.ours,
+        )
         self.intake = Intake(
             office.ledger,
             office.store,
@@ -242,6 +257,7 @@ class Mta:
             office.own,
             notices,
             self._resends,
+            forwarding,
         )
         await self._resends.start()
         environment = {
@@ -250,7 +266,10 @@ class Mta:
             "ledger": office.ledger,
             "rates": self._place.rates,
         }
-        await self._start_queue(environment)
+        agents = self._parts.agents(**environment)
+        await self._start_queue(agents)
+        callouts = Callouts(self._reactor, office.ledger, agents)
+        self._relayed = Relayed(self._config.relay_domains, self._lists, callouts)
         await self._start_listeners(environment)
 
     def _start_indexing(self) -> None:
@@ -263,7 +282,7 @@ class Mta:
             )
             self._indexing.start()
 
-    async def _start_queue(self, environment: Mapping[str, Any]) -> None:
+    async def _start_queue(self, agents: Mapping[str, IDeliveryAgent]) -> None:
         office, reactor, place = self.office, self._reactor, self._place
         queue = self._config.queue
         per_hop = place.share(queue.concurrency_per_hop)
@@ -272,8 +291,14 @@ class Mta:
             office.ledger,
             office.queue,
             {
-                **self._parts.agents(**environment),
+                **agents,
                 RELEASE: Release(reactor, office.router, self.intake),
+                LOOP: Loop(),
+                COMPLAINT: Complaints(
+                    *(reactor, office.suppression, office.directory),
+                    *(self._config.suppression, self._config.hostname),
+                    [each.delimiters for each in self._config.smtp.verp],
+                ),
             },
             # Whose share of one is nothing leaves the queue to the others.
             concurrency=place.share(queue.concurrency) if per_hop else 0,
@@ -297,6 +322,7 @@ class Mta:
             self._parts.verifiers(**environment),
             self._tls_of,
             self._throttle,
+            cast(Relayed, self._relayed),
         )
         admission = Admission(
             config.connections.most,
@@ -396,9 +422,11 @@ class Mta:
             )
 
     async def reload(self) -> None:
-        """Read the certificates again."""
+        """Read the certificates again, and the lists of recipients."""
         if self._tls is not None and self._tls.reload():
             self.log.info("certificates read again")
+        if self._relayed is not None and self._relayed.reload():
+            self.log.info("lists of recipients read again")
 
     def heard_of_login(self, about: str) -> None:
         """What another process told of a login that failed, or of one from where there

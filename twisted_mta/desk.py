@@ -15,7 +15,8 @@ from twisted_mta.auth.authenticator import Authenticator
 from twisted_mta.auth.throttle import Throttle
 from twisted_mta.config.schema import Config, Listener
 from twisted_mta.delivery.intake import Intake
-from twisted_mta.interfaces import IPolicy, ITokenVerifier
+from twisted_mta.interfaces import IPolicy, IRecipients, ITokenVerifier
+from twisted_mta.mail.address import split
 from twisted_mta.mail.networks import Networks
 from twisted_mta.net.listener import Spoken
 from twisted_mta.net.stream import Stream
@@ -30,6 +31,7 @@ from twisted_mta.servers.smtp.allowance import Allowance
 from twisted_mta.servers.smtp.reply import made, signed
 from twisted_mta.servers.smtp.session import SmtpSession
 from twisted_mta.servers.smtp.settings import SmtpSettings
+from twisted_mta.servers.smtp.unwanted import Unwanted
 from twisted_mta.wire.imap.engine import ImapServerEngine
 from twisted_mta.wire.imap.limits import FRIEND, ImapLimits
 from twisted_mta.wire.pop3 import Pop3Engine
@@ -49,10 +51,16 @@ class Desk:
         verifiers: Sequence[ITokenVerifier],
         tls: Callable[[Listener], ServerTls | None],
         throttle: Throttle,
+        recipients: IRecipients,
     ) -> None:
         """
         @param tls: the context of a listener, if there are certificates.
+        @param recipients: who exists in domains that are relayed.
         """
+        self._recipients = recipients
+        self._unwanted = Unwanted(
+            office.suppression, config.postmaster, config.suppression.forwarded
+        )
         self._reactor = reactor
         self._config = config
         self._office = office
@@ -114,6 +122,8 @@ class Desk:
                 authenticator,
                 self._policies if listener.protocol != "lmtp" else None,
                 tls,
+                self._recipients,
+                self._unwanted,
             ).run()
 
         goodbye = made(
@@ -163,6 +173,10 @@ class Desk:
             highest_priority=smtp.highest_priority,
             no_soliciting=tuple(map(str.lower, smtp.no_soliciting)),
             etrn=frozenset(map(str.lower, smtp.etrn)),
+            verp=tuple(
+                (_key(each.sender), _key(each.account), each.delimiters)
+                for each in smtp.verp
+            ),
             without=frozenset(listener.without),
             without_for=tuple(
                 (Networks(each.networks), frozenset(each.extensions))
@@ -219,3 +233,7 @@ class Desk:
             session,
             lambda _: b"-ERR [SYS/TEMP] Too many connections, try again later\r\n",
         )
+
+
+def _key(address: str | None) -> str:
+    return split(address).key if address is not None else ""

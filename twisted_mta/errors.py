@@ -41,6 +41,13 @@ class Permanent(MailError):
     text = "This cannot be done"
 
 
+class Unverified(Temporary):
+    """Whether somebody has the address cannot be said now."""
+
+    status = "4.1.1"
+    text = "The server of that domain cannot be asked now; please try again later"
+
+
 class LedgerUnavailable(Temporary):
     """The ledger could not commit (busy, an I/O error): nothing was stored."""
 

@@ -35,6 +35,7 @@ from twisted_mta.mail.placement import (
 from twisted_mta.mail.route import Outcome, Resolved, Route, ToAgent
 from twisted_mta.mail.submitted import Saved, Submitted
 from twisted_mta.mail.summary import Email
+from twisted_mta.mail.suppressed import Reason, Suppressed
 from twisted_mta.mail.verdict import Judgement, Progress, Verdict
 
 T = TypeVar("T")
@@ -508,7 +509,8 @@ class IRouter(Interface):
         """Where this recipient's mail goes, aliases, subaddresses and
         catch-all followed.
 
-        @raise NoSuchAccount: the domain is ours and nobody has the address.
+        @raise NoSuchAccount: the domain is ours and nobody has the address, be it a
+            return address that was not made here.
         @raise Temporary: it cannot be said now.
         """
 
@@ -662,6 +664,66 @@ class IDeliveryAgent(Interface):
 
     def close() -> Awaitable[None]:
         """The server stops: end idle connections."""
+
+
+class ICallout(Interface):
+    """Add-on of an agent that can ask whether a recipient exists."""
+
+    def probe(next_hop: str, recipient: Address) -> Awaitable[Outcome]:
+        """Ask, and send nothing.
+
+        @return: C{DELIVERED} if a message for it would be taken; C{FAILED} with the
+            server's own words if it would never be; else C{DEFERRED}.
+        """
+
+
+class IRecipients(Interface):
+    """Who exists in domains that are another server's."""
+
+    def check(recipient: Address, way: ToAgent) -> Awaitable[None]:
+        """Whether mail may be taken for a recipient whose L{Resolved.relayed
+        <twisted_mta.mail.route.Resolved>} is set.
+
+        @param way: where it would go.
+        @raise NoSuchAccount: nobody has the address.
+        @raise Temporary: it cannot be said now.
+        """
+
+
+class ISuppression(Interface):
+    """Whom nothing is sent to any more."""
+
+    def find(
+        address: Address, account: Address | None = None
+    ) -> Awaitable[Suppressed | None]:
+        """The entry that forbids sending to an address, if there is one.
+
+        @param account: who wants to send, if he logged in.
+        """
+
+    def listed() -> Awaitable[Sequence[Suppressed]]:
+        """All entries, by address."""
+
+    def add(
+        address: Address,
+        account: Address | None,
+        reason: Reason,
+        source: str,
+        keep_s: float | None = None,
+    ) -> Awaitable[None]:
+        """Put an address on the list. An entry that is there is changed by hand
+        (C{reason}), else only if it ends earlier.
+
+        @param account: who may not send there; C{None}: nobody may.
+        @param source: who says so, for people.
+        @param keep_s: for how long; C{None}: until it is taken off.
+        """
+
+    def remove(address: Address, account: Address | None = None) -> Awaitable[None]:
+        """Take an entry off the list.
+
+        @raise NoSuchAccount: there is none.
+        """
 
 
 class IResolver(Interface):

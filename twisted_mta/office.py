@@ -20,6 +20,9 @@ from twisted_mta.delivery.acceptance import OwnMail
 from twisted_mta.delivery.queue import Queue
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.router import Router
+from twisted_mta.delivery.srs import Returns
+from twisted_mta.delivery.suppression import Suppression
+from twisted_mta.interfaces import ITransaction
 from twisted_mta.ledger.ledger import Ledger
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address, split
@@ -42,6 +45,8 @@ class Office:
     router: Router
     own: OwnMail
     queue: Queue
+    returns: Returns
+    suppression: Suppression
 
     async def add_account(self, address: Address, password: str) -> Account:
         """Make an account with its mailboxes, in one transaction.
@@ -56,7 +61,12 @@ class Office:
 
         @raise NoSuchAccount: nobody has the address.
         """
-        await self.directory.remove_account(address, self.store.discard)
+
+        def discard(transaction: ITransaction, id: int) -> None:
+            self.store.discard(transaction, id)
+            self.suppression.forget(transaction, address)
+
+        await self.directory.remove_account(address, discard)
 
     async def close(self) -> None:
         """Close the ledger."""
@@ -84,7 +94,17 @@ async def open_office(reactor: Any, config: Config) -> Office:
     index = SearchIndex(reactor, search_directory(config.directory))
     store = NativeStore(ledger, index)
     postmaster = split(config.postmaster)
-    router = Router(directory, config.domains, config.routes, postmaster)
+    returns = Returns(reactor, ledger)
+    suppression = Suppression(reactor, ledger, config.suppression)
+    router = Router(
+        directory,
+        config.domains,
+        config.routes,
+        postmaster,
+        returns,
+        config.relay_domains,
+        [split(address) for address in config.suppression.complaints],
+    )
     own = OwnMail(ledger, store, router)
     queue = Queue(
         reactor,
@@ -93,7 +113,9 @@ async def open_office(reactor: Any, config: Config) -> Office:
         Schedule(config.queue, random.random),
         own,
         config.hostname,
+        suppression,
     )
     return Office(
-        config, ledger, directory, keyring, passwords, store, index, router, own, queue
+        *(config, ledger, directory, keyring, passwords, store, index, router, own),
+        *(queue, returns, suppression),
     )

@@ -153,6 +153,31 @@ def _check_endpoint(text: str) -> None:
 
 def _next_hop_problems(document: Document, config: Config) -> Iterator[str]:
     """Of routes to the agents that speak SMTP; to others a next hop is any text."""
+    speak = _speak_smtp(config)
+    for index, route in enumerate(config.routes):
+        if route.next_hop is not None and route.agent in speak:
+            where = ("routes", index, "next_hop")
+            yield from _next_hop_problem(document, where, route.next_hop)
+    for name, each in config.relay_domains.items():
+        at = ("relay_domains", name)
+        if each.next_hop is not None and each.agent in speak:
+            yield from _next_hop_problem(document, (*at, "next_hop"), each.next_hop)
+        if each.recipients == "callout" and each.agent not in speak:
+            yield document.problem(
+                (*at, "recipients"),
+                f"no agent of the kind {SmtpAgentPlugin.name} is '{each.agent}', so"
+                " nobody can be asked; name files",
+            )
+
+
+def _next_hop_problem(document: Document, where: Where, text: str) -> Iterator[str]:
+    try:
+        check_next_hop(text)
+    except ValueError as error:
+        yield document.problem(where, f"must be [HOST]:PORT: {error}")
+
+
+def _speak_smtp(config: Config) -> set[str]:
     smtp = SmtpAgentPlugin.name
     speak = {
         name
@@ -161,10 +186,4 @@ def _next_hop_problems(document: Document, config: Config) -> Iterator[str]:
     }
     if DEFAULT_AGENT not in config.agents:
         speak.add(DEFAULT_AGENT)
-    for index, route in enumerate(config.routes):
-        if route.next_hop is not None and route.agent in speak:
-            try:
-                check_next_hop(route.next_hop)
-            except ValueError as error:
-                where = ("routes", index, "next_hop")
-                yield document.problem(where, f"must be [HOST]:PORT: {error}")
+    return speak

@@ -16,12 +16,15 @@ from zope.interface import implementer
 
 from twisted_mta.config import schema
 from twisted_mta.delivery.acceptance import OwnMail
+from twisted_mta.delivery.forward import Forwarding
 from twisted_mta.delivery.intake import Intake
 from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.queue import Queue
 from twisted_mta.delivery.resend import Resends
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.router import Router
+from twisted_mta.delivery.srs import Returns
+from twisted_mta.delivery.suppression import Suppression
 from twisted_mta.errors import LedgerUnavailable, NoSuchMessage
 from twisted_mta.interfaces import (
     Cancel,
@@ -392,25 +395,41 @@ class Office:
     clock: Clock = field(default_factory=Clock)
     ledger: Ledger = field(default_factory=Ledger)
     routes: Sequence[schema.Route] = ()
+    suppressing: schema.Suppression = field(default_factory=schema.Suppression)
+    relayed: Mapping[str, schema.RelayDomain] = field(default_factory=dict)
+    domain: schema.Domain = field(default_factory=schema.Domain)
 
     def __post_init__(self) -> None:
         self.clock.advance(1_700_000_000)
         self.store = Store(self.ledger)
+        self.returns = Returns(self.clock, self.ledger)
+        self.suppression = Suppression(self.clock, self.ledger, self.suppressing)
         self.router = Router(
-            self.directory, {"example.test": schema.Domain()}, self.routes, ALICE
+            self.directory,
+            {"example.test": self.domain},
+            self.routes,
+            ALICE,
+            self.returns,
+            self.relayed,
+            [split(address) for address in self.suppressing.complaints],
         )
         self.own = OwnMail(self.ledger, self.store, self.router)
         self.queue = self.another("one")
         notices = Notices(self.clock, self.ledger, self.own, HOST)
         self.resends = Resends(self.clock, self.ledger, 3600)
+        forwarding = Forwarding(self.returns, None, self.router.ours)
         self.intake = Intake(
-            self.ledger, self.store, self.queue, self.own, notices, self.resends
+            *(self.ledger, self.store, self.queue, self.own, notices, self.resends),
+            forwarding,
         )
 
     def another(self, owner: str) -> Queue:
         """The queue as another process sees it."""
         schedule = Schedule(schema.Queue(), lambda: 0.0)
-        return Queue(self.clock, self.ledger, owner, schedule, self.own, HOST)
+        return Queue(
+            *(self.clock, self.ledger, owner, schedule, self.own, HOST),
+            self.suppression,
+        )
 
     def envelope(self, sender: Address | None, *recipients: Address) -> Envelope:
         return Envelope(new_id(), sender, recipients, self.clock.seconds())

@@ -90,14 +90,18 @@ class RouterTests(TestCase):
                 ],
             }
         )
-        resolved = self.now(router.route(split("team+detail@example.test")))
+        team = split("team+detail@example.test")
+        resolved = self.now(router.route(team))
         self.assertTrue(resolved.local)
         self.assertEqual(
             resolved.routes,
             (
                 mailbox(2, "bob@example.test"),
                 mailbox(1, "alice@example.test"),
-                ToAgent("smtp", "elsewhere.test", split("carol@elsewhere.test")),
+                ToAgent(
+                    *("smtp", "elsewhere.test", split("carol@elsewhere.test")),
+                    forwarder=team,
+                ),
             ),
         )
 

@@ -38,7 +38,7 @@ DAVE = split("dave@elsewhere.test")
 
 MORE_IS_NEEDED = {
     *("STARTTLS", "AUTH", "ETRN", "VRFY", "EXPN", "XCLIENT", "XFORWARD"),
-    *("NO-SOLICITING", "REQUIRETLS", "FUTURERELEASE"),
+    *("XVERP", "NO-SOLICITING", "REQUIRETLS", "FUTURERELEASE"),
 }
 
 

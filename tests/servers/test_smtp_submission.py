@@ -159,6 +159,7 @@ class AuthTests(SmtpCase):
             S: 250-MT-PRIORITY
             S: 250-PRDR
             S: 250-LIMITS RCPTMAX=1000
+            S: 250-XVERP
             S: 250-AUTH PLAIN LOGIN
             S: 250 HELP
             C: MAIL FROM:<alice@example.test>

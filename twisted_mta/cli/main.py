@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     _accounts(commands, where)
     _aliases(commands, where)
     _queue(commands, where)
+    _suppression(commands, where)
     return top
 
 
@@ -275,6 +276,29 @@ def _queue(
         ("remove", "remove messages without telling anyone", "queue.remove"),
     ):
         add(name, help, run).add_argument("ids", metavar="ID", nargs="+")
+
+
+def _suppression(
+    commands: "_Subparsers[argparse.ArgumentParser]", where: argparse.ArgumentParser
+) -> None:
+    add = _group(
+        commands, where, "suppression", "addresses to which nothing is sent any more"
+    )
+    _json(add("list", "list them", "suppression.list_"))
+    one = add("add", "put an address on the list", "suppression.add")
+    one.add_argument("--for", dest="period", metavar="TIME", help="such as 30d")
+    one.add_argument("--source", metavar="TEXT", help="why, for who is refused")
+    for leaf in (
+        one,
+        add("remove", "take an address off the list", "suppression.remove"),
+        add("check", "say whether mail to an address is taken", "suppression.check"),
+    ):
+        leaf.add_argument("address", metavar="ADDRESS")
+        leaf.add_argument(
+            "--account",
+            metavar="ADDRESS",
+            help="only what this account sends (default: what anybody sends)",
+        )
 
 
 if __name__ == "__main__":

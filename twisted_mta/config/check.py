@@ -15,7 +15,8 @@ from twisted_mta.config.schema import HOLD_MOST_S, WORKERS_MOST, Config
 from twisted_mta.errors import ConfigError
 from twisted_mta.mail.address import domain_name, split
 from twisted_mta.mail.header import BLOCK_MAX
-from twisted_mta.mail.route import RELEASE
+from twisted_mta.mail.route import COMPLAINT, LOOP, RELEASE
+from twisted_mta.mail.verp import delimiters
 
 # The agent that is there without being configured.
 DEFAULT_AGENT = "smtp"
@@ -212,13 +213,65 @@ def _outbound(config: Config) -> Iterator[Problem]:
         if route.domain != "*" and not domain_name(route.domain.removeprefix(".")):
             yield (*where, "domain"), "must be a domain, .domain, or *"
     for name, agent in config.agents.items():
-        if name == RELEASE:
+        if name in (RELEASE, LOOP, COMPLAINT):
             yield ("agents", name), "this name is the server's own; choose another"
         yield from _kind(("agents", name), agent)
     for index, policy in enumerate(config.policies):
         yield from _kind(("policies", index), policy)
     for index, verifier in enumerate(config.tokens):
         yield from _kind(("tokens", index), verifier)
+
+
+def _forwarding(config: Config) -> Iterator[Problem]:
+    domain = config.forwarding.domain
+    if domain is not None and domain not in config.domains:
+        where = ("forwarding", "domain")
+        yield where, f"'{domain}' is none of 'domains': bounces would not come back"
+    for index, verp in enumerate(config.smtp.verp):
+        at = ("smtp", "verp", index)
+        if verp.sender is None and verp.account is None:
+            yield at, "needs 'sender' or 'account'; add one"
+        for name in ("sender", "account"):
+            if (address := getattr(verp, name)) is not None:
+                yield from _address((*at, name), address)
+        try:
+            delimiters(verp.delimiters)
+        except ValueError as error:
+            yield (*at, "delimiters"), str(error)
+
+
+def _relay_domains(config: Config) -> Iterator[Problem]:
+    known = {DEFAULT_AGENT, *config.agents}
+    for name, each in config.relay_domains.items():
+        where = ("relay_domains", name)
+        if not domain_name(name):
+            yield where, f"is not a domain name; {_SUCH_AS}example.org"
+        elif name != name.lower():
+            yield where, f"write it in lower case: {name.lower()}"
+        elif name in config.domains:
+            yield where, "is one of 'domains', so its mail ends here; remove one"
+        if each.agent not in known:
+            names = ", ".join(sorted(known))
+            yield (*where, "agent"), f"no agent '{each.agent}'; known are {names}"
+        if each.recipients == ():
+            yield (*where, "recipients"), "is empty: nobody would exist; name a file"
+
+
+def _suppression(config: Config) -> Iterator[Problem]:
+    settings = config.suppression
+    for name in ("hard_bounces", "within", "keep"):
+        value = getattr(settings, name)
+        if value is not None and value <= 0:
+            yield ("suppression", name), "must be more than 0"
+    for index, address in enumerate(settings.complaints):
+        at = ("suppression", "complaints", index)
+        yield from _address(at, address)
+        if address.rpartition("@")[2] not in config.domains:
+            yield at, f"'{address}' is in none of 'domains'"
+    if settings.complaints and not settings.complaints_from:
+        where = ("suppression", "complaints_from")
+        yield where, "is empty: no report would be believed; name networks"
+    yield from _networks(("suppression", "complaints_from"), settings.complaints_from)
 
 
 # Each part with the settings that it cannot do without.
@@ -229,6 +282,9 @@ _PARTS: dict[Callable[[Config], Iterator[Problem]], set[str]] = {
     _files: {"certificates"},
     _limits: set(),
     _outbound: {"agents"},
+    _forwarding: {"domains"},
+    _relay_domains: {"agents", "domains"},
+    _suppression: {"domains"},
 }
 
 

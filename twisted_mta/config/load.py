@@ -277,6 +277,19 @@ def _optional(value: Any, kind: Any) -> Any:
     return _CONVERTER.structure(value, inner)
 
 
+def _either(value: Any, kind: Any) -> Any:
+    arms = typing.get_args(kind)
+    if types.NoneType in arms:
+        return _optional(value, kind)
+    words, many = arms
+    if isinstance(value, list):
+        return _many(value, many)
+    try:
+        return _choice(value, words)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{error}, or a list")
+
+
 def _class(cls: type) -> Any:
     inner: Any = cattrs.gen.make_dict_structure_fn(
         cls, _CONVERTER, _cattrs_forbid_extra_keys=True
@@ -320,7 +333,8 @@ def _converter() -> cattrs.Converter:
         (typing.Literal, _choice),
         (tuple, _many),
         (dict, _table),
-        (types.UnionType, _optional),
+        (types.UnionType, _either),
+        (typing.Union, _either),
     )
     for origin, hook in by_origin:
         converter.register_structure_hook_func(_of(origin), hook)

@@ -50,6 +50,8 @@ _ASIDE = {
     "agents": """
   smarthost:
     {kind: smtp, tls: verify, user: us, password_file: /etc/twisted-mta/password}""",
+    "relay_domains": """
+  example.net: {next_hop: "[mail.example.net]:25", recipients: callout}""",
     "policies": """
   - {kind: refuse_helo, names: [localhost]}""",
     "plugin_path": " [/etc/twisted-mta/plugins]",
@@ -132,7 +134,8 @@ def text() -> str:
 def _entry(field: Any) -> list[str]:
     name = field.name
     inner = _inner(field.type)
-    listed = getattr(field.type, "__origin__", None) is tuple
+    origin = getattr(field.type, "__origin__", None)
+    listed = origin is tuple or (origin is dict and name in _ASIDE)
     if listed and inner:
         lines = ["# Settings of each:", *settings(inner, "#   ")]
     else:

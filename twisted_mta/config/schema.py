@@ -50,6 +50,7 @@ ExtensionName = Literal[
     "EXPN",
     "XCLIENT",
     "XFORWARD",
+    "XVERP",
     "STARTTLS",
     "AUTH",
 ]
@@ -147,6 +148,20 @@ class Without:
     networks: tuple[str, ...]
     # What they are not offered, such as [PIPELINING, CHUNKING].
     extensions: tuple[ExtensionName, ...]
+
+
+@frozen(kw_only=True)
+class Verp:
+    """Mail that goes out with the recipient's name in its sender."""
+
+    # The sender, such as owner-list@example.org. null: any.
+    sender: str | None = None
+    # Who logged in. null: anybody, and who may relay.
+    account: str | None = None
+    # What stands behind the sender's name, and in the place of the recipient's @:
+    # owner+bob=example.net@example.org. Two of + - =. Postfix:
+    # default_verp_delimiters.
+    delimiters: str = "+="
 
 
 @frozen(kw_only=True)
@@ -260,6 +275,10 @@ class Smtp:
     # Extensions that clients of some networks are not offered, for those that get
     # them wrong. A listener's own 'without' is for all its clients.
     without: tuple[Without, ...] = ()
+    # Mail of those who log in, or of relay_from, that goes out with the recipient's
+    # name in its sender (VERP), so that a bounce says whose address it is about; the
+    # first that fits. They may ask for it themselves, too (XVERP).
+    verp: tuple[Verp, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -323,6 +342,54 @@ class Route:
 
 
 @frozen(kw_only=True)
+class Forwarding:
+    """Mail that an address here sends on elsewhere: an alias, a catch-all."""
+
+    # A sender who is none of us becomes a return address of ours (SRS), since other
+    # servers take mail in his name from his own servers alone (SPF). Bounces to it
+    # are sent on to him.
+    srs: bool = True
+    # The domain of return addresses, one of 'domains'. null: that of the address
+    # which sends on.
+    domain: str | None = None
+
+
+@frozen(kw_only=True)
+class RelayDomain:
+    """A domain whose mail another server has; ours takes it while that one is away."""
+
+    # HOST:PORT or [HOST]:PORT of that server. null: where 'routes' say, or the
+    # domain's mail exchangers that come before us.
+    next_hop: str | None = None
+    # The agent that carries it to next_hop, see agents.
+    agent: str = "smtp"
+    # Who exists there. callout: its server is asked, and what it says remembered;
+    # [FILE, ...]: who stands in files, an address a line, read again on SIGHUP; any:
+    # everybody, so that mail for nobody is taken and has to be returned.
+    recipients: Literal["any", "callout"] | tuple[Path, ...] = "callout"
+
+
+@frozen(kw_only=True)
+class Suppression:
+    """Whom nothing is sent to any more. See twisted-mta suppression."""
+
+    # After how many messages that its server refused for good, since nobody has it
+    # (5.1.1 and the like), an address is put on the list. null: never. Mailgun, SES: 1.
+    hard_bounces: int | None = None
+    # Within which time those are counted.
+    within: Seconds = _time(30 * 86400)
+    # How long it stays there. SES: 14 days at most; others for ever.
+    keep: Seconds = _time(90 * 86400)
+    # What an address here sends on is not sent to who is on the list, either.
+    forwarded: bool = False
+    # Addresses in our domains to which providers report complaints (RFC 5965); who
+    # complained is put on the list.
+    complaints: tuple[str, ...] = ()
+    # Networks from which such reports are believed, as the providers name them.
+    complaints_from: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
 class Search:
     """Searching in mail."""
 
@@ -381,6 +448,13 @@ class Config:
     # Which way mail for elsewhere goes; the first that fits. None fits: to
     # the domain's own mail exchangers.
     routes: tuple[Route, ...] = ()
+    # Mail that an address here sends on elsewhere.
+    forwarding: Forwarding = Forwarding()
+    # Domains whose mail another server has, and we for it while it is away (backup
+    # MX).
+    relay_domains: dict[str, RelayDomain] = field(factory=dict)
+    # Whom nothing is sent to any more.
+    suppression: Suppression = Suppression()
     # Delivery agents by name, each with its kind and that kind's own settings.
     # The agent "smtp", of the kind smtp, is there in any case.
     agents: dict[str, Any] = field(factory=dict)

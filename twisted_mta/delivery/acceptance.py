@@ -293,7 +293,10 @@ class OwnMail:
         routes: list[Route] = []
         for recipient in envelope.recipients:
             try:
-                routes += (await self._router.route(recipient)).routes
+                resolved = await self._router.route(recipient)
+                if resolved.returns and envelope.sender is not None:
+                    raise NoSuchAccount("Only bounces go to a return address")
+                routes += resolved.routes
             except Permanent as error:
                 self._log.warn(
                     "{id}: to=<{to}>, status=dropped ({why})",

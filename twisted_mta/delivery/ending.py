@@ -12,7 +12,8 @@ from collections.abc import Collection, Sequence
 
 from twisted_mta.delivery.acceptance import Acceptance
 from twisted_mta.delivery.rows import TOPIC, forget, of
-from twisted_mta.delivery.settlement import Settlement
+from twisted_mta.delivery.settlement import Settlement, Told
+from twisted_mta.delivery.suppression import Suppression
 from twisted_mta.delivery.text import one_line
 from twisted_mta.interfaces import ILedger, ITransaction
 from twisted_mta.mail.address import Address
@@ -29,9 +30,18 @@ class Ending:
     @param owner: whose the lease should be.
     @param told: what the sender is told, accepted in the same transaction; only if
         the lease was ours.
+    @param suppression: counts who is refused for good, in the same way.
     """
 
-    __slots__ = ("_job", "_ledger", "_owner", "_settlement", "_told")
+    __slots__ = (
+        "_job",
+        "_ledger",
+        "_owner",
+        "_refused",
+        "_settlement",
+        "_suppression",
+        "_told",
+    )
 
     def __init__(
         self,
@@ -40,17 +50,25 @@ class Ending:
         job: Job,
         settlement: Settlement,
         told: Sequence[Acceptance],
+        suppression: Suppression | None = None,
     ) -> None:
         self._ledger = ledger
         self._owner = owner
         self._job = job
         self._settlement = settlement
         self._told = told
+        self._suppression = suppression
+        self._refused: Told = ()
+        # A bounce that cannot be delivered went to a sender, who may be forged.
+        if suppression and settlement.failed and job.envelope.sender is not None:
+            self._refused = tuple(suppression.hard(settlement.failed))
 
     @property
     def brief(self) -> bool:
         """It takes but a few statements."""
-        return not self._told and len(self._job.recipients) <= _BRIEF_RECIPIENTS
+        if self._told or self._refused:
+            return False
+        return len(self._job.recipients) <= _BRIEF_RECIPIENTS
 
     def __call__(self, transaction: ITransaction) -> bool:
         """The unit of work."""
@@ -95,6 +113,9 @@ class Ending:
             transaction.changed(TOPIC)
         for notice in self._told:
             notice(transaction)
+        if self._suppression and self._refused:
+            message = self._job.envelope.id
+            self._suppression.bounced(transaction, message, self._refused)
 
     def _defer(self, transaction: ITransaction) -> None:
         job, settlement = self._job, self._settlement

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
+from twisted_mta.delivery.forward import Forwarding
 from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.resend import Resends
 from twisted_mta.interfaces import (
@@ -42,6 +43,8 @@ class Intake:
     @param own: makes this server's own messages ready.
     @param notices: makes notifications ready.
     @param resends: knows what came before.
+    @param forwarding: makes routes ready that lead on from an address of ours; C{None}:
+        they stay as they are.
     """
 
     def __init__(
@@ -52,8 +55,10 @@ class Intake:
         own: OwnMail,
         notices: Notices,
         resends: Resends,
+        forwarding: Forwarding | None = None,
     ) -> None:
         self._resends = resends
+        self._forwarding = forwarding
         self._notices = notices
         self._ledger = ledger
         self._store = store
@@ -83,6 +88,8 @@ class Intake:
         claim = self._resends.claim(fingerprint, id) if fingerprint else None
         store, queue = self._store, self._queue
         try:
+            if self._forwarding is not None:
+                routes = await self._forwarding.ready(envelope, routes, content)
             unit = Acceptance(
                 store, queue, envelope, routes, content, prefix, saved, claim
             )
@@ -122,6 +129,8 @@ class Intake:
         @param leave: a unit of work that takes it from where it is.
         @raise MailError: it stays there.
         """
+        if self._forwarding is not None:
+            routes = await self._forwarding.ready(envelope, routes, content)
         unit = Acceptance(self._store, self._queue, envelope, routes, content, prefix)
         header = prefix + content.header()
         await self._accept(unit, envelope, header, confirmed, leave)

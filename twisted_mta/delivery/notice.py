@@ -81,7 +81,7 @@ class Notices:
         if not told:
             return
         id = to_text(job.envelope.id)
-        if job.envelope.sender is None:
+        if job.told is None:
             if settlement.failed and job.envelope.origin == BOUNCE:
                 await self._return_bounce(queue, job, settlement, notices)
             elif settlement.failed:
@@ -234,7 +234,7 @@ class Notices:
     ) -> None:
         report = Report(
             hostname=self._hostname,
-            envelope=job.envelope,
+            envelope=job.envelope._replace(sender=job.told),
             header=header,
             recipients=recipients,
             now=self._clock.seconds(),

@@ -34,16 +34,17 @@ from twisted_mta.delivery.record import (
     read_envelope,
     read_notification,
     write_envelope,
-    write_notification,
 )
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.rows import TOPIC, of
 from twisted_mta.delivery.settlement import Settlement, judge
+from twisted_mta.delivery.suppression import Suppression
+from twisted_mta.delivery.ways import rows
 from twisted_mta.errors import MailError, Permanent, Temporary
 from twisted_mta.interfaces import ILedger, IQueue, ITransaction
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Envelope
-from twisted_mta.mail.ids import new_id, to_text
+from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome, ToAgent
 
@@ -68,6 +69,7 @@ class Queue(Backlog):
     @param owner: a name for this run of this process that no other has.
     @param own: makes bounces ready for the transaction.
     @param hostname: this server's name, in bounces.
+    @param suppression: counts who is refused for good.
     """
 
     _log = Logger()
@@ -80,10 +82,12 @@ class Queue(Backlog):
         schedule: Schedule,
         own: OwnMail,
         hostname: str,
+        suppression: Suppression | None = None,
     ) -> None:
         super().__init__(clock, ledger)
         self._owner = owner
         self._schedule = schedule
+        self._suppression = suppression
         self._notices = Notices(clock, ledger, own, hostname)
 
     # --- in ---
@@ -118,26 +122,17 @@ class Queue(Backlog):
                 envelope.received_at,
             ),
         )
-        hops: dict[tuple[str, str, bool], int] = {}
-        recipients: dict[tuple[int, str], str] = {}
-        for route in routes:
-            hop = route.agent, route.next_hop, route.hold or envelope.quarantined
-            if hop not in hops:
-                hops[hop] = new_id()
-            asked = write_notification(route.notification)
-            recipients[hops[hop], str(route.recipient)] = asked
+        hops, recipients = rows(envelope, routes, due)
         transaction.executemany(
-            "INSERT INTO hop (id, queued_id, agent, next_hop, held, due, lease,"
-            " attempts, warned) VALUES (?, ?, ?, ?, ?, ?, '', 0, 0)",
-            [
-                (id, envelope.id, agent, next_hop, int(hold), due)
-                for (agent, next_hop, hold), id in hops.items()
-            ],
+            "INSERT INTO hop (id, queued_id, agent, next_hop, held, due, sender,"
+            " prefix, lease, attempts, warned)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', 0, 0)",
+            hops,
         )
         transaction.executemany(
-            "INSERT INTO recipient (hop_id, address, status, diagnostic, remote,"
-            " replied, notification) VALUES (?, ?, '', '', '', 0, ?)",
-            [(*key, asked) for key, asked in recipients.items()],
+            "INSERT INTO recipient (hop_id, address, notification, status,"
+            " diagnostic, remote, replied) VALUES (?, ?, ?, '', '', '', 0)",
+            recipients,
         )
         transaction.changed(TOPIC)
 
@@ -283,7 +278,9 @@ class Queue(Backlog):
 
         @return: whether the lease was still ours; if not, there were no notices.
         """
-        ending = Ending(self._ledger, self._owner, job, settlement, notices)
+        ending = Ending(
+            self._ledger, self._owner, job, settlement, notices, self._suppression
+        )
         return await self._ledger.write(ending, brief=ending.brief)
 
     def _log_untold(self, job: Job, error: MailError) -> None:
@@ -339,8 +336,8 @@ def _due(
 
 _CLAIM = (
     "h.id, q.envelope, q.content_id, q.prefix, q.size, q.eight_bit, h.agent,"
-    " h.next_hop, h.attempts, h.warned FROM hop h JOIN queued q ON q.id = h.queued_id"
-    " WHERE"
+    " h.next_hop, h.attempts, h.warned, h.sender, h.prefix"
+    " FROM hop h JOIN queued q ON q.id = h.queued_id WHERE"
 )
 
 
@@ -396,7 +393,10 @@ def _with_recipients(
 
 
 def _job(row: tuple[Any, ...], envelope: Envelope) -> Job:
-    id, _, content, prefix, size, eight_bit, agent, next_hop, attempts, warned, to = row
+    *first, sender, own_prefix, to = row
+    id, _, content, prefix, size, eight_bit, agent, next_hop, attempts, warned = first
+    if own_prefix is not None:
+        prefix, size = own_prefix + prefix, size + len(own_prefix)
     return Job(
         id=id,
         envelope=envelope,
@@ -414,4 +414,5 @@ def _job(row: tuple[Any, ...], envelope: Envelope) -> Job:
             for address, asked in to
             if asked
         },
+        rewritten=None if sender is None else read_address(sender),
     )

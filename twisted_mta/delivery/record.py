@@ -66,6 +66,7 @@ def _written(handling: Handling) -> dict[str, Any]:
         "priority": handling.priority,
         "release_at": handling.release_at,
         "solicit": list(handling.solicit),
+        "verp": handling.verp,
     }
 
 

@@ -22,6 +22,7 @@ from twisted_mta.errors import (
     LedgerFull,
     LedgerUnavailable,
     MailError,
+    NoSuchAccount,
     NoSuchMessage,
     NoSuchQueueId,
     Permanent,
@@ -34,6 +35,7 @@ from twisted_mta.interfaces import (
     ITransaction,
 )
 from twisted_mta.ledger.copy import copy
+from twisted_mta.mail import verp
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.ids import new_id, to_text
@@ -83,11 +85,14 @@ class Release:
         for recipient in job.recipients:
             try:
                 resolved = await self._router.route(recipient)
+                if resolved.returns and job.envelope.sender is not None:
+                    raise NoSuchAccount("Only bounces go to a return address")
             except MailError as error:
                 outcomes[recipient] = _outcome(error)
                 continue
             asked = job.notification(recipient)
-            share = informed(recipient, resolved.routes, asked)
+            routes = verp.each(job.envelope, recipient, resolved.routes)
+            share = informed(recipient, routes, asked)
             shares.append(_Share(recipient, *share))
         if shares:
             outcomes |= await self._release(job, content, shares)

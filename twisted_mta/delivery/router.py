@@ -11,17 +11,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import idna
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_mta.config import schema
+from twisted_mta.delivery.srs import Returns
 from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import NoSuchAccount, NoSuchDomain, Temporary
 from twisted_mta.interfaces import IDirectory, IRouter
+from twisted_mta.mail import srs
 from twisted_mta.mail.address import Address, split
-from twisted_mta.mail.route import Resolved, Route, ToAgent, ToMailbox
+from twisted_mta.mail.route import COMPLAINT, Resolved, Route, ToAgent, ToMailbox
 
 # Addresses that one recipient may become. Postfix: virtual_alias_expansion_limit
 # 1000; the bound on depth (virtual_alias_recursion_limit, 1000) follows from it.
@@ -31,6 +34,8 @@ _EXPANSION = 1000
 _ROLES = frozenset({"postmaster", "abuse"})
 
 _DEFAULT = schema.Route(domain="*")
+
+_NONE: Mapping[str, schema.RelayDomain] = {}
 
 
 def _ascii(domain: str) -> str:
@@ -73,6 +78,9 @@ class Router:
     @param routes: the way out; the first that fits.
     @param postmaster: who gets what is for C{postmaster} and C{abuse} in a
         domain where nobody has that address.
+    @param returns: reads return addresses; C{None}: there are none.
+    @param relayed: domains of other servers that we take mail for.
+    @param complaints: addresses for reports of complaints.
     """
 
     _log = Logger()
@@ -83,12 +91,18 @@ class Router:
         domains: Mapping[str, schema.Domain],
         routes: Sequence[schema.Route],
         postmaster: Address,
+        returns: Returns | None = None,
+        relayed: Mapping[str, schema.RelayDomain] = _NONE,
+        complaints: Sequence[Address] = (),
     ) -> None:
         self._directory = directory
         self._homes = {
             _ascii(name): _Home(name, settings) for name, settings in domains.items()
         }
         self._postmaster = postmaster
+        self._returns = returns
+        self._relayed = {_ascii(name): each for name, each in relayed.items()}
+        self._complaints = {address.key for address in complaints}
         self._ways: dict[str, tuple[int, schema.Route]] = {}
         for order, way in enumerate((*routes, _DEFAULT)):
             self._ways.setdefault(_pattern(way.domain), (order, way))
@@ -100,8 +114,15 @@ class Router:
         """
         home = self._home(recipient)
         if home is None:
-            return Resolved(False, (self._way_out(recipient),))
+            way = self._way_out(recipient)
+            relayed = bool(self._relayed) and _ascii(recipient.domain) in self._relayed
+            return Resolved(relayed, (way,), relayed=relayed)
+        if self._returns is not None and srs.is_return(recipient.local):
+            original = await self._returns.original(recipient)
+            return Resolved(True, await self._original(original), returns=True)
         routes = await self._expand(recipient)
+        if self._complaints and recipient.key in self._complaints:
+            routes += (ToAgent(COMPLAINT, "", recipient),)
         if routes:
             return Resolved(True, routes)
         if recipient.local.casefold() in _ROLES:
@@ -114,6 +135,25 @@ class Router:
             )
             raise Temporary("The mail of this role has nowhere to go", "4.3.5")
         raise NoSuchAccount()
+
+    def ours(self, domain: str) -> bool:
+        """Whether mail of a domain ends here."""
+        try:
+            return _ascii(domain) in self._homes
+        except NoSuchDomain:
+            return False
+
+    async def _original(self, original: Address) -> tuple[Route, ...]:
+        """Where mail goes for whom a return address stands.
+
+        @raise NoSuchAccount: he was one of us, and is no more.
+        """
+        if self._home(original) is None:
+            return (self._way_out(original),)
+        routes = await self._expand(original)
+        if not routes:
+            raise NoSuchAccount()
+        return routes
 
     def _home(self, address: Address) -> _Home | None:
         """Which of our domains it is in. The bare C{postmaster} has none of its
@@ -149,7 +189,7 @@ class Router:
                 case ToMailbox():
                     found.setdefault(step.account, step)
                 case ToAgent():
-                    found.setdefault(step, step)
+                    found.setdefault(step, replace(step, forwarder=recipient))
                 case ():
                     if address is not recipient:
                         self._log.warn(
@@ -181,6 +221,9 @@ class Router:
 
     def _way_out(self, recipient: Address) -> ToAgent:
         domain = _ascii(recipient.domain)
+        relayed = self._relayed.get(domain)
+        if relayed is not None and relayed.next_hop is not None:
+            return ToAgent(relayed.agent, relayed.next_hop, recipient)
         fitting = (self._ways.get(pattern) for pattern in _patterns(domain))
         _, way = min(
             (found for found in fitting if found is not None),

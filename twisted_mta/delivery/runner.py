@@ -331,16 +331,18 @@ class Runner:
     def _say(self, job: Job, outcomes: Mapping[Address, Outcome]) -> None:
         """The log's line of each recipient, from which everything can be read."""
         delay = self._clock.seconds() - job.envelope.received_at
+        rewritten = "" if job.rewritten is None else one_line(str(job.rewritten))
         for recipient in job.recipients:
             outcome = outcomes.get(recipient)
             if outcome is None:
                 continue
             said = one_line(outcome.diagnostic)
             self._log.info(
-                "{id}: to=<{to}>, agent={agent}, relay={relay}, delay={delay:.1f}, "
-                "dsn={dsn}, status={status}{said}",
+                "{id}: to=<{to}>{sent_as}, agent={agent}, relay={relay}, "
+                "delay={delay:.1f}, dsn={dsn}, status={status}{said}",
                 id=to_text(job.envelope.id),
                 to=one_line(str(recipient)),
+                sent_as=rewritten and f", from=<{rewritten}>",
                 agent=job.agent,
                 relay=one_line(outcome.remote) or "none",
                 delay=delay,

@@ -80,6 +80,8 @@ class Handling:
         epoch; 0: at once.
     @ivar solicit: the classes of solicitation that it belongs to (RFC 3865), in lower
         case.
+    @ivar verp: with what the recipient is written into the sender for each of them,
+        such as C{"+="} (L{twisted_mta.mail.verp}); empty: he is not.
     """
 
     ret: Return | None = None
@@ -89,6 +91,7 @@ class Handling:
     priority: int = 0
     release_at: float = 0.0
     solicit: tuple[str, ...] = ()
+    verp: str = ""
 
 
 USUAL = Handling()

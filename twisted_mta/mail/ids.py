@@ -31,6 +31,11 @@ def new_id() -> int:
     return _last
 
 
+def made_at(number: int) -> float:
+    """When an id was made, seconds since the epoch."""
+    return ((number >> 12) + _EPOCH_US) / 1e6
+
+
 @lru_cache(maxsize=256)  # of a message, for its trace, its reply and its log
 def to_text(number: int) -> str:
     """The id as people read it."""

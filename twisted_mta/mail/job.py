@@ -25,6 +25,8 @@ class Job:
     @ivar warned: the sender was told of the delay.
     @ivar notifications: what the sender asks to be told, of those recipients for
         whom it is not the usual.
+    @ivar rewritten: who sends it on this way instead of the envelope's sender, if
+        anybody does.
     """
 
     id: int
@@ -39,6 +41,18 @@ class Job:
     attempts: int
     warned: bool
     notifications: Mapping[Address, Notification] = field(default_factory=dict)
+    rewritten: Address | None = None
+
+    @property
+    def sender(self) -> Address | None:
+        """Who sends it, as the next server is told."""
+        return self.envelope.sender if self.rewritten is None else self.rewritten
+
+    @property
+    def told(self) -> Address | None:
+        """Who is told what becomes of it: the sender himself, not his return address
+        (SRS), but the one he asked for with a recipient's name in it (VERP)."""
+        return self.sender if self.envelope.handling.verp else self.envelope.sender
 
     def notification(self, recipient: Address) -> Notification:
         """What the sender asks to be told of a recipient."""

@@ -30,6 +30,9 @@ class ToAgent:
     @ivar recipient: the address it is for, after aliases.
     @ivar hold: no attempt is made until an operator releases the row.
     @ivar notification: what its sender asks to be told.
+    @ivar forwarder: the address of ours, as it was written to, that sends it there;
+        C{None} if it was written to C{recipient}.
+    @ivar sender: who sends it on this way; C{None}: the envelope's sender.
     """
 
     agent: str
@@ -37,12 +40,20 @@ class ToAgent:
     recipient: Address
     hold: bool = False
     notification: dsn.Notification = dsn.USUAL
+    forwarder: Address | None = None
+    sender: Address | None = None
 
 
 Route = ToMailbox | ToAgent
 
 #: The agent of what is held until a time (RFC 4865): it goes nowhere yet.
 RELEASE = "release"
+
+#: The agent of what came round to an address that had sent it on.
+LOOP = "loop"
+
+#: The agent that reads reports of complaints (RFC 5965).
+COMPLAINT = "complaint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +64,16 @@ class Resolved:
         only be accepted from whom this server relays for; one that is may be
         accepted from anybody, even if an alias sends it elsewhere.
     @ivar routes: at least one; several where an alias names several.
+    @ivar returns: it is a return address: mail from nobody but the null sender may
+        go there.
+    @ivar relayed: the domain is another server's that takes mail when it is there,
+        and we for it meanwhile. Whether the recipient exists was not asked.
     """
 
     local: bool
     routes: tuple[Route, ...]
+    returns: bool = False
+    relayed: bool = False
 
 
 class Result(Enum):

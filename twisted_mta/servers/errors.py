@@ -29,6 +29,7 @@ class Rendering(NamedTuple):
 _TABLE: dict[type[MailError], Rendering] = {
     MailError: Rendering(451, "UNAVAILABLE", "SYS/TEMP"),
     errors.Temporary: Rendering(451, "UNAVAILABLE", "SYS/TEMP"),
+    errors.Unverified: Rendering(450, "UNAVAILABLE", "SYS/TEMP"),
     # Not OVERQUOTA: whoever reads it is not the one who can make room.
     errors.LedgerFull: Rendering(452, "UNAVAILABLE", "SYS/TEMP"),
     errors.AuthenticationUnavailable: Rendering(454, "UNAVAILABLE", "SYS/TEMP"),

@@ -26,7 +26,7 @@ _QUEUED = (
     "INSERT INTO queued VALUES (70, {content}, 20, 0, x'', 'ann@a.test',"
     ' \'{{"recipients": ["eve@b.test"]}}\', 0)'
 )
-_HOP = "INSERT INTO hop VALUES (71, 70, 'smtp', 'b.test', 1, 0, '', 0, 0)"
+_HOP = "INSERT INTO hop VALUES (71, 70, 'smtp', 'b.test', 1, 0, '', 0, 0, NULL, NULL)"
 _RECIPIENT = "INSERT INTO recipient VALUES (71, 'eve@b.test', '', '', '', 0, '')"
 
 

@@ -21,7 +21,7 @@ from twisted_mta.delivery.smtp.pool import Pool, Way
 from twisted_mta.delivery.smtp.session import Session, tls_context
 from twisted_mta.delivery.smtp.settings import Settings, Tls
 from twisted_mta.delivery.smtp.work import Work
-from twisted_mta.interfaces import IContent, IDeliveryAgent, IResolver
+from twisted_mta.interfaces import ICallout, IContent, IDeliveryAgent, IResolver
 from twisted_mta.mail import header
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.job import Job
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
 
-@implementer(IDeliveryAgent)
+@implementer(IDeliveryAgent, ICallout)
 class SmtpAgent:
     """Speaks SMTP to other servers."""
 
@@ -69,6 +69,31 @@ class SmtpAgent:
         if work.open:
             await self._over_new(work, way, spoken_to)
         return work.outcomes
+
+    async def probe(self, next_hop: str, recipient: Address) -> Outcome:
+        """See L{ICallout}. One connection to the first host that answers."""
+        tls = self._settings.tls
+        try:
+            hosts = await self._exchangers.find(next_hop)
+        except Unusable as error:
+            return error.outcome
+        outcome = deferred("4.4.1", f"No server of {next_hop} answers")
+        for host in hosts[: self._settings.sessions]:
+            try:
+                session = await self._open(host, tls)
+            except Unusable as error:
+                outcome = error.outcome
+                continue
+            try:
+                return await session.probe(recipient)
+            except Unusable as error:
+                outcome = error.outcome
+            except BaseException:
+                session.abort()
+                raise
+            finally:
+                session.leave()
+        return outcome
 
     async def close(self) -> None:
         """See L{IDeliveryAgent}."""

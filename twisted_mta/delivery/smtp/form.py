@@ -66,10 +66,10 @@ async def fit(
     asked = _asked(work, offers, remote)
     utf8_header = job.envelope.smtputf8 and not (await work.header()).isascii()
     utf8 = "SMTPUTF8" in offers and (
-        utf8_header or not all(_plain(a) for a in (job.envelope.sender, *batch))
+        utf8_header or not all(_plain(a) for a in (job.sender, *batch))
     )
     try:
-        sender = _spelt(job.envelope.sender, utf8)
+        sender = _spelt(job.sender, utf8)
         if utf8_header and not utf8:
             raise ValueError
     except ValueError:

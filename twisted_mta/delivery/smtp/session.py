@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twisted_mta.delivery.smtp.dialog import Dialog, Stage
-from twisted_mta.delivery.smtp.exchanger import Host
+from twisted_mta.delivery.smtp.exchanger import Host, ascii_domain
 from twisted_mta.delivery.smtp.form import fit
 from twisted_mta.delivery.smtp.login import log_in
 from twisted_mta.delivery.smtp.outcome import (
     TlsFailed,
     Unusable,
     deferred,
+    delivered,
     failed,
     refused,
 )
@@ -29,6 +30,7 @@ from twisted_mta.delivery.smtp.transaction import Transaction
 from twisted_mta.delivery.smtp.work import Work
 from twisted_mta.errors import MailError
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.route import Outcome
 from twisted_mta.net.client import Connection
 from twisted_mta.net.tls import CertificateError, opportunistic, verifying
 from twisted_mta.wire.smtp import client
@@ -94,6 +96,26 @@ class Session:
                 raise Unusable(deferred("4.3.0", text), retry=False)
             waiting = [*again, *rest]
         return waiting
+
+    async def probe(self, recipient: Address) -> Outcome:
+        """Ask whether a message from nobody would be taken for somebody; there is
+        none.
+
+        @raise Unusable: the connection broke.
+        """
+        utf8 = not recipient.local.isascii()
+        if utf8 and "SMTPUTF8" not in self._dialog.offers:
+            return deferred("4.6.7", "The server does not do SMTPUTF8", self._remote)
+        if not utf8:
+            recipient = Address(recipient.local, ascii_domain(recipient.domain))
+        mail = client.mail(None, smtputf8=utf8)
+        reply = await self._dialog.ask(mail, Stage.MAIL)
+        if not reply.positive:
+            return refused(reply, self._remote, final=False)
+        reply = await self._dialog.ask(client.rcpt(recipient), Stage.RCPT)
+        if not reply.positive:
+            return refused(reply, self._remote)
+        return delivered(reply, self._remote, "")
 
     @property
     def reusable(self) -> bool:

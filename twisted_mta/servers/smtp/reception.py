@@ -17,11 +17,17 @@ from twisted_mta.errors import (
     RelayDenied,
     TooLarge,
 )
-from twisted_mta.interfaces import IContentWriter, IDirectory, IIntake, IRouter
+from twisted_mta.interfaces import (
+    IContentWriter,
+    IDirectory,
+    IIntake,
+    IRecipients,
+    IRouter,
+)
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Body, Envelope
 from twisted_mta.mail.ids import new_id
-from twisted_mta.mail.route import RELEASE, ToAgent
+from twisted_mta.mail.route import RELEASE, Resolved, Route, ToAgent
 from twisted_mta.mail.verdict import Progress
 from twisted_mta.net.stream import SHUTTING_DOWN, Stream
 from twisted_mta.servers import errors
@@ -35,6 +41,7 @@ from twisted_mta.servers.smtp.reply import made
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.servers.smtp.submitter import Submitter
 from twisted_mta.servers.smtp.transaction import Transaction
+from twisted_mta.servers.smtp.unwanted import Unwanted
 from twisted_mta.wire.smtp import events
 from twisted_mta.wire.smtp.events import Data, EndOfChunk, EndOfData, Fault
 from twisted_mta.wire.smtp.server import SmtpServerEngine
@@ -73,7 +80,15 @@ class Reception:
         router: IRouter,
         intake: IIntake,
         directory: IDirectory,
+        recipients: IRecipients | None = None,
+        unwanted: Unwanted | None = None,
     ) -> None:
+        """
+        @param recipients: who exists in domains that are relayed.
+        @param unwanted: whom nothing is sent to.
+        """
+        self._recipients = recipients
+        self._unwanted = unwanted
         self.transaction: Transaction | None = None
         self.accepted = 0
         self.promise = Promise(stream, intake)
@@ -108,6 +123,8 @@ class Reception:
             return reply.NOT_OFFERED
         if settings.submission and self._client.account is None:
             return reply.LOGIN_FIRST
+        if command.parameters.verp and sender is None:
+            return reply.NO_SENDER_TO_VARY
         size = command.parameters.size or 0
         if size > settings.message_size:
             return reply.TOO_LARGE
@@ -125,7 +142,7 @@ class Reception:
         parameters = command.parameters
         binary = parameters.body is Body.BINARY
         self._engine.begin(parameters.smtputf8, binary)
-        self.transaction = Transaction(sender, parameters)
+        self.transaction = Transaction(sender, parameters, self._verp(command))
         if settings.submission:
             self._filter = HeaderFilter(settings.header_size)
         refusal = await self._judge("mail", (), size)
@@ -133,6 +150,14 @@ class Reception:
             self.reset()
             return refusal
         return wishes.answer(command.parameters, settings, self._client.trusted)
+
+    def _verp(self, command: events.Mail) -> str:
+        """With what recipients are written into the sender, or nothing."""
+        account = self._client.account
+        if account is None and not self._client.relays:
+            return ""
+        login = account.address if account is not None else None
+        return wishes.verp(command.parameters, self._settings, command.sender, login)
 
     async def rcpt(self, command: events.Rcpt) -> bytes:
         """RFC 5321 4.1.1.3. Who does not exist is refused here, and nothing is
@@ -151,10 +176,21 @@ class Reception:
         resolved = await self._router.route(recipient)
         if not (resolved.local or self._client.account or self._client.relays):
             raise RelayDenied()
+        if resolved.returns and transaction.sender is not None:
+            return reply.RETURNS_ONLY
         if self._settings.submission and not (
             resolved.local or submission.fully_qualified(recipient)
         ):
             return reply.RECIPIENT_UNQUALIFIED
+        if resolved.relayed and not self._client.trusted:
+            await self._exists(recipient, resolved)
+        routes: Sequence[Route] = resolved.routes
+        if self._unwanted is not None:
+            refusal, routes = await self._unwanted.refusal(
+                self._client, recipient, routes
+            )
+            if refusal:
+                return refusal
         if self._submitter.limited:
             count = len(transaction.recipients) + 1
             refusal = await self._submitter.too_much(count)
@@ -172,8 +208,15 @@ class Reception:
             waiting = ToAgent(RELEASE, "", recipient, notification=notification)
             transaction.add(recipient, (waiting,))
         else:
-            transaction.add(recipient, resolved.routes, notification)
+            transaction.add(recipient, tuple(routes), notification)
         return reply.RECIPIENT_OK
+
+    async def _exists(self, recipient: Address, resolved: Resolved) -> None:
+        """@raise MailError: nobody has it, or that cannot be said now."""
+        way = resolved.routes[0]
+        if self._recipients is None or not isinstance(way, ToAgent):
+            raise RelayDenied()
+        await self._recipients.check(recipient, way)
 
     async def data(self, command: events.DataCommand) -> bytes:
         """RFC 5321 4.1.1.4."""
@@ -389,7 +432,7 @@ class Reception:
             origin,
             parameters.body,
             parameters.smtputf8,
-            wishes.handling(parameters, self._settings, trusted, now),
+            wishes.handling(parameters, self._settings, trusted, now, transaction.verp),
         )
 
     async def _judge(

@@ -82,6 +82,11 @@ SENDER_UNQUALIFIED = made(554, "5.1.8", "The sender's domain is not fully qualif
 RECIPIENT_UNQUALIFIED = made(
     554, "5.1.2", "The recipient's domain is not fully qualified"
 )
+# Postfix: verp requires non-null sender address.
+NO_SENDER_TO_VARY = made(501, "5.5.4", "XVERP needs a sender to write recipients into")
+RETURNS_ONLY = made(
+    550, "5.7.1", "That is a return address (SRS): only bounces, from <>, go there"
+)
 NO_AUTH = made(502, "5.5.1", "AUTH is not offered here")
 TLS_FIRST = made(538, "5.7.11", "Passwords only under TLS: say STARTTLS first")
 LOGGED_IN_ALREADY = made(503, "5.5.1", "Already authenticated")

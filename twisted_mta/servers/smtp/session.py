@@ -23,6 +23,7 @@ from twisted_mta.interfaces import (
     IDirectory,
     IIntake,
     IPolicyChain,
+    IRecipients,
     IRouter,
 )
 from twisted_mta.mail.envelope import Origin
@@ -45,6 +46,7 @@ from twisted_mta.servers.smtp.reply import made, render
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.servers.smtp.temper import Temper
 from twisted_mta.servers.smtp.transaction import Transaction
+from twisted_mta.servers.smtp.unwanted import Unwanted
 from twisted_mta.wire.engine import RemoteProtocolError
 from twisted_mta.wire.smtp import events
 from twisted_mta.wire.smtp.server import SmtpServerEngine
@@ -73,12 +75,16 @@ class SmtpSession:
         authenticator: IAuthenticator | None = None,
         policies: IPolicyChain | None = None,
         tls: object | None = None,
+        recipients: IRecipients | None = None,
+        unwanted: Unwanted | None = None,
     ) -> None:
         """
         @param stream: connected, with a L{SmtpServerEngine}.
         @param authenticator: C{None} if nobody can log in here.
         @param policies: the opinions on every transaction.
         @param tls: the context for STARTTLS, C{None} if it is not offered.
+        @param recipients: who exists in domains that are relayed.
+        @param unwanted: whom nothing is sent to.
         """
         host, port = stream.peer()
         origin = Origin("SMTP", host, port, tls=stream.tls, listener=settings.listener)
@@ -103,6 +109,8 @@ class SmtpSession:
             router,
             intake,
             directory,
+            recipients,
+            unwanted,
         )
         reception = self._reception
         self._temper = Temper(stream, settings, clock, self._client, reception)

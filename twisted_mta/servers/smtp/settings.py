@@ -40,6 +40,7 @@ class SmtpSettings:
     @ivar no_soliciting: classes of solicitation that are refused, in lower case.
     @ivar without: extensions that nobody is offered.
     @ivar without_for: extensions that clients of some networks are not offered.
+    @ivar verp: delimiters of VERP for senders and logins, as keys; empty: any.
     @ivar soft_error_delay_s: how late errors past C{soft_errors} are answered
         (Postfix smtpd_error_sleep_time: 1 s).
     @ivar junk_delay_s: how late the goodbye after C{junk_commands} is said: as long
@@ -76,6 +77,7 @@ class SmtpSettings:
     no_soliciting: tuple[str, ...] = ()
     without: frozenset[str] = frozenset()
     without_for: tuple[tuple[Networks, frozenset[str]], ...] = ()
+    verp: tuple[tuple[str, str, str], ...] = ()
     soft_error_delay_s: float = 1.0
     junk_delay_s: float = 10.0
 
@@ -92,6 +94,8 @@ class SmtpSettings:
         ):
             if allowed and host in allowed:
                 without -= {word}
+        if self.submission or host in self.relay_from:
+            without -= {"XVERP"}
         if self.without:
             without |= self.without
         for networks, words in self.without_for:
@@ -106,7 +110,7 @@ def _unasked(etrn: bool, hold: bool, soliciting: bool) -> frozenset[str]:
     ETRN. The sets are made once: each connection asks."""
     return frozenset(
         {
-            *("VRFY", "EXPN", "XCLIENT", "XFORWARD"),
+            *("VRFY", "EXPN", "XCLIENT", "XFORWARD", "XVERP"),
             *(() if etrn else ("ETRN",)),
             *(() if hold else ("FUTURERELEASE",)),
             *(() if soliciting else ("NO-SOLICITING",)),

@@ -34,19 +34,23 @@ def fully_qualified(address: Address) -> bool:
 
 def missing(block: bytes, envelope: Envelope, login: Address, hostname: str) -> bytes:
     """The fields that the message lacks (RFC 5322 3.6: Date and From must be,
-    Message-ID should).
+    Message-ID should). Of one that a person sends on by hand they are those of the
+    sending on (3.6.6); what its author left out is not for him to say.
 
     @param block: the header block as it came.
     """
     present = {field.name for field in header.fields(block)}
+    again = any(name.startswith(b"resent-") for name in present)
+    mark, prefix = ("Resent-", b"resent-") if again else ("", b"")
     added = []
-    if b"from" not in present:
-        added.append(f"From: <{login}>\r\n".encode())
-    if b"date" not in present:
+    if prefix + b"from" not in present:
+        added.append(f"{mark}From: <{login}>\r\n".encode())
+    if prefix + b"date" not in present:
         moment = datetime.fromtimestamp(int(envelope.received_at), UTC)
-        added.append(b"Date: %b\r\n" % date.render(moment))
-    if b"message-id" not in present:
-        added.append(f"Message-ID: <{to_text(envelope.id)}@{hostname}>\r\n".encode())
+        added.append(f"{mark}Date: ".encode() + b"%b\r\n" % date.render(moment))
+    if prefix + b"message-id" not in present:
+        id = f"<{to_text(envelope.id)}@{hostname}>"
+        added.append(f"{mark}Message-ID: {id}\r\n".encode())
     return b"".join(added)
 
 

@@ -9,6 +9,7 @@ from twisted_mta.mail.dsn import USUAL, Notification
 from twisted_mta.mail.notification import informed
 from twisted_mta.mail.route import Route
 from twisted_mta.mail.verdict import Judgement
+from twisted_mta.mail.verp import written
 from twisted_mta.wire.smtp.parameter import MailParameters
 
 
@@ -25,6 +26,7 @@ class Transaction:
     @ivar content: once the first octets are expected.
     @ivar asked: of each recipient for whom something was asked, what.
     @ivar judged: what policies said of it, by stage.
+    @ivar verp: with what recipients are written into the sender; empty: not.
     @ivar failed: a chunk was refused; only RSET helps (RFC 3030 2).
     """
 
@@ -41,11 +43,15 @@ class Transaction:
         "routes",
         "sender",
         "shares",
+        "verp",
     )
 
-    def __init__(self, sender: Address | None, parameters: MailParameters) -> None:
+    def __init__(
+        self, sender: Address | None, parameters: MailParameters, verp: str = ""
+    ) -> None:
         self.sender = sender
         self.parameters = parameters
+        self.verp = verp
         self.recipients: list[Address] = []
         self.routes: list[Route] = []
         self.confirmed: list[Confirmation] = []
@@ -80,6 +86,8 @@ class Transaction:
 
         @param notification: what the sender asks to be told of it.
         """
+        if self.verp:
+            routes = written(self.sender, self.verp, recipient, routes)
         told: Sequence[Confirmation] = ()
         if notification is not USUAL:
             self.asked.append(f"{recipient.key} {notification}")

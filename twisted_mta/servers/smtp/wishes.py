@@ -8,6 +8,7 @@ is not offered was refused.
 
 import math
 
+from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import USUAL, Handling
 from twisted_mta.servers.smtp import reply
 from twisted_mta.servers.smtp.reply import made
@@ -64,14 +65,41 @@ def answer(parameters: MailParameters, settings: SmtpSettings, trusted: bool) ->
     return reply.SENDER_OK
 
 
+def verp(
+    parameters: MailParameters,
+    settings: SmtpSettings,
+    sender: Address | None,
+    login: Address | None,
+) -> str:
+    """The delimiters with which recipients are written into the sender, or nothing.
+    Who may not ask for it was refused.
+
+    @param login: of one of ours; C{None}: he may relay.
+    """
+    if sender is None or not sender.domain:
+        return ""
+    if parameters.verp:
+        return parameters.verp
+    who = login.key if login is not None else ""
+    for wanted, account, delimiters in settings.verp:
+        if wanted in ("", sender.key) and account in ("", who):
+            return delimiters
+    return ""
+
+
 def handling(
-    parameters: MailParameters, settings: SmtpSettings, trusted: bool, now: float
+    parameters: MailParameters,
+    settings: SmtpSettings,
+    trusted: bool,
+    now: float,
+    verp: str = "",
 ) -> Handling:
     """What goes with the message.
 
     @param now: when it is accepted.
+    @param verp: see L{verp}.
     """
-    if not parameters.keywords & _HANDLING:
+    if not parameters.keywords & _HANDLING and not verp:
         return USUAL
     return Handling(
         ret=parameters.ret,
@@ -81,6 +109,7 @@ def handling(
         priority=_priority(parameters, settings, trusted),
         release_at=parameters.release_at(now),
         solicit=parameters.solicit,
+        verp=verp,
     )
 
 

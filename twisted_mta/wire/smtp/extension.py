@@ -44,6 +44,7 @@ EXTENSIONS: Mapping[str, Extension] = {
     "EXPN": Extension(),
     "XCLIENT": Extension(),
     "XFORWARD": Extension(),
+    "XVERP": Extension(frozenset({"XVERP"})),
     "STARTTLS": Extension(),
     "AUTH": Extension(frozenset({"AUTH"})),
 }

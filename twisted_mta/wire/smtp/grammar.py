@@ -158,7 +158,9 @@ def _address(
 ) -> Address:
     local = atoms if atoms is not None else _unquote(quoted or "")
     octets = len(local.encode())
-    if octets > _LOCAL_OCTETS:
+    # One that has another address in it (SRS, VERP) is as long as a path may be; other
+    # servers send and take those.
+    if octets > _LOCAL_OCTETS and "=" not in local:
         raise SyntaxFault(501, status, "Local part too long")
     if domain.startswith("["):
         if not _literal(domain[1:-1]):

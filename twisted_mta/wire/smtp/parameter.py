@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from twisted_mta.mail import dsn
+from twisted_mta.mail import dsn, verp
 from twisted_mta.mail.dsn import Notification, Notify
 from twisted_mta.mail.envelope import Body, DeliverBy, Return
 from twisted_mta.wire.smtp.syntax import UTF8_NON_ASCII, SyntaxFault
@@ -19,6 +19,8 @@ from twisted_mta.wire.smtp.syntax import UTF8_NON_ASCII, SyntaxFault
 _ESMTP_PARAM = re.compile(
     rf"([A-Za-z0-9][A-Za-z0-9\-]*)(?:=([\x21-\x3c\x3e-\x7e{UTF8_NON_ASCII}]+))?"
 )
+# Postfix VERP_README: its value has characters that no other may have.
+_XVERP = re.compile(r"(XVERP)=([-=+]{2})", re.IGNORECASE)
 _SIZE_VALUE = re.compile(r"[0-9]{1,20}")  # RFC 1870 4
 # RFC 3461 4.4: 100 characters; 4.2: an address of 500.
 _ENVID_MOST = 100
@@ -55,6 +57,7 @@ class MailParameters:
     @ivar hold_until: the same as a time, seconds since the epoch.
     @ivar solicit: classes of solicitation that it belongs to (RFC 3865).
     @ivar prdr: each recipient shall have an answer of its own.
+    @ivar verp: the delimiters of XVERP; empty if it was not said.
     @ivar keywords: all that were given, in upper case.
     """
 
@@ -70,6 +73,7 @@ class MailParameters:
     hold_until: float | None = None
     solicit: tuple[str, ...] = ()
     prdr: bool = False
+    verp: str = ""
     keywords: frozenset[str] = frozenset()
 
     @property
@@ -197,7 +201,10 @@ _MAIL: Mapping[str, tuple[str, _Reader]] = {
     "HOLDUNTIL": ("hold_until", _hold_until),
     "SOLICIT": ("solicit", _solicit),
     "PRDR": ("prdr", None),
+    "XVERP": ("verp", verp.delimiters),
 }
+# What a keyword without a value means, of those that may have one.
+_IMPLIED = {"XVERP": verp.DELIMITERS}
 _RCPT: Mapping[str, tuple[str, _Reader]] = {
     "NOTIFY": ("notify", _notify),
     "ORCPT": ("original", _original),
@@ -216,7 +223,7 @@ def _parameters(
     for word in text.split(" "):
         if not word:
             continue
-        match = _ESMTP_PARAM.fullmatch(word)
+        match = _ESMTP_PARAM.fullmatch(word) or _XVERP.fullmatch(word)
         keyword = match[1].upper() if match else ""
         if match is None or keyword not in known:
             raise SyntaxFault(555, "5.5.4", f"Unsupported {verb} parameter")
@@ -227,6 +234,8 @@ def _parameters(
         try:
             if read is None:
                 values[name] = _bare(keyword, match[2])
+            elif match[2] is None and keyword in _IMPLIED:
+                values[name] = _IMPLIED[keyword]
             elif match[2] is None:
                 raise ValueError
             else:
