@@ -22,6 +22,7 @@ from twisted_mta.config import schema
 from twisted_mta.config.check import host_port
 from twisted_mta.config.load import Document
 from twisted_mta.config.schema import Config
+from twisted_mta.delivery.callout import Callout
 from twisted_mta.delivery.intake import Intake
 from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.release import Release
@@ -30,6 +31,7 @@ from twisted_mta.delivery.succession import Succession
 from twisted_mta.desk import Desk
 from twisted_mta.errors import ConfigError, MailError
 from twisted_mta.indexing import Indexing
+from twisted_mta.interfaces import IDeliveryAgent
 from twisted_mta.mail.address import split
 from twisted_mta.mail.networks import Networks
 from twisted_mta.mail.route import RELEASE
@@ -238,9 +240,11 @@ class Mta:
             "resolver": _resolver(self._reactor, self._config),
             "ledger": office.ledger,
             "rates": self._place.rates,
+            "share": self._place.share,
         }
-        await self._start_queue(environment)
-        await self._start_listeners(environment)
+        agents = self._parts.agents(**environment)
+        await self._start_queue(agents)
+        await self._start_listeners(environment, Callout(self._reactor, agents))
 
     def _start_indexing(self) -> None:
         config = self._config
@@ -252,7 +256,7 @@ class Mta:
             )
             self._indexing.start()
 
-    async def _start_queue(self, environment: Mapping[str, Any]) -> None:
+    async def _start_queue(self, agents: Mapping[str, IDeliveryAgent]) -> None:
         office, reactor, place = self.office, self._reactor, self._place
         queue = self._config.queue
         per_hop = place.share(queue.concurrency_per_hop)
@@ -261,7 +265,7 @@ class Mta:
             office.ledger,
             office.queue,
             {
-                **self._parts.agents(**environment),
+                **agents,
                 RELEASE: Release(reactor, office.router, self.intake),
             },
             # Whose share of one is nothing leaves the queue to the others.
@@ -275,7 +279,9 @@ class Mta:
         await self._succession.start()
         self._go_on()
 
-    async def _start_listeners(self, environment: Mapping[str, Any]) -> None:
+    async def _start_listeners(
+        self, environment: Mapping[str, Any], callout: Callout
+    ) -> None:
         config, reactor = self._config, self._reactor
         desk = Desk(
             reactor,
@@ -286,6 +292,7 @@ class Mta:
             self._parts.verifiers(**environment),
             self._tls_of,
             self._throttle,
+            callout,
         )
         admission = Admission(
             config.connections.most,

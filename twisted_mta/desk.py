@@ -15,7 +15,7 @@ from twisted_mta.auth.authenticator import Authenticator
 from twisted_mta.auth.throttle import Throttle
 from twisted_mta.config.schema import Config, Listener
 from twisted_mta.delivery.intake import Intake
-from twisted_mta.interfaces import IPolicy, ITokenVerifier
+from twisted_mta.interfaces import ICallout, IPolicy, ITokenVerifier
 from twisted_mta.mail.networks import Networks
 from twisted_mta.net.listener import Spoken
 from twisted_mta.net.stream import Stream
@@ -49,6 +49,7 @@ class Desk:
         verifiers: Sequence[ITokenVerifier],
         tls: Callable[[Listener], ServerTls | None],
         throttle: Throttle,
+        callout: ICallout,
     ) -> None:
         """
         @param tls: the context of a listener, if there are certificates.
@@ -62,6 +63,7 @@ class Desk:
         self._memo = Memo()
         self._verifiers = verifiers
         self._throttle = throttle
+        self._callout = callout
 
     def spoken(self, listener: Listener) -> Spoken:
         """Engine, session and goodbye of a listener."""
@@ -114,6 +116,7 @@ class Desk:
                 authenticator,
                 self._policies if listener.protocol != "lmtp" else None,
                 tls,
+                self._callout,
             ).run()
 
         goodbye = made(

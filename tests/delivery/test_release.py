@@ -26,7 +26,15 @@ from twisted_mta.mail.dsn import USUAL, Notification, Notify
 from twisted_mta.mail.envelope import DeliverBy, Envelope, Handling
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
-from twisted_mta.mail.route import RELEASE, Outcome, Resolved, Result, ToAgent
+from twisted_mta.mail.route import (
+    NO_MAILING,
+    RELEASE,
+    Mailing,
+    Outcome,
+    Resolved,
+    Result,
+    ToAgent,
+)
 from twisted_mta.mail.submitted import Saved
 
 HOUR = 3600.0
@@ -304,5 +312,7 @@ class ReleaseTests(ReleaseCase):
 class Unsure:
     """Cannot say."""
 
-    async def route(self, recipient: Address) -> Resolved:
+    async def route(
+        self, recipient: Address, mailing: Mailing = NO_MAILING
+    ) -> Resolved:
         raise Temporary()

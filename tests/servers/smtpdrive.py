@@ -39,7 +39,14 @@ from twisted_mta.mail.channel import Channel
 from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.mime import Structure, scan
-from twisted_mta.mail.route import Resolved, Route, ToAgent, ToMailbox
+from twisted_mta.mail.route import (
+    NO_MAILING,
+    Mailing,
+    Resolved,
+    Route,
+    ToAgent,
+    ToMailbox,
+)
 from twisted_mta.mail.submitted import Saved, Submitted
 from twisted_mta.mail.verdict import Progress, Verdict
 from twisted_mta.net.stream import Stream
@@ -177,7 +184,9 @@ class Router:
         self.asked: list[Address] = []
         self.fails: Exception | None = None
 
-    async def route(self, recipient: Address) -> Resolved:
+    async def route(
+        self, recipient: Address, mailing: Mailing = NO_MAILING
+    ) -> Resolved:
         self.asked.append(recipient)
         if self.fails is not None:
             raise self.fails

@@ -253,7 +253,8 @@ class OwnMail:
         routes: list[Route] = []
         for recipient in envelope.recipients:
             try:
-                routes += (await self._router.route(recipient)).routes
+                resolved = await self._router.route(recipient, envelope.mailing)
+                routes += resolved.routes
             except Permanent as error:
                 self._log.warn(
                     "{id}: to=<{to}>, status=dropped ({why})",

@@ -80,9 +80,10 @@ class Release:
             return dict.fromkeys(job.recipients, late)
         outcomes: dict[Address, Outcome] = {}
         shares: list[_Share] = []
+        mailing = job.envelope.mailing
         for recipient in job.recipients:
             try:
-                resolved = await self._router.route(recipient)
+                resolved = await self._router.route(recipient, mailing)
             except MailError as error:
                 outcomes[recipient] = _outcome(error)
                 continue

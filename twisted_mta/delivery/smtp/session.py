@@ -21,6 +21,7 @@ from twisted_mta.delivery.smtp.outcome import (
     TlsFailed,
     Unusable,
     deferred,
+    delivered,
     failed,
     refused,
 )
@@ -29,6 +30,7 @@ from twisted_mta.delivery.smtp.transaction import Transaction
 from twisted_mta.delivery.smtp.work import Work
 from twisted_mta.errors import MailError
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.route import Outcome
 from twisted_mta.net.client import Connection
 from twisted_mta.net.tls import CertificateError, opportunistic, verifying
 from twisted_mta.wire.smtp import client
@@ -95,6 +97,30 @@ class Session:
             waiting = [*again, *rest]
         return waiting
 
+    async def foresee(self, recipient: Address) -> Outcome:
+        """What this server says of a recipient. The transaction is left as it is: the
+        next begins with RSET.
+
+        @raise Unusable: the connection is of no use any more.
+        """
+        utf8 = not recipient.ascii
+        if utf8 and "SMTPUTF8" not in self._dialog.offers:
+            return failed("5.6.7", "The server does not do SMTPUTF8", self._remote)
+        self._transactions += 1
+        ask, timeouts = self._dialog.ask, self._settings.timeouts
+        self._connection.limit(timeouts.mail_s, timeouts.message_s)
+        if self._transactions > 1:
+            await ask(client.RSET, Stage.RSET)
+        # Nobody is told of what comes back (Exim: callouts have the null sender).
+        reply = await ask(client.mail(None, smtputf8=utf8), Stage.MAIL)
+        if not reply.positive:
+            # It says nothing of the recipient.
+            return refused(reply, self._remote, final=False)
+        reply = await ask(client.rcpt(recipient), Stage.RCPT)
+        if reply.positive:
+            return delivered(reply, self._remote, "")
+        return refused(reply, self._remote, final=reply.code != 552)
+
     @property
     def reusable(self) -> bool:
         """Whether another message may go this way. A server that spoke unasked
@@ -124,12 +150,13 @@ class Session:
 
     async def _hello(self) -> None:
         hostname, ask = self._settings.hostname, self._dialog.ask
-        reply = await ask(client.ehlo(hostname), Stage.HELLO)
+        hello = client.lhlo if self._settings.lmtp else client.ehlo
+        reply = await ask(hello(hostname), Stage.HELLO)
         if reply.positive:
             offers = capabilities(reply)
             self._dialog.offers = offers.without(self._settings.without)
             return
-        if reply.permanent:
+        if reply.permanent and not self._settings.lmtp:
             reply = await ask(client.helo(hostname), Stage.HELLO)
         if not reply.positive:
             raise Unusable(refused(reply, self._remote))

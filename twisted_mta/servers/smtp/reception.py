@@ -17,11 +17,17 @@ from twisted_mta.errors import (
     RelayDenied,
     TooLarge,
 )
-from twisted_mta.interfaces import IContentWriter, IDirectory, IIntake, IRouter
+from twisted_mta.interfaces import (
+    ICallout,
+    IContentWriter,
+    IDirectory,
+    IIntake,
+    IRouter,
+)
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Body, Envelope
 from twisted_mta.mail.ids import new_id
-from twisted_mta.mail.route import RELEASE, ToAgent
+from twisted_mta.mail.route import RELEASE, Mailing, ToAgent
 from twisted_mta.mail.verdict import Progress
 from twisted_mta.net.stream import SHUTTING_DOWN, Stream
 from twisted_mta.servers import errors
@@ -70,6 +76,7 @@ class Reception:
         router: IRouter,
         intake: IIntake,
         directory: IDirectory,
+        callout: ICallout | None = None,
     ) -> None:
         self.transaction: Transaction | None = None
         self.accepted = 0
@@ -80,6 +87,7 @@ class Reception:
         self._client = client
         self._router = router
         self._intake = intake
+        self._callout = callout
         self._filter: HeaderFilter | None = None
         self._submitter = Submitter(settings, clock, client, directory)
 
@@ -144,7 +152,8 @@ class Reception:
             return reply.TOO_MANY_RECIPIENTS
         if transaction.repeats(recipient):
             return reply.RECIPIENT_OK
-        resolved = await self._router.route(recipient)
+        mailing = Mailing(transaction.sender, self._client.origin.login)
+        resolved = await self._router.route(recipient, mailing)
         if not (resolved.local or self._client.account or self._client.relays):
             raise RelayDenied()
         if self._settings.submission and not (
@@ -162,6 +171,8 @@ class Reception:
             refusal = await self._judge("rcpt", asked, size)
             if refusal:
                 return refusal
+        if self._callout is not None:
+            await self._callout.ask(resolved)
         notification = command.parameters.notification
         if transaction.parameters.held:
             # Where it goes then is asked then; nobody has it before.

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted_mta.errors import MailError
 from twisted_mta.interfaces import (
     IAuthenticator,
+    ICallout,
     IDirectory,
     IIntake,
     IPolicyChain,
@@ -73,12 +74,14 @@ class SmtpSession:
         authenticator: IAuthenticator | None = None,
         policies: IPolicyChain | None = None,
         tls: object | None = None,
+        callout: ICallout | None = None,
     ) -> None:
         """
         @param stream: connected, with a L{SmtpServerEngine}.
         @param authenticator: C{None} if nobody can log in here.
         @param policies: the opinions on every transaction.
         @param tls: the context for STARTTLS, C{None} if it is not offered.
+        @param callout: C{None}: nobody is asked about recipients.
         """
         host, port = stream.peer()
         origin = Origin("SMTP", host, port, tls=stream.tls, listener=settings.listener)
@@ -103,6 +106,7 @@ class SmtpSession:
             router,
             intake,
             directory,
+            callout,
         )
         reception = self._reception
         self._temper = Temper(stream, settings, clock, self._client, reception)
