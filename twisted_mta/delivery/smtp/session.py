@@ -159,7 +159,9 @@ class Session:
         if reply.permanent and not self._settings.lmtp:
             reply = await ask(client.helo(hostname), Stage.HELLO)
         if not reply.positive:
-            raise Unusable(refused(reply, self._remote))
+            # Who knows no LHLO is the operator's mistake, not the sender's.
+            final = not self._settings.lmtp
+            raise Unusable(refused(reply, self._remote, final=final))
 
     async def _start_tls(self, tls: Tls) -> None:
         text = "TLS is required, but the server "
