@@ -213,7 +213,9 @@ class OursTests(WaysCase):
         router = self.router(
             Way(recipient="alice@example.test", sender="bulk.test", agent="pipe")
         )
-        self.assertEqual(self.agent(router, "alice@example.test", "a@bulk.test"), "pipe")
+        self.assertEqual(
+            self.agent(router, "alice@example.test", "a@bulk.test"), "pipe"
+        )
         route = self.end(router, "alice@example.test", "a@else.test")
         self.assertIsInstance(route, ToMailbox)
 
@@ -244,7 +246,9 @@ class CarriedTests(WaysCase):
         )
         resolved = self.resolved(router, "alice+x@example.test")
         to = split("alice+x@example.test")
-        self.assertEqual(resolved, Resolved(True, (ToAgent("lmtp", "unix:/run/lmtp", to),)))
+        self.assertEqual(
+            resolved, Resolved(True, (ToAgent("lmtp", "unix:/run/lmtp", to),))
+        )
         self.fails(NoSuchAccount, router.route(split("bob@example.test")))
         routes = self.resolved(router, "team@example.test").routes
         agents = [route.agent for route in routes]  # type: ignore[union-attr]

@@ -14,8 +14,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_mta.delivery.pipe import ending, source
@@ -69,14 +70,16 @@ class PipeAgent:
             job.recipients[start : start + most]
             for start in range(0, len(job.recipients), most)
         ]
-        ended: list[Mapping[Address, Outcome]] = await gatherResults(
-            [
-                Deferred.fromCoroutine(self._batch(job, content, batch))
-                for batch in batches
-            ],
-            consumeErrors=True,
-        )
-        return {who: outcome for some in ended for who, outcome in some.items()}
+        running = [
+            Deferred.fromCoroutine(self._batch(job, content, batch))
+            for batch in batches
+        ]
+        outcomes: dict[Address, Outcome] = {}
+        for _, ended in await DeferredList(running, consumeErrors=True):
+            if isinstance(ended, Failure):
+                ended.raiseException()
+            outcomes |= ended
+        return outcomes
 
     async def close(self) -> None:
         """See L{IDeliveryAgent}."""
@@ -136,16 +139,19 @@ class PipeAgent:
     ) -> Outcome:
         if self._closed:
             return Outcome(Result.DEFERRED, "4.3.2", "The server stops")
-        run = Run(self._reactor, self._clock, self._settings, argv)
+        settings, over = self._settings, self._running.discard
+        run = Run(self._reactor, self._clock, settings, argv, over)
         self._running.add(run)
         try:
-            async for octets in source.runs(job, content, recipients, self._settings):
+            async for octets in source.runs(job, content, recipients, settings):
                 if not await run.feed(octets):
                     break
             run.finish()
             return ending.outcome(await run.ended())
+        except (MailError, Unconvertible):
+            run.abort()
+            await run.ended()
+            raise
         except BaseException:
             run.abort()
             raise
-        finally:
-            self._running.discard(run)

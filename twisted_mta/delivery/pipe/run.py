@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,11 +40,18 @@ class Run(ProcessProtocol):
     """
 
     def __init__(
-        self, reactor: Any, clock: IReactorTime, settings: Settings, argv: Sequence[str]
+        self,
+        reactor: Any,
+        clock: IReactorTime,
+        settings: Settings,
+        argv: Sequence[str],
+        on_end: Callable[[Run], None],
     ) -> None:
         """
         @param reactor: starts processes.
+        @param on_end: called once it has ended, whether anybody waits for that or not.
         """
+        self._on_end = on_end
         self._clock = clock
         self._settings = settings
         self._kept = b""
@@ -62,7 +69,7 @@ class Run(ProcessProtocol):
             self,
             sys.executable,
             [word.encode() for word in words],
-            env=dict(settings.environment),
+            env={**settings.environment, launch.NAMES: ",".join(settings.environment)},
             childFDs={0: "w", 1: "r", 2: "r"},
         )
         self._pid: int | None = self._process.pid
@@ -171,5 +178,6 @@ class Run(ProcessProtocol):
             if call.active():
                 call.cancel()
         self.stopProducing()
+        self._on_end(self)
         if not self._ended.called:
             self._ended.callback(None)

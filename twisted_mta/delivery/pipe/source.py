@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from twisted_mta.delivery.pipe.settings import Settings
-from twisted_mta.delivery.smtp.source import Original
+from twisted_mta.delivery.smtp.source import RUN_OCTETS, Original
 from twisted_mta.interfaces import IContent
 from twisted_mta.mail import header
 from twisted_mta.mail.address import Address
@@ -17,16 +17,14 @@ from twisted_mta.mail.downgrade import Level
 from twisted_mta.mail.envelope import Body
 from twisted_mta.mail.job import Job
 
-# How much of a message is searched for Delivered-To. Postfix: header_size_limit, 100K.
-_HEADER_OCTETS = 128 * 1024
-
 
 async def loops(job: Job, content: IContent, recipient: Address) -> bool:
-    """Whether it says that it was delivered to this recipient before.
+    """Whether it says that it was delivered to this recipient before, within its first
+    64 KB, where the last server's fields are. Postfix: header_size_limit, 100 KB.
 
     @raise MailError: it cannot be read.
     """
-    begin = await content.read(0, _HEADER_OCTETS)
+    begin = await content.read(0, RUN_OCTETS)
     block = job.prefix + begin[: header.body_start(begin)]
     name = str(recipient).casefold()
     return any(
