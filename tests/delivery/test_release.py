@@ -18,7 +18,9 @@ from tests.delivery.fakes import (
     OfficeCase,
     always,
 )
+from twisted_mta.config import schema
 from twisted_mta.delivery.release import Release
+from twisted_mta.delivery.ways import Ways
 from twisted_mta.errors import LedgerUnavailable, OverQuota, Temporary
 from twisted_mta.interfaces import IDeliveryAgent, IRouter
 from twisted_mta.mail.address import Address
@@ -102,6 +104,16 @@ class ReleaseTests(ReleaseCase):
         """It is an agent like others."""
         verifyObject(IDeliveryAgent, self.agent)
         verifyObject(IRouter, Unsure())
+
+    def test_route_by_sender(self) -> None:
+        """Whose it is counts for its way when it is released, too."""
+        self.hold(CAROL)
+        self.office.router._ways = Ways([schema.Route(sender=str(ALICE), agent="own")])
+        self.clock.advance(HOUR)
+        (job,) = self.due()
+        self.now(self.queue.settle(job, self.outcomes(job)))
+        (on_its_way,) = self.due()
+        self.assertEqual(on_its_way.agent, "own")
 
     def test_in_time(self) -> None:
         """Nobody has it before its time; then everybody has it once, in a mailbox or

@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.logger import capturedLogs
 
-from tests.delivery.fakes import Directory, TestCase
+from tests.delivery.fakes import CAROL, ERIN, FAILED, Directory, Office, TestCase
 from twisted_mta.config import schema
 from twisted_mta.delivery.router import Router
 from twisted_mta.errors import NoSuchAccount, Temporary
@@ -231,6 +231,21 @@ class OursTests(WaysCase):
         agents = [route.agent for route in resolved.routes]  # type: ignore[union-attr]
         self.assertEqual(agents, ["pipe", "relay"])
         self.assertFalse(resolved.ask)
+
+
+class BounceTests(TestCase):
+    """What this server itself writes."""
+
+    def test_null_sender(self) -> None:
+        """A bounce takes the way of the null sender."""
+        office = Office(routes=[Way(sender="<>", agent="bounces")])
+        self.now(office.send(ERIN, CAROL))
+        (job,) = self.now(office.queue.claim(9))
+        self.assertEqual(job.agent, "smtp")
+        self.now(office.queue.settle(job, {CAROL: FAILED}))
+        (bounce,) = self.now(office.queue.claim(9))
+        self.assertEqual(bounce.recipients, (ERIN,))
+        self.assertEqual(bounce.agent, "bounces")
 
 
 class CarriedTests(WaysCase):

@@ -26,6 +26,7 @@ from twisted_mta.errors import (
 )
 from twisted_mta.interfaces import (
     IAuthenticator,
+    ICallout,
     IContentWriter,
     IDirectory,
     IIntake,
@@ -182,12 +183,14 @@ class Router:
 
     def __init__(self) -> None:
         self.asked: list[Address] = []
+        self.mailings: list[Mailing] = []
         self.fails: Exception | None = None
 
     async def route(
         self, recipient: Address, mailing: Mailing = NO_MAILING
     ) -> Resolved:
         self.asked.append(recipient)
+        self.mailings.append(mailing)
         if self.fails is not None:
             raise self.fails
         if recipient.domain not in ("example.test", ""):
@@ -310,6 +313,7 @@ class Peer:
     directory: Directory = field(default_factory=lambda: Directory())
     authenticator: Authenticator | None = None
     policy: Policy | None = None
+    callout: ICallout | None = None
     tls: object | None = None
     implicit_tls: bool = False
     limits: SmtpLimits = field(default_factory=SmtpLimits)
@@ -323,6 +327,7 @@ class Peer:
             (IContentWriter, Content()),
             (IAuthenticator, self.authenticator),
             (IPolicy, self.policy),
+            (ICallout, self.callout),
         ):
             if provider is not None:
                 verifyObject(interface, provider)
@@ -351,6 +356,7 @@ class Peer:
             self.authenticator,
             Chain(self.clock, [self.policy]) if self.policy else None,  # type: ignore[arg-type]
             self.tls,
+            self.callout,
         ).run()
 
     def _ended(self, stream: Stream) -> None:
