@@ -122,13 +122,14 @@ _SAYS = {
 def _error(outcome: Outcome) -> MailError:
     """What the client is told. Of another server's words only what they mean: it is
     ours to answer for."""
+    own = _own(outcome)
     if outcome.result is Result.DEFERRED:
         text = "Whether the recipient exists cannot be said now"
-        return Temporary(_own(outcome) or text, outcome.status)
-    if outcome.status in ("5.1.1", "5.1.6", "5.0.0"):
+        return Temporary(own or text, outcome.status)
+    if not own and outcome.status in ("5.1.1", "5.1.6", "5.0.0"):
         return NoSuchAccount()
     text = "The server of this recipient does not take mail for him"
-    return Permanent(_own(outcome) or text, outcome.status)
+    return Permanent(own or text, outcome.status)
 
 
 def _own(outcome: Outcome) -> str:
