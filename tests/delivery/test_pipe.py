@@ -150,7 +150,7 @@ class RunTests(PipeCase):
         self.assertIn(b"base64", self.wrote())
         self.assertIn(b"YQ0KYgA=", self.wrote())
 
-    async def test_arguments(self) -> None:
+    async def test_h43_arguments(self) -> None:
         """Each argument stays one, whatever is put into it; nothing is run."""
         agent = self.agent(
             'printf "%s\\n" "$@" >out',
@@ -452,7 +452,7 @@ class ArgumentsTests(unittest.TestCase):
         self.assertEqual(self.put("{sender}", sender=None), ["MAILER-DAEMON"])
         self.assertEqual(self.put("{local}", Address("+x", "a.test")), ["+x"])
 
-    def test_options(self) -> None:
+    def test_h43_options(self) -> None:
         """No address begins an argument that a program takes for an option."""
         bad = Address("-Ooption", "there.test")
         for text in ("{recipient}", "{local}", "{detail}{recipient}"):
@@ -466,7 +466,7 @@ class ArgumentsTests(unittest.TestCase):
         with self.assertRaises(Unfit):
             self.put("{detail}", Address("bob+-x", "there.test"))
 
-    def test_control_characters(self) -> None:
+    def test_h43_control_characters(self) -> None:
         """Nor any that would end a line, or an argument."""
         for odd in ("a\nb", "a\0b", "a\x7fb", "a\ud800b"):
             with self.assertRaises(Unfit):
