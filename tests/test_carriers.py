@@ -341,6 +341,8 @@ routes:
             ("deliver: inner, next_hop: 'x:25'", "next_hop: LMTP is not"),
             ("deliver: inner", "needs a 'next_hop'"),
             ("deliver: smtp", "needs a 'next_hop': the domain's own is this server"),
+            ("deliver: pipe, recipients: ask", "recipients: agent 'pipe' cannot be"),
+            ("deliver: out", "agent 'out' needs a 'next_hop': .* this server"),
             (
                 "deliver: smtp, next_hop: x, recipients: any, catch_all: a@b.test",
                 "catch_all: gets nothing with 'recipients: any'",
@@ -352,7 +354,11 @@ routes:
             ),
         ):
             base = _BASE.replace("example.test: {}", f"example.test: {{{domain}}}")
-            self.refused("agents: {inner: {kind: lmtp}}", told, base=base)
+            agents = (
+                "agents: {inner: {kind: lmtp}, pipe: {kind: pipe, argv: [/bin/cat]},"
+                " out: {kind: several, ways: [{agent: smtp}]}}"
+            )
+            self.refused(agents, told, base=base)
 
     def test_good(self) -> None:
         """What is right is no problem."""

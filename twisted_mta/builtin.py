@@ -18,7 +18,7 @@ from twisted_mta.delivery.smtp import exchanger
 from twisted_mta.delivery.smtp.agent import SmtpAgent
 from twisted_mta.delivery.smtp.settings import Settings, Timeouts, Tls, TokenFile
 from twisted_mta.net.tls import CertificateError, Pair, opportunistic, verifying
-from twisted_mta.plugin import Environment, IChecksNextHop, IPlugin
+from twisted_mta.plugin import Environment, IChecksNextHop, IForesees, IPlugin
 from twisted_mta.wire.sasl import Credentials
 from twisted_mta.wire.saslclient import Certified
 
@@ -105,7 +105,7 @@ class SmtpAgentConfig:
         _sources(self.sources)
 
 
-@implementer(IPlugin, IChecksNextHop)
+@implementer(IPlugin, IChecksNextHop, IForesees)
 class SmtpAgentPlugin:
     """Builds SMTP agents.
 

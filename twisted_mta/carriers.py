@@ -28,7 +28,13 @@ from twisted_mta.delivery.smtp.agent import SmtpAgent
 from twisted_mta.delivery.smtp.settings import Settings, Tls
 from twisted_mta.mail.route import Outcome, Result
 from twisted_mta.net.poller import unpolled
-from twisted_mta.plugin import Environment, IChecksNextHop, IPlugin, IUsesAgents
+from twisted_mta.plugin import (
+    Environment,
+    IChecksNextHop,
+    IForesees,
+    IPlugin,
+    IUsesAgents,
+)
 
 _STATUS = re.compile(r"[45]\.\d{1,3}\.\d{1,3}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -78,7 +84,7 @@ class LmtpAgentConfig:
         password(self.user or "", self.password_file)
 
 
-@implementer(IPlugin, IChecksNextHop)
+@implementer(IPlugin, IChecksNextHop, IForesees)
 class LmtpAgentPlugin:
     """Builds LMTP agents.
 
@@ -246,7 +252,7 @@ class DiscardAgentConfig:
     text: str = "Discarded"
 
 
-@implementer(IPlugin)
+@implementer(IPlugin, IForesees)
 class DiscardAgentPlugin:
     """Builds agents that throw mail away."""
 
@@ -276,7 +282,7 @@ class ErrorAgentConfig:
             raise ValueError("text: must be a line of text")
 
 
-@implementer(IPlugin)
+@implementer(IPlugin, IForesees)
 class ErrorAgentPlugin:
     """Builds agents that return mail."""
 
@@ -341,7 +347,7 @@ class SeveralAgentConfig:
             raise ValueError("pause: must not be less than 0")
 
 
-@implementer(IPlugin, IUsesAgents)
+@implementer(IPlugin, IForesees, IUsesAgents)
 class SeveralAgentPlugin:
     """Builds agents over other agents."""
 

@@ -3,7 +3,7 @@ and next hops, checked before there is a server.
 
 It knows agents by the plugins that make them (L{IChecksNextHop
 <twisted_mta.plugin.IChecksNextHop>}, L{IUsesAgents <twisted_mta.plugin.IUsesAgents>}),
-and no kind of them by name.
+and no kind of them by name but smtp, whose next hops are in the DNS.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from twisted_mta.config.check import DEFAULT_AGENT
 from twisted_mta.config.load import Problem, Where
 from twisted_mta.config.schema import Config
-from twisted_mta.plugin import IChecksNextHop, IUsesAgents
+from twisted_mta.plugin import IChecksNextHop, IForesees, IUsesAgents
 
 
 class Passage:
@@ -52,6 +53,8 @@ class Passage:
             if settings.deliver is not None:
                 at = ("domains", domain)
                 yield from self._next_hop(at, settings.deliver, settings.next_hop, True)
+                if settings.recipients == "ask":
+                    yield from self._asks((*at, "recipients"), settings.deliver)
 
     def _next_hop(
         self, where: Where, name: str, next_hop: str | None, ours: bool = False
@@ -60,18 +63,30 @@ class Passage:
         if name not in self._agents:
             return  # which was told
         plugin, settings = self._agents[name]
-        kind: str = plugin.name
-        if not IChecksNextHop.providedBy(plugin):
-            return
-        try:
-            plugin.check_next_hop(settings, next_hop)
-        except ValueError as error:
-            at = where if next_hop is None else (*where, "next_hop")
-            yield at, str(error)
-            return
-        if ours and next_hop is None and kind == "smtp":
+        if IChecksNextHop.providedBy(plugin):
+            try:
+                plugin.check_next_hop(settings, next_hop)
+            except ValueError as error:
+                at = where if next_hop is None else (*where, "next_hop")
+                yield at, str(error)
+                return
+        if ours and next_hop is None and self._to_exchangers(name):
             text = f"agent '{name}' needs a 'next_hop': the domain's own is this server"
             yield where, text
+
+    def _to_exchangers(self, name: str, above: tuple[str, ...] = ()) -> bool:
+        """Whether an agent that is told no next hop looks in the DNS for one."""
+        if name not in self._agents or name in above:
+            return False
+        kind: str = self._agents[name][0].name
+        return kind == DEFAULT_AGENT or any(
+            next_hop is None and self._to_exchangers(other, (*above, name))
+            for _, other, next_hop in self._uses(name)
+        )
+
+    def _asks(self, where: Where, name: str) -> Iterator[Problem]:
+        if name in self._agents and not IForesees.providedBy(self._agents[name][0]):
+            yield where, f"agent '{name}' cannot be asked; say 'listed' or 'any'"
 
     def _uses(self, name: str) -> Iterator[tuple[Where, str, str | None]]:
         plugin, settings = self._agents[name]

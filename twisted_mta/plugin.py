@@ -53,6 +53,11 @@ class IChecksNextHop(Interface):
         """
 
 
+class IForesees(Interface):
+    """What is beside L{IPlugin}: its agents are IForesight, so that they can be asked
+    at RCPT."""
+
+
 class IUsesAgents(Interface):
     """What is beside L{IPlugin}: an agent that hands mail to others of the config."""
 

@@ -24,6 +24,7 @@ from twisted_mta.delivery.smtp.settings import Tls
 from twisted_mta.interfaces import IForesight
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Body, DeliverBy, Handling
+from twisted_mta.testing.agent_contract import AgentContract
 
 ALL = (BOB, CAROL, DAVE)
 OK = "250 2.0.0 Ok"
@@ -354,3 +355,29 @@ class RelayTests(AgentCase):
         outcomes = await self.agent().deliver(*job())
         self.says(outcomes, BOB, DEFERRED, "4.2.1")
         self.assertFalse(outcomes[BOB].unreached)
+
+
+class LmtpContractTests(AgentContract, LmtpCase):
+    """The promises of every agent, by LMTP."""
+
+    next_hop = "[127.0.0.1]"
+
+    async def build(self):
+        self.server = self.peer(END=f"{OK}\r\n{OK}")
+        return self.agent()
+
+    async def arrived(self):
+        return self.server.messages
+
+
+class SmtpContractTests(AgentContract, AgentCase):
+    """The same by SMTP."""
+
+    next_hop = "there.test"
+
+    async def build(self):
+        self.server = self.peer()
+        return self.agent()
+
+    async def arrived(self):
+        return self.server.messages

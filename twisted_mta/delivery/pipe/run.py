@@ -129,9 +129,11 @@ class Run(ProcessProtocol):
         long as that has not been waited for."""
         if self._pid is None:
             return
-        for send in (os.killpg, os.kill):  # it may not have its group yet
-            with suppress(ProcessLookupError, PermissionError):
-                send(self._pid, number)
+        with suppress(PermissionError):  # it became somebody else
+            try:
+                os.killpg(self._pid, number)
+            except ProcessLookupError:  # it has not its group yet
+                os.kill(self._pid, number)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         self._kept += data[: self._settings.diagnostic - len(self._kept)]
