@@ -148,8 +148,12 @@ class SmtpAgentPlugin:
 
     def check_next_hop(self, config: SmtpAgentConfig, next_hop: str | None) -> None:
         """See L{IChecksNextHop}."""
-        if next_hop is not None:
+        if next_hop is None:
+            return
+        try:
             exchanger.read(next_hop)
+        except ValueError as error:
+            raise ValueError(f"must be [HOST]:PORT: {error}")
 
 
 def timeouts(connect_s: float, reply_s: float | None) -> Timeouts:

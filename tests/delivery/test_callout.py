@@ -125,6 +125,10 @@ class CalloutTests(TestCase):
             for one in who
         ]
         self.assertEqual(len(self.agent.asked), 20)
+        # Another server is none of theirs.
+        elsewhere = self.resolved(ToAgent("lmtp", "other", BOB))
+        asking.append(Deferred.fromCoroutine(self.callout.ask(elsewhere)))
+        self.assertEqual(len(self.agent.asked), 21)
         self.clock.advance(30)
         for each in asking:
             self.failureResultOf(each, Temporary)

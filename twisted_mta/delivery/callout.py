@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _KEPT_S = {Result.DELIVERED: 3600.0, Result.FAILED: 300.0, Result.DEFERRED: 10.0}
 # Answers that are kept, some 500 octets each. Postfix's file has no bound.
 _MOST = 20_000
-# Asked at once. Postfix: 20 to one destination.
+# Asked at once of one next hop. Postfix: 20.
 _AT_ONCE = 20
 # How long a client waits. Postfix: 9 s, Exim: 30 s; clients wait for 5 minutes.
 _PATIENCE_S = 30.0
@@ -57,7 +57,8 @@ class Callout:
             if IForesight.providedBy(agent)
         }
         self._known: dict[_Key, tuple[float, Outcome]] = {}
-        self._places: DeferredSemaphore = DeferredSemaphore(_AT_ONCE)
+        # By next hop: those that the config's domains name.
+        self._places: dict[tuple[str, str], DeferredSemaphore] = {}
 
     async def ask(self, resolved: Resolved) -> None:
         """See L{ICallout.ask}. An agent that cannot say it takes everybody."""
@@ -83,9 +84,9 @@ class Callout:
         if outcome is not None and now < until:
             return outcome
         outcome = await self._asked(agent, route)
+        self._known.pop(key, None)
         if len(self._known) >= _MOST:
             del self._known[next(iter(self._known))]
-        self._known.pop(key, None)
         self._known[key] = self._clock.seconds() + _KEPT_S[outcome.result], outcome
         self._log.info(
             "asked of <{to}>: relay={relay}, dsn={dsn}, {result} ({said})",
@@ -102,9 +103,10 @@ class Callout:
             return await agent.foresee(route.next_hop, route.recipient)
 
         # Whoever waits for a place waits within the same time.
-        waiting: Deferred[Outcome] = self._places.run(
-            lambda: Deferred.fromCoroutine(ask())
+        places = self._places.setdefault(
+            (route.agent, route.next_hop), DeferredSemaphore(_AT_ONCE)
         )
+        waiting: Deferred[Outcome] = places.run(lambda: Deferred.fromCoroutine(ask()))
         waiting.addTimeout(_PATIENCE_S, self._clock)
         try:
             return await waiting

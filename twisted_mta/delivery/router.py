@@ -210,7 +210,7 @@ class Router:
             ):
                 return carried
             for local in names:
-                exact = Address(local, home.name)
+                exact = here if local == here.local else Address(local, home.name)
                 account = await self._directory.account(exact)
                 if account is not None:
                     if carried is not None and home.open_to("accounts"):
