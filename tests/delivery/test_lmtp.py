@@ -207,7 +207,7 @@ class SocketTests(LmtpCase):
             self.agent(tls=Tls.ENCRYPT), next_hop=f"unix:{self.path}"
         )
         self.says(outcomes, BOB, DELIVERED, "2.0.0")
-        self.assertEqual(outcomes[BOB].remote, f"unix:{self.path}")
+        self.assertEqual(outcomes[BOB].remote, f"localhost[{self.path}]")
         self.assertNotIn("STARTTLS", peer.verbs())
 
     async def test_nobody_there(self):
@@ -314,8 +314,13 @@ class ForesightTests(LmtpCase):
         self.assertEqual(peer.connections, 2)
 
     async def test_utf8(self):
-        """An address that needs SMTPUTF8 is not said to a server without."""
+        """An address that needs SMTPUTF8 is not said to a server without; a domain
+        has another spelling."""
         peer = self.peer()
+        outcome = await self.foresee(self.agent(), Address("x", "bücher.test"))
+        self.assertEqual(outcome.result, DELIVERED)
+        self.assertIn("RCPT TO:<x@xn--bcher-kva.test>", peer.heard)
+        peer.heard.clear()
         outcome = await self.foresee(self.agent(), Address("jürgen", "there.test"))
         self.assertEqual((outcome.result, outcome.status), (FAILED, "5.6.7"))
         self.assertNotIn("RCPT", peer.verbs())

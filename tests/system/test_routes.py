@@ -265,7 +265,7 @@ class BehindTests(RouteCase):
             for message in found:
                 self.assertIn(b"\n.dot", message)
                 self.assertIn(f"Return-Path: <{ALICE}>".encode(), message)
-        self.assertIn(f"relay=unix:{dovecot.socket}", server.log)
+        self.assertIn(f"relay=localhost[{dovecot.socket}], ", server.log)
         submit(server, ALICE, ["nobody@c.test", "bob@c.test"], TEXT)
         (message,) = wait_for(server, ALICE, 1)
         self.assertEqual(report(message).failed, {"nobody@c.test": "5.1.1"})

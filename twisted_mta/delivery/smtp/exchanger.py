@@ -58,7 +58,7 @@ class Host:
 
     def __str__(self) -> str:
         if not self.port:
-            return f"{UNIX}{self.address}"
+            return f"{self.name}[{self.address}]"
         return f"{self.name}[{self.address}]:{self.port}"
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from twisted_mta.delivery.smtp.dialog import Dialog, Stage
 from twisted_mta.delivery.smtp.exchanger import Host
-from twisted_mta.delivery.smtp.form import fit
+from twisted_mta.delivery.smtp.form import fit, spelt
 from twisted_mta.delivery.smtp.login import log_in
 from twisted_mta.delivery.smtp.outcome import (
     TlsFailed,
@@ -103,9 +103,11 @@ class Session:
 
         @raise Unusable: the connection is of no use any more.
         """
-        utf8 = not recipient.ascii
-        if utf8 and "SMTPUTF8" not in self._dialog.offers:
+        try:
+            written = spelt(recipient, "SMTPUTF8" in self._dialog.offers) or recipient
+        except ValueError:
             return failed("5.6.7", "The server does not do SMTPUTF8", self._remote)
+        utf8 = not written.ascii
         self._transactions += 1
         ask, timeouts = self._dialog.ask, self._settings.timeouts
         self._connection.limit(timeouts.mail_s, timeouts.message_s)
@@ -116,7 +118,7 @@ class Session:
         if not reply.positive:
             # It says nothing of the recipient.
             return refused(reply, self._remote, final=False)
-        reply = await ask(client.rcpt(recipient), Stage.RCPT)
+        reply = await ask(client.rcpt(written), Stage.RCPT)
         if reply.positive:
             return delivered(reply, self._remote, "")
         return refused(reply, self._remote, final=reply.code != 552)
