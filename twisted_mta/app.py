@@ -22,7 +22,7 @@ from twisted_mta.config import schema
 from twisted_mta.config.check import host_port
 from twisted_mta.config.load import Document
 from twisted_mta.config.schema import Config
-from twisted_mta.delivery.callout import Callouts
+from twisted_mta.delivery.callout import Callout
 from twisted_mta.delivery.complaint import Complaints
 from twisted_mta.delivery.forward import Forwarding, Loop
 from twisted_mta.delivery.intake import Intake
@@ -265,12 +265,13 @@ class Mta:
             "resolver": _resolver(self._reactor, self._config),
             "ledger": office.ledger,
             "rates": self._place.rates,
+            "share": self._place.share,
         }
         agents = self._parts.agents(**environment)
         await self._start_queue(agents)
-        callouts = Callouts(self._reactor, office.ledger, agents)
-        self._relayed = Relayed(self._config.relay_domains, self._lists, callouts)
-        await self._start_listeners(environment)
+        callout = Callout(self._reactor, office.ledger, agents)
+        self._relayed = Relayed(self._config.relay_domains, self._lists, callout)
+        await self._start_listeners(environment, callout)
 
     def _start_indexing(self) -> None:
         config = self._config
@@ -311,7 +312,9 @@ class Mta:
         await self._succession.start()
         self._go_on()
 
-    async def _start_listeners(self, environment: Mapping[str, Any]) -> None:
+    async def _start_listeners(
+        self, environment: Mapping[str, Any], callout: Callout
+    ) -> None:
         config, reactor = self._config, self._reactor
         desk = Desk(
             reactor,
@@ -323,6 +326,7 @@ class Mta:
             self._tls_of,
             self._throttle,
             cast(Relayed, self._relayed),
+            callout,
         )
         admission = Admission(
             config.connections.most,

@@ -18,7 +18,7 @@ from twisted_mta.delivery.smtp import exchanger
 from twisted_mta.delivery.smtp.agent import SmtpAgent
 from twisted_mta.delivery.smtp.settings import Settings, Timeouts, Tls, TokenFile
 from twisted_mta.net.tls import CertificateError, Pair, opportunistic, verifying
-from twisted_mta.plugin import Environment, IPlugin
+from twisted_mta.plugin import Environment, IChecksNextHop, IForesees, IPlugin
 from twisted_mta.wire.sasl import Credentials
 from twisted_mta.wire.saslclient import Certified
 
@@ -100,12 +100,12 @@ class SmtpAgentConfig:
             raise ValueError("'certificate' and 'key' need each other; add the other")
         _check_certificate(_pair(self))
         if self.trust is not None:
-            _check_trust(self.trust)
+            check_trust(self.trust)
         _credentials(self)
         _sources(self.sources)
 
 
-@implementer(IPlugin)
+@implementer(IPlugin, IChecksNextHop, IForesees)
 class SmtpAgentPlugin:
     """Builds SMTP agents.
 
@@ -141,26 +141,31 @@ class SmtpAgentPlugin:
                 loopback=config.loopback,
                 without=frozenset(config.without),
                 xforward=config.xforward,
-                timeouts=_timeouts(config),
+                timeouts=timeouts(config.connect_timeout, config.reply_timeout),
             ),
             self._listening,
         )
 
+    def check_next_hop(self, config: SmtpAgentConfig, next_hop: str | None) -> None:
+        """See L{IChecksNextHop}."""
+        if next_hop is None:
+            return
+        try:
+            exchanger.read(next_hop)
+        except ValueError as error:
+            raise ValueError(f"must be [HOST]:PORT: {error}")
 
-def check_next_hop(text: str) -> None:
-    """Whether agents of the kind smtp can go there.
 
-    @raise ValueError: why not.
+def timeouts(connect_s: float, reply_s: float | None) -> Timeouts:
+    """The timeouts of an agent.
+
+    @param reply_s: for each reply, C{None} for each its own.
     """
-    exchanger.read(text)
-
-
-def _timeouts(config: SmtpAgentConfig) -> Timeouts:
-    timeouts = replace(Timeouts(), connect_s=config.connect_timeout)
-    if config.reply_timeout is None:
-        return timeouts
+    usual = replace(Timeouts(), connect_s=connect_s)
+    if reply_s is None:
+        return usual
     replies = [f.name for f in fields(Timeouts) if f.name not in _NOT_REPLIES]
-    return replace(timeouts, **dict.fromkeys(replies, config.reply_timeout))
+    return replace(usual, **dict.fromkeys(replies, reply_s))
 
 
 def _pair(config: SmtpAgentConfig) -> Pair | None:
@@ -184,21 +189,30 @@ def _credentials(
         return None if config.certificate is None else Certified()
     if config.token_file is not None:
         return TokenFile(config.user, config.token_file)
-    if config.password_file is None:
+    return password(config.user, config.password_file)
+
+
+def password(user: str, file: Path | None) -> Credentials | None:
+    """A login whose password is the first line of a file; C{None} without one.
+
+    @raise ValueError: it cannot be read.
+    """
+    if file is None:
         return None
     try:
-        lines = config.password_file.read_text("utf-8").splitlines()
+        lines = file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"password_file: cannot be read: {error}")
     if not lines or not lines[0]:
         raise ValueError(
-            f"password_file: the first line of {config.password_file} is empty;"
+            f"password_file: the first line of {file} is empty;"
             " write the password there"
         )
-    return Credentials(config.user, lines[0])
+    return Credentials(user, lines[0])
 
 
-def _check_trust(trust: Path) -> None:
+def check_trust(trust: Path) -> None:
+    """@raise ValueError: it holds no authorities."""
     try:
         verifying("localhost", trust)
     except CertificateError as error:

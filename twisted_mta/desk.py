@@ -15,7 +15,12 @@ from twisted_mta.auth.authenticator import Authenticator
 from twisted_mta.auth.throttle import Throttle
 from twisted_mta.config.schema import Config, Listener
 from twisted_mta.delivery.intake import Intake
-from twisted_mta.interfaces import IPolicy, IRecipients, ITokenVerifier
+from twisted_mta.interfaces import (
+    ICallout,
+    IPolicy,
+    IRecipients,
+    ITokenVerifier,
+)
 from twisted_mta.mail.address import split
 from twisted_mta.mail.networks import Networks
 from twisted_mta.net.listener import Spoken
@@ -52,6 +57,7 @@ class Desk:
         tls: Callable[[Listener], ServerTls | None],
         throttle: Throttle,
         recipients: IRecipients,
+        callout: ICallout,
     ) -> None:
         """
         @param tls: the context of a listener, if there are certificates.
@@ -70,6 +76,7 @@ class Desk:
         self._memo = Memo()
         self._verifiers = verifiers
         self._throttle = throttle
+        self._callout = callout
 
     def spoken(self, listener: Listener) -> Spoken:
         """Engine, session and goodbye of a listener."""
@@ -124,6 +131,7 @@ class Desk:
                 tls,
                 self._recipients,
                 self._unwanted,
+                self._callout,
             ).run()
 
         goodbye = made(

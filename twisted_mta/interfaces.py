@@ -32,7 +32,14 @@ from twisted_mta.mail.placement import (
     Message,
     Part,
 )
-from twisted_mta.mail.route import Outcome, Resolved, Route, ToAgent
+from twisted_mta.mail.route import (
+    NO_MAILING,
+    Mailing,
+    Outcome,
+    Resolved,
+    Route,
+    ToAgent,
+)
 from twisted_mta.mail.submitted import Saved, Submitted
 from twisted_mta.mail.summary import Email
 from twisted_mta.mail.suppressed import Reason, Suppressed
@@ -505,13 +512,26 @@ class IPolicyChain(Interface):
 class IRouter(Interface):
     """Where mail goes."""
 
-    def route(recipient: Address) -> Awaitable[Resolved]:
+    def route(recipient: Address, mailing: Mailing = NO_MAILING) -> Awaitable[Resolved]:
         """Where this recipient's mail goes, aliases, subaddresses and
         catch-all followed.
 
+        @param mailing: what else is known of the message.
         @raise NoSuchAccount: the domain is ours and nobody has the address, be it a
             return address that was not made here.
         @raise Temporary: it cannot be said now.
+        """
+
+
+class ICallout(Interface):
+    """Asks those who will have a message whether they take its recipient."""
+
+    def ask(resolved: Resolved) -> Awaitable[None]:
+        """Ask, if the router says that it is to be asked, or if the agent knows
+        without asking anybody that it will not.
+
+        @raise NoSuchAccount: there is no such recipient.
+        @raise MailError: he is not taken, or it cannot be said now.
         """
 
 
@@ -666,15 +686,15 @@ class IDeliveryAgent(Interface):
         """The server stops: end idle connections."""
 
 
-class ICallout(Interface):
-    """Add-on of an agent that can ask whether a recipient exists."""
+class IForesight(Interface):
+    """An agent that can say of a recipient, before there is a message, whether he is
+    taken. What is beside L{IDeliveryAgent}, found by C{providedBy}."""
 
-    def probe(next_hop: str, recipient: Address) -> Awaitable[Outcome]:
-        """Ask, and send nothing.
+    cheap = Attribute("nobody else is asked for it, so it may be asked at every RCPT")
 
-        @return: C{DELIVERED} if a message for it would be taken; C{FAILED} with the
-            server's own words if it would never be; else C{DEFERRED}.
-        """
+    def foresee(next_hop: str, recipient: Address) -> Awaitable[Outcome]:
+        """What a delivery would come to: delivered if he is taken. Never raises, as
+        L{IDeliveryAgent.deliver}."""
 
 
 class IRecipients(Interface):

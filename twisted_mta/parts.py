@@ -14,13 +14,15 @@ from twisted.internet.endpoints import (
 )
 from twisted.logger import Logger
 
-from twisted_mta.builtin import SmtpAgentPlugin, check_next_hop
+from twisted_mta.builtin import SmtpAgentPlugin
+from twisted_mta.carriers import carriers
 from twisted_mta.config.check import DEFAULT_AGENT
 from twisted_mta.config.load import Document, Where, structure
 from twisted_mta.config.schema import Config
 from twisted_mta.errors import ConfigError
 from twisted_mta.interfaces import IDeliveryAgent, IPolicy, ITokenVerifier
 from twisted_mta.jsonwebtoken import JwtPlugin
+from twisted_mta.passage import Passage
 from twisted_mta.plugin import Environment, Shelf
 from twisted_mta.shipped import POLICIES
 
@@ -39,7 +41,12 @@ class Parts:
         listening: Callable[[], Sequence[tuple[str, int]]],
     ) -> None:
         self._config = config
-        built_in = [SmtpAgentPlugin(listening), *POLICIES, JwtPlugin()]
+        built_in = [
+            SmtpAgentPlugin(listening),
+            *carriers(listening),
+            *POLICIES,
+            JwtPlugin(),
+        ]
         shelf = Shelf(built_in, config.plugin_path)
         problems: list[str] = []
         chosen: dict[Where, tuple[Any, Any]] = {}
@@ -49,18 +56,27 @@ class Parts:
             except ConfigError as error:
                 problems += error.problems
         problems += _endpoint_problems(document, config)
-        problems += _next_hop_problems(document, config)
-        if problems:
-            raise ConfigError(problems)
         default = shelf.find("agent", DEFAULT_AGENT)
         chosen.setdefault(("agents", DEFAULT_AGENT), (default, default.config()))
+        passage = Passage(
+            {str(at[1]): one for at, one in chosen.items() if at[0] == "agents"}
+        )
+        problems += document.problems(passage.problems(config))
+        if problems:
+            raise ConfigError(problems)
         self._chosen = chosen
+        self._order = passage.order
 
     def agents(self, **environment: Any) -> Mapping[str, IDeliveryAgent]:
         """Build the agents, by their names in the config."""
-        return {
-            str(where[1]): made for where, made in self._build("agents", environment)
-        }
+        made: dict[str, IDeliveryAgent] = {}
+        for name in self._order:  # those that others use before them
+            plugin, settings = self._chosen["agents", name]
+            environment["agents"] = dict(made)
+            made[name] = plugin.build(
+                settings, self._environment(plugin, name, environment)
+            )
+        return made
 
     def policies(self, **environment: Any) -> Sequence[IPolicy]:
         """Build the policies, in the config's order."""
@@ -75,15 +91,18 @@ class Parts:
     ) -> Iterator[tuple[Where, Any]]:
         for where, (plugin, settings) in self._chosen.items():
             if where[0] == section:
-                name = where[1] if section == "agents" else plugin.name
-                log = Logger(f"twisted_mta.plugins.{plugin.name}")
-                made = Environment(
-                    name=str(name),
-                    hostname=self._config.hostname,
-                    log=log,
-                    **environment,
-                )
+                made = self._environment(plugin, plugin.name, environment)
                 yield where, plugin.build(settings, made)
+
+    def _environment(
+        self, plugin: Any, name: str, environment: Mapping[str, Any]
+    ) -> Environment:
+        return Environment(
+            name=name,
+            hostname=self._config.hostname,
+            log=Logger(f"twisted_mta.plugins.{plugin.name}"),
+            **environment,
+        )
 
 
 def _choices(config: Config) -> Iterator[tuple[Where, str]]:
@@ -149,41 +168,3 @@ def _check_endpoint(text: str) -> None:
         endpoint.listen(nobody)  # type: ignore[no-untyped-call]
         if not 0 <= reactor.port < 65536:
             raise ValueError(f"not a port: {reactor.port}")
-
-
-def _next_hop_problems(document: Document, config: Config) -> Iterator[str]:
-    """Of routes to the agents that speak SMTP; to others a next hop is any text."""
-    speak = _speak_smtp(config)
-    for index, route in enumerate(config.routes):
-        if route.next_hop is not None and route.agent in speak:
-            where = ("routes", index, "next_hop")
-            yield from _next_hop_problem(document, where, route.next_hop)
-    for name, each in config.relay_domains.items():
-        at = ("relay_domains", name)
-        if each.next_hop is not None and each.agent in speak:
-            yield from _next_hop_problem(document, (*at, "next_hop"), each.next_hop)
-        if each.recipients == "callout" and each.agent not in speak:
-            yield document.problem(
-                (*at, "recipients"),
-                f"no agent of the kind {SmtpAgentPlugin.name} is '{each.agent}', so"
-                " nobody can be asked; name files",
-            )
-
-
-def _next_hop_problem(document: Document, where: Where, text: str) -> Iterator[str]:
-    try:
-        check_next_hop(text)
-    except ValueError as error:
-        yield document.problem(where, f"must be [HOST]:PORT: {error}")
-
-
-def _speak_smtp(config: Config) -> set[str]:
-    smtp = SmtpAgentPlugin.name
-    speak = {
-        name
-        for name, one in config.agents.items()
-        if _has_kind(one) and one["kind"] == smtp
-    }
-    if DEFAULT_AGENT not in config.agents:
-        speak.add(DEFAULT_AGENT)
-    return speak

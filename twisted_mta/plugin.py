@@ -11,7 +11,7 @@ import difflib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from zope.interface import Attribute, Interface
 
 from twisted_mta.errors import ConfigError
-from twisted_mta.interfaces import ILedger, IResolver
+from twisted_mta.interfaces import IDeliveryAgent, ILedger, IResolver
 from twisted_mta.net.tally import ITally
 
 PACKAGE = "twisted_mta.plugins"
@@ -42,6 +42,33 @@ class IPlugin(Interface):
         """
 
 
+class IChecksNextHop(Interface):
+    """What is beside L{IPlugin}: an agent whose next hops have a form of their own."""
+
+    def check_next_hop(config: Any, next_hop: str | None) -> None:
+        """Whether an agent with these settings can go there.
+
+        @param next_hop: C{None}: the recipient's domain.
+        @raise ValueError: why not.
+        """
+
+
+class IForesees(Interface):
+    """What is beside L{IPlugin}: its agents are IForesight, so that they can be asked
+    at RCPT."""
+
+
+class IUsesAgents(Interface):
+    """What is beside L{IPlugin}: an agent that hands mail to others of the config."""
+
+    def uses(config: Any) -> Iterable[tuple[tuple[str | int, ...], str, str | None]]:
+        """Whom it hands mail to.
+
+        @return: for each, where its settings say so, as keys and numbers; an agent's
+            name; and the next hop, C{None} for the recipient's domain.
+        """
+
+
 @frozen
 class Environment:
     """What a plugin may use; never the application.
@@ -50,6 +77,8 @@ class Environment:
     @ivar hostname: the server's name on the Internet.
     @ivar rates: counts by key, over all workers; what was added is taken back by who
         added it.
+    @ivar agents: by name, those whom an agent says that it uses (L{IUsesAgents}).
+    @ivar share: of a limit of the whole server, what this one of its workers has.
     """
 
     name: str
@@ -59,6 +88,8 @@ class Environment:
     ledger: ILedger
     rates: ITally
     log: Logger
+    agents: Mapping[str, IDeliveryAgent] = {}
+    share: Callable[[int], int] = int
 
 
 class Shelf:

@@ -461,7 +461,7 @@ class Office:
         routes: list[Route] = []
         confirmed: list[Confirmation] = []
         for recipient in made.recipients:
-            resolved = await self.router.route(recipient)
+            resolved = await self.router.route(recipient, made.mailing)
             informing, told = informed(recipient, resolved.routes, asked)
             routes += informing
             confirmed += told

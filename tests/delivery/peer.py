@@ -37,6 +37,7 @@ class Handset(Clock):
 
     listenUDP = reactor.listenUDP
     connectTCP = reactor.connectTCP
+    connectUNIX = reactor.connectUNIX
 
 
 async def turns(enough):
@@ -73,6 +74,7 @@ class Peer(Factory):
         lines = ["peer.test", *offers]
         ehlo = [f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"]
         self.replies.setdefault("EHLO", "\r\n".join(ehlo))
+        self.replies.setdefault("LHLO", "\r\n".join(ehlo))
         self.tls = tls
         self.heard = []
         self.messages = []
@@ -82,6 +84,9 @@ class Peer(Factory):
         self.open = set()
         self.times = defaultdict(int)
         self.port = None
+
+    def listen_at(self, path):
+        self.port = reactor.listenUNIX(path, self)
 
     def listen(self, port=0, interface="127.0.0.1"):
         self.port = reactor.listenTCP(port, self, interface=interface)

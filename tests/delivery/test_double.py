@@ -179,7 +179,7 @@ class DoubleTests(DoubleCase):
         route = self.office.router.route
         away = LedgerUnavailable()
 
-        async def none(recipient: object) -> object:
+        async def none(recipient: object, mailing: object = None) -> object:
             raise away
 
         self.office.router.route = none  # type: ignore[method-assign,assignment]

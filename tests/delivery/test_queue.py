@@ -29,7 +29,13 @@ from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.envelope import DeliverBy, Envelope, Handling
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
-from twisted_mta.mail.route import Outcome, Resolved, Result
+from twisted_mta.mail.route import (
+    NO_MAILING,
+    Mailing,
+    Outcome,
+    Resolved,
+    Result,
+)
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -401,7 +407,9 @@ class SettleTests(QueueCase):
 class Unsure:
     """A router that cannot say."""
 
-    async def route(self, recipient: Address) -> Resolved:
+    async def route(
+        self, recipient: Address, mailing: Mailing = NO_MAILING
+    ) -> Resolved:
         raise Temporary()
 
 

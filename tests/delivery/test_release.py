@@ -18,7 +18,9 @@ from tests.delivery.fakes import (
     OfficeCase,
     always,
 )
+from twisted_mta.config import schema
 from twisted_mta.delivery.release import Release
+from twisted_mta.delivery.ways import Ways
 from twisted_mta.errors import LedgerUnavailable, OverQuota, Temporary
 from twisted_mta.interfaces import IDeliveryAgent, IRouter
 from twisted_mta.mail.address import Address
@@ -26,7 +28,15 @@ from twisted_mta.mail.dsn import USUAL, Notification, Notify
 from twisted_mta.mail.envelope import DeliverBy, Envelope, Handling
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
-from twisted_mta.mail.route import RELEASE, Outcome, Resolved, Result, ToAgent
+from twisted_mta.mail.route import (
+    NO_MAILING,
+    RELEASE,
+    Mailing,
+    Outcome,
+    Resolved,
+    Result,
+    ToAgent,
+)
 from twisted_mta.mail.submitted import Saved
 
 HOUR = 3600.0
@@ -94,6 +104,16 @@ class ReleaseTests(ReleaseCase):
         """It is an agent like others."""
         verifyObject(IDeliveryAgent, self.agent)
         verifyObject(IRouter, Unsure())
+
+    def test_route_by_sender(self) -> None:
+        """Whose it is counts for its way when it is released, too."""
+        self.hold(CAROL)
+        self.office.router._ways = Ways([schema.Route(sender=str(ALICE), agent="own")])
+        self.clock.advance(HOUR)
+        (job,) = self.due()
+        self.now(self.queue.settle(job, self.outcomes(job)))
+        (on_its_way,) = self.due()
+        self.assertEqual(on_its_way.agent, "own")
 
     def test_in_time(self) -> None:
         """Nobody has it before its time; then everybody has it once, in a mailbox or
@@ -304,5 +324,7 @@ class ReleaseTests(ReleaseCase):
 class Unsure:
     """Cannot say."""
 
-    async def route(self, recipient: Address) -> Resolved:
+    async def route(
+        self, recipient: Address, mailing: Mailing = NO_MAILING
+    ) -> Resolved:
         raise Temporary()

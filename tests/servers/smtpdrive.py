@@ -27,6 +27,7 @@ from twisted_mta.errors import (
 )
 from twisted_mta.interfaces import (
     IAuthenticator,
+    ICallout,
     IContentWriter,
     IDirectory,
     IIntake,
@@ -40,7 +41,14 @@ from twisted_mta.mail.channel import Channel
 from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.mime import Structure, scan
-from twisted_mta.mail.route import Resolved, Route, ToAgent, ToMailbox
+from twisted_mta.mail.route import (
+    NO_MAILING,
+    Mailing,
+    Resolved,
+    Route,
+    ToAgent,
+    ToMailbox,
+)
 from twisted_mta.mail.submitted import Saved, Submitted
 from twisted_mta.mail.verdict import Progress, Verdict
 from twisted_mta.net.stream import Stream
@@ -192,10 +200,14 @@ class Router:
 
     def __init__(self) -> None:
         self.asked: list[Address] = []
+        self.mailings: list[Mailing] = []
         self.fails: Exception | None = None
 
-    async def route(self, recipient: Address) -> Resolved:
+    async def route(
+        self, recipient: Address, mailing: Mailing = NO_MAILING
+    ) -> Resolved:
         self.asked.append(recipient)
+        self.mailings.append(mailing)
         if self.fails is not None:
             raise self.fails
         if recipient.domain not in ("example.test", ""):
@@ -318,6 +330,7 @@ class Peer:
     directory: Directory = field(default_factory=lambda: Directory())
     authenticator: Authenticator | None = None
     policy: Policy | None = None
+    callout: ICallout | None = None
     tls: object | None = None
     implicit_tls: bool = False
     limits: SmtpLimits = field(default_factory=SmtpLimits)
@@ -331,6 +344,7 @@ class Peer:
             (IContentWriter, Content()),
             (IAuthenticator, self.authenticator),
             (IPolicy, self.policy),
+            (ICallout, self.callout),
         ):
             if provider is not None:
                 verifyObject(interface, provider)
@@ -359,6 +373,7 @@ class Peer:
             self.authenticator,
             Chain(self.clock, [self.policy]) if self.policy else None,  # type: ignore[arg-type]
             self.tls,
+            callout=self.callout,
         ).run()
 
     def _ended(self, stream: Stream) -> None:

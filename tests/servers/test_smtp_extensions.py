@@ -28,7 +28,14 @@ from twisted_mta.mail.channel import NOT_CERTIFIED, CertifiedNames, Channel
 from twisted_mta.mail.dsn import Notification, Notify
 from twisted_mta.mail.envelope import USUAL, DeliverBy, Handling, Return
 from twisted_mta.mail.networks import Networks
-from twisted_mta.mail.route import RELEASE, Resolved, ToAgent, ToMailbox
+from twisted_mta.mail.route import (
+    NO_MAILING,
+    RELEASE,
+    Mailing,
+    Resolved,
+    ToAgent,
+    ToMailbox,
+)
 from twisted_mta.servers import channel
 from twisted_mta.servers.smtp.settings import SmtpSettings
 from twisted_mta.wire.smtp.extension import EXTENSIONS
@@ -386,7 +393,9 @@ class Watching(Authenticator):
 class Anybody(Router):
     """Whoever is asked for is here."""
 
-    async def route(self, recipient: Address) -> Resolved:
+    async def route(
+        self, recipient: Address, mailing: Mailing = NO_MAILING
+    ) -> Resolved:
         return Resolved(True, (ToMailbox(1, recipient),))
 
 

@@ -10,7 +10,14 @@ from twisted_mta.errors import NoSuchAccount, Temporary, Unverified
 from twisted_mta.interfaces import IRecipients, ISuppression
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.networks import Networks
-from twisted_mta.mail.route import RELEASE, Resolved, ToAgent, ToMailbox
+from twisted_mta.mail.route import (
+    NO_MAILING,
+    RELEASE,
+    Mailing,
+    Resolved,
+    ToAgent,
+    ToMailbox,
+)
 from twisted_mta.mail.suppressed import Reason, Suppressed
 from twisted_mta.net.stream import Stream
 from twisted_mta.servers.smtp.session import SmtpSession
@@ -25,7 +32,9 @@ class Roads(Router):
     """C{srs} is a return address, C{sales} leads elsewhere and C{both} here as well,
     relayed.test is another's."""
 
-    async def route(self, recipient: Address) -> Resolved:
+    async def route(
+        self, recipient: Address, mailing: Mailing = NO_MAILING
+    ) -> Resolved:
         away = ToAgent("smtp", "away.test", split("carol@away.test"))
         if recipient.local == "srs":
             return Resolved(True, (away,), returns=True)

@@ -293,7 +293,7 @@ class SenderTests(SmtpCase):
         """Domains that mean something else elsewhere are refused (RFC 6409
         4.2), unless they are ours; only on submission."""
 
-        async def route(recipient: Address) -> Resolved:
+        async def route(recipient: Address, mailing: object) -> Resolved:
             return Resolved(recipient.domain == "office", ())
 
         peer = submission(check_sender="none")

@@ -10,6 +10,7 @@ import os.path
 from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 
+from twisted_mta.config import routing
 from twisted_mta.config.load import Document, Problem, Where, attempt, read
 from twisted_mta.config.schema import HOLD_MOST_S, WORKERS_MOST, Config
 from twisted_mta.errors import ConfigError
@@ -128,6 +129,7 @@ def _domains(config: Config) -> Iterator[Problem]:
             yield from _address((*where, "catch_all"), domain.catch_all)
         if len(domain.subaddress) > 1:
             yield (*where, "subaddress"), "must be one character, or empty"
+        yield from routing.domain_problems(where, domain)
 
 
 def _listeners(config: Config) -> Iterator[Problem]:
@@ -204,14 +206,7 @@ def _networks(where: Where, networks: Iterable[str]) -> Iterator[Problem]:
 
 
 def _outbound(config: Config) -> Iterator[Problem]:
-    known = {DEFAULT_AGENT, *config.agents}
-    for index, route in enumerate(config.routes):
-        where = ("routes", index)
-        if route.agent not in known:
-            names = ", ".join(sorted(known))
-            yield (*where, "agent"), f"no agent '{route.agent}'; known are {names}"
-        if route.domain != "*" and not domain_name(route.domain.removeprefix(".")):
-            yield (*where, "domain"), "must be a domain, .domain, or *"
+    yield from routing.problems(config, {DEFAULT_AGENT, *config.agents})
     for name, agent in config.agents.items():
         if name in (RELEASE, LOOP, COMPLAINT):
             yield ("agents", name), "this name is the server's own; choose another"

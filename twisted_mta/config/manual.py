@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from twisted_mta.config import schema, units
+from twisted_mta.config import agentmanual, schema, units
 
 _HEAD = """\
 # The configuration of twisted-mta. This file is its manual too: it is made
@@ -46,10 +46,12 @@ _EXAMPLES = {
 _ASIDE = {
     "routes": """
   - {domain: partner.example, next_hop: "[192.0.2.25]:25"}
+  - {recipient: support@example.org, agent: tickets}
   - {domain: "*", agent: smarthost, next_hop: "[smtp.provider.example]:587"}""",
     "agents": """
   smarthost:
-    {kind: smtp, tls: verify, user: us, password_file: /etc/twisted-mta/password}""",
+    {kind: smtp, tls: verify, user: us, password_file: /etc/twisted-mta/password}
+  tickets: {kind: pipe, user: tickets, argv: [/bin/cat]}""",
     "relay_domains": """
   example.net: {next_hop: "[mail.example.net]:25", recipients: callout}""",
     "policies": """
@@ -57,7 +59,8 @@ _ASIDE = {
     "plugin_path": " [/etc/twisted-mta/plugins]",
 }
 
-# settings(SmtpAgentConfig, "#   "); tests/test_builtin.py compares.
+# settings(SmtpAgentConfig, "#   "); tests/test_builtin.py compares. Those of the other
+# agents are in L{twisted_mta.config.agentmanual}.
 SMTP_AGENT = """\
 #   # Where next hops without a port of their own listen.
 #   port: 25
@@ -99,7 +102,13 @@ SMTP_AGENT = """\
 #   # minutes.
 #   reply_timeout: null
 """
-_BEFORE = {"agents": ["# Settings of the kind smtp:", *SMTP_AGENT.splitlines()]}
+_BEFORE = {
+    "agents": [
+        "# Settings of the kind smtp:",
+        *SMTP_AGENT.splitlines(),
+        *agentmanual.lines(),
+    ]
+}
 
 _FIELD = re.compile(r"    (\w+): ")
 
@@ -186,6 +195,8 @@ def _default(field: Any) -> str:
     value = field.default
     if value is attrs.NOTHING:
         return "..."
+    if isinstance(value, attrs.Factory):  # type: ignore[arg-type]
+        return "{}"
     if field.type is units.Octets:
         return units.written_octets(value)
     if isinstance(value, tuple):

@@ -80,6 +80,20 @@ class Domain:
     # What separates a local part from its detail: bob+lists@ is bob's. Empty:
     # no details.
     subaddress: str = "+"
+    # The agent that carries its mail, see agents, instead of mailboxes here: to a
+    # server behind this one (lmtp, smtp) or to a program (pipe). Aliases are followed
+    # all the same.
+    deliver: str | None = None
+    # Where that agent takes it, as next_hop of a route.
+    next_hop: str | None = None
+    # Who is there, if an agent delivers. accounts: who has an account here. listed:
+    # who stands in recipient_file. ask: whom the next server takes at RCPT; it is
+    # asked before mail is taken (Postfix: reject_unverified_recipient). any:
+    # everybody. But for 'accounts', who has an account here keeps his mailbox here.
+    recipients: Literal["accounts", "listed", "ask", "any"] = "accounts"
+    # A file with one of its addresses or local parts in each line, and comments after
+    # #. Read again when it changes.
+    recipient_file: Path | None = None
 
 
 @frozen(kw_only=True)
@@ -329,13 +343,25 @@ class Queue:
 
 @frozen(kw_only=True)
 class Route:
-    """Which way mail for elsewhere goes; the first that fits."""
+    """Which way mail goes; the first route that fits, in all that it says."""
 
-    # A recipient's domain; .example.org for all below it; * for any.
-    domain: str
+    # A recipient's domain; .example.org for all below it; * for any. Not one of ours:
+    # those say 'deliver' themselves.
+    domain: str | None = None
+    # A recipient's whole address. It may be in a domain of ours, and comes before
+    # accounts and aliases there; with a detail it is the same.
+    recipient: str | None = None
+    # Who sends it: an address, a domain, .example.org, * for anybody, or <> for
+    # bounces. A route by sender or login takes no mail from our own domains unless it
+    # names a recipient.
+    sender: str | None = None
+    # Who submitted it: the address he logged in as, its domain, or * for anybody who
+    # logged in.
+    login: str | None = None
     # The agent that carries it, see agents.
     agent: str = "smtp"
-    # [host]:port of a smarthost. None: the domain's own mail exchangers.
+    # [host]:port of a smarthost, or as the agent has it. None: the recipient's domain,
+    # whose mail exchangers agents of the kind smtp look for.
     next_hop: str | None = None
     # Keep it in the queue, held, until an operator releases it.
     hold: bool = False
@@ -445,8 +471,8 @@ class Config:
     pop3: Pop3 = Pop3()
     # Mail for elsewhere that waits.
     queue: Queue = Queue()
-    # Which way mail for elsewhere goes; the first that fits. None fits: to
-    # the domain's own mail exchangers.
+    # Which way mail for elsewhere goes, or for whole addresses of ours; the first
+    # that fits. None fits: to the domain's own mail exchangers.
     routes: tuple[Route, ...] = ()
     # Mail that an address here sends on elsewhere.
     forwarding: Forwarding = Forwarding()

@@ -293,7 +293,7 @@ class OwnMail:
         routes: list[Route] = []
         for recipient in envelope.recipients:
             try:
-                resolved = await self._router.route(recipient)
+                resolved = await self._router.route(recipient, envelope.mailing)
                 if resolved.returns and envelope.sender is not None:
                     raise NoSuchAccount("Only bounces go to a return address")
                 routes += resolved.routes

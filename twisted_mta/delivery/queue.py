@@ -28,6 +28,7 @@ from zope.interface import implementer
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
 from twisted_mta.delivery.backlog import Backlog
 from twisted_mta.delivery.ending import Ending
+from twisted_mta.delivery.hoprows import rows
 from twisted_mta.delivery.notice import POSTMASTER, Notices
 from twisted_mta.delivery.record import (
     read_address,
@@ -39,7 +40,6 @@ from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.rows import TOPIC, of
 from twisted_mta.delivery.settlement import Settlement, judge
 from twisted_mta.delivery.suppression import Suppression
-from twisted_mta.delivery.ways import rows
 from twisted_mta.errors import MailError, Permanent, Temporary
 from twisted_mta.interfaces import ILedger, IQueue, ITransaction
 from twisted_mta.mail.address import Address

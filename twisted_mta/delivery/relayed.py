@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from twisted_mta.config import schema
 from twisted_mta.delivery import recipientlist
-from twisted_mta.delivery.callout import Callouts
+from twisted_mta.delivery.callout import Callout
 from twisted_mta.errors import ConfigError, NoSuchAccount
 from twisted_mta.interfaces import IRecipients
 from twisted_mta.mail.address import Address
@@ -36,11 +36,11 @@ class Relayed:
         self,
         domains: Mapping[str, schema.RelayDomain],
         lists: Mapping[str, frozenset[str]],
-        callouts: Callouts,
+        callout: Callout,
     ) -> None:
         self._domains = {ascii_domain(name): each for name, each in domains.items()}
         self._names = {ascii_domain(name): name for name in domains}
-        self._callouts = callouts
+        self._callout = callout
         self._lists = lists
 
     async def check(self, recipient: Address, way: ToAgent) -> None:
@@ -50,7 +50,7 @@ class Relayed:
         domain = ascii_domain(recipient.domain)
         who = self._domains[domain].recipients
         if who == "callout":
-            await self._callouts.check(recipient, way)
+            await self._callout.check(recipient, way)
         elif who != "any":
             name = self._names[domain]
             as_listed = Address(recipient.local, name)

@@ -82,9 +82,10 @@ class Release:
             return dict.fromkeys(job.recipients, late)
         outcomes: dict[Address, Outcome] = {}
         shares: list[_Share] = []
+        mailing = job.envelope.mailing
         for recipient in job.recipients:
             try:
-                resolved = await self._router.route(recipient)
+                resolved = await self._router.route(recipient, mailing)
                 if resolved.returns and job.envelope.sender is not None:
                     raise NoSuchAccount("Only bounces go to a return address")
             except MailError as error:

@@ -13,18 +13,27 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import idna
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_mta.config import schema
+from twisted_mta.delivery.residents import Residents
 from twisted_mta.delivery.srs import Returns
 from twisted_mta.delivery.text import one_line
+from twisted_mta.delivery.ways import Ways, ascii_domain
 from twisted_mta.errors import NoSuchAccount, NoSuchDomain, Temporary
 from twisted_mta.interfaces import IDirectory, IRouter
 from twisted_mta.mail import srs
 from twisted_mta.mail.address import Address, split
-from twisted_mta.mail.route import COMPLAINT, Resolved, Route, ToAgent, ToMailbox
+from twisted_mta.mail.route import (
+    COMPLAINT,
+    NO_MAILING,
+    Mailing,
+    Resolved,
+    Route,
+    ToAgent,
+    ToMailbox,
+)
 
 # Addresses that one recipient may become. Postfix: virtual_alias_expansion_limit
 # 1000; the bound on depth (virtual_alias_recursion_limit, 1000) follows from it.
@@ -33,32 +42,21 @@ _EXPANSION = 1000
 # Who must be reachable in each domain: RFC 5321 4.5.1, RFC 2142 4.
 _ROLES = frozenset({"postmaster", "abuse"})
 
-_DEFAULT = schema.Route(domain="*")
-
 _NONE: Mapping[str, schema.RelayDomain] = {}
-
-
-def _ascii(domain: str) -> str:
-    """The domain as it stands in the DNS (A-labels, RFC 5890).
-
-    @raise NoSuchDomain: no domain can have this name.
-    """
-    if domain.isascii():
-        return domain.lower()
-    try:
-        return idna.encode(domain, uts46=True).decode("ascii")
-    except idna.IDNAError:
-        raise NoSuchDomain("The domain's name is not valid")
 
 
 class _Home:
     """One of our domains."""
 
-    __slots__ = ("catch_all", "name", "separator")
+    __slots__ = ("ascii", "carrier", "catch_all", "name", "residents", "separator")
 
     def __init__(self, name: str, settings: schema.Domain) -> None:
         self.name = name.lower()
+        self.ascii = ascii_domain(name)
         self.separator = settings.subaddress
+        # C{None}: its mail goes into mailboxes.
+        self.carrier = settings if settings.deliver is not None else None
+        self.residents = Residents(settings.recipient_file, self.ascii)
         self.catch_all = split(settings.catch_all) if settings.catch_all else None
 
     def without_detail(self, local: str) -> str:
@@ -68,6 +66,17 @@ class _Home:
             local.partition(self.separator) if self.separator else ("", "", "")
         )
         return base if found else ""
+
+    def carried(self, recipient: Address) -> ToAgent | None:
+        """The way to who delivers for this domain, if its mail does not end here."""
+        if self.carrier is None or self.carrier.deliver is None:
+            return None
+        next_hop = self.carrier.next_hop or self.ascii
+        return ToAgent(self.carrier.deliver, next_hop, recipient)
+
+    def open_to(self, known_by: str) -> bool:
+        """Whether another delivers, to whom so says C{recipients}."""
+        return self.carrier is not None and self.carrier.recipients == known_by
 
 
 @implementer(IRouter)
@@ -97,34 +106,38 @@ class Router:
     ) -> None:
         self._directory = directory
         self._homes = {
-            _ascii(name): _Home(name, settings) for name, settings in domains.items()
+            ascii_domain(name): _Home(name, settings)
+            for name, settings in domains.items()
         }
         self._postmaster = postmaster
         self._returns = returns
-        self._relayed = {_ascii(name): each for name, each in relayed.items()}
+        self._relayed = {ascii_domain(name): each for name, each in relayed.items()}
         self._complaints = {address.key for address in complaints}
-        self._ways: dict[str, tuple[int, schema.Route]] = {}
-        for order, way in enumerate((*routes, _DEFAULT)):
-            self._ways.setdefault(_pattern(way.domain), (order, way))
+        self._ways = Ways(routes)
 
-    async def route(self, recipient: Address) -> Resolved:
+    async def route(
+        self, recipient: Address, mailing: Mailing = NO_MAILING
+    ) -> Resolved:
         """See L{IRouter.route}.
 
         @raise NoSuchDomain: the domain's name cannot be.
         """
         home = self._home(recipient)
         if home is None:
-            way = self._way_out(recipient)
-            relayed = bool(self._relayed) and _ascii(recipient.domain) in self._relayed
+            way = self._way_out(recipient, mailing)
+            relayed = bool(self._relayed) and (
+                ascii_domain(recipient.domain) in self._relayed
+            )
             return Resolved(relayed, (way,), relayed=relayed)
         if self._returns is not None and srs.is_return(recipient.local):
             original = await self._returns.original(recipient)
-            return Resolved(True, await self._original(original), returns=True)
-        routes = await self._expand(recipient)
+            routes = await self._original(original, mailing)
+            return Resolved(True, routes, returns=True)
+        routes = await self._expand(recipient, mailing)
         if self._complaints and recipient.key in self._complaints:
             routes += (ToAgent(COMPLAINT, "", recipient),)
         if routes:
-            return Resolved(True, routes)
+            return Resolved(True, routes, self._asks(routes))
         if recipient.local.casefold() in _ROLES:
             # Its sender has no one else to write to, so it is not sent back
             # while an operator can still mend the config.
@@ -139,32 +152,45 @@ class Router:
     def ours(self, domain: str) -> bool:
         """Whether mail of a domain ends here."""
         try:
-            return _ascii(domain) in self._homes
+            return ascii_domain(domain) in self._homes
         except NoSuchDomain:
             return False
 
-    async def _original(self, original: Address) -> tuple[Route, ...]:
+    async def _original(self, original: Address, mailing: Mailing) -> tuple[Route, ...]:
         """Where mail goes for whom a return address stands.
 
         @raise NoSuchAccount: he was one of us, and is no more.
         """
         if self._home(original) is None:
-            return (self._way_out(original),)
-        routes = await self._expand(original)
+            return (self._way_out(original, mailing),)
+        routes = await self._expand(original, mailing)
         if not routes:
             raise NoSuchAccount()
         return routes
+
+    def _asks(self, routes: Sequence[Route]) -> bool:
+        """Whether only the one who delivers knows if the recipient exists. Of several
+        to whom an alias leads nobody is asked: those who exist are to have it."""
+        if len(routes) != 1 or not isinstance(routes[0], ToAgent):
+            return False
+        route = routes[0]
+        home = self._home(route.recipient)
+        return (
+            home is not None
+            and home.open_to("ask")
+            and route == home.carried(route.recipient)
+        )
 
     def _home(self, address: Address) -> _Home | None:
         """Which of our domains it is in. The bare C{postmaster} has none of its
         own and is at home everywhere."""
         if not address.domain:
             return _NOWHERE
-        return self._homes.get(_ascii(address.domain))
+        return self._homes.get(ascii_domain(address.domain))
 
-    async def _expand(self, recipient: Address) -> tuple[Route, ...]:
+    async def _expand(self, recipient: Address, mailing: Mailing) -> tuple[Route, ...]:
         """Follow aliases to their ends, each address once."""
-        first = await self._step(recipient)
+        first = await self._step(recipient, mailing)
         if isinstance(first, ToMailbox):
             return (first,)
         found: dict[object, Route] = {}
@@ -181,7 +207,11 @@ class Router:
                 )
                 raise Temporary("The alias leads to too many addresses", "4.3.5")
             try:
-                step = first if address is recipient else await self._step(address)
+                step = (
+                    first
+                    if address is recipient
+                    else await self._step(address, mailing)
+                )
             except NoSuchDomain as error:
                 step = ()
                 self._log.warn("{to}: {why}", to=one_line(str(address)), why=error)
@@ -189,7 +219,7 @@ class Router:
                 case ToMailbox():
                     found.setdefault(step.account, step)
                 case ToAgent():
-                    found.setdefault(step, replace(step, forwarder=recipient))
+                    found.setdefault(step, self._sent_on(step, recipient))
                 case ():
                     if address is not recipient:
                         self._log.warn(
@@ -201,53 +231,67 @@ class Router:
                     waiting.extend(step)
         return tuple(found.values())
 
-    async def _step(self, address: Address) -> Route | Sequence[Address]:
+    async def _step(
+        self, address: Address, mailing: Mailing
+    ) -> Route | Sequence[Address]:
         """One step from an address: to an end, or to other addresses."""
         home = self._home(address)
         if home is None:
-            return self._way_out(address)
-        for local in (address.local, home.without_detail(address.local)):
-            if not local or not home.name:
-                continue
-            exact = Address(local, home.name)
-            account = await self._directory.account(exact)
-            if account is not None:
-                return ToMailbox(account.id, Address(address.local, home.name))
-            if targets := await self._directory.aliases(exact):
-                return targets
-        if address.local.casefold() in _ROLES:
+            return self._way_out(address, mailing)
+        names = [address.local]
+        if base := home.without_detail(address.local):
+            names.append(base)
+        here = Address(address.local, home.name)
+        if home.name:
+            way = self._ways.named(names, home.ascii, mailing)
+            if way is not None:
+                return _to(way, here, home.ascii)
+            carried = home.carried(here)
+            if (
+                carried is not None
+                and home.open_to("listed")
+                and any(map(home.residents.has, names))
+            ):
+                return carried
+            for local in names:
+                exact = here if local == here.local else Address(local, home.name)
+                account = await self._directory.account(exact)
+                if account is not None:
+                    if carried is not None and home.open_to("accounts"):
+                        return carried
+                    return ToMailbox(account.id, here)
+                if targets := await self._directory.aliases(exact):
+                    return targets
+        return self._nobody(address, here, home)
+
+    def _nobody(
+        self, address: Address, here: Address, home: _Home
+    ) -> Route | Sequence[Address]:
+        """One step from an address of ours that nobody here has."""
+        role = address.local.casefold() in _ROLES
+        if role and here.key != self._postmaster.key:
+            return (self._postmaster,)
+        if home.open_to("ask") or home.open_to("any"):
+            return home.carried(here) or ()
+        if role:
             return (self._postmaster,)
         return (home.catch_all,) if home.catch_all else ()
 
-    def _way_out(self, recipient: Address) -> ToAgent:
-        domain = _ascii(recipient.domain)
+    def _sent_on(self, way: ToAgent, by: Address) -> ToAgent:
+        """A way that an address of ours leads to. It sends on what then leaves us."""
+        leaves = self._home(way.recipient) is None
+        return replace(way, forwarder=by) if leaves else way
+
+    def _way_out(self, recipient: Address, mailing: Mailing) -> ToAgent:
+        domain = ascii_domain(recipient.domain)
         relayed = self._relayed.get(domain)
         if relayed is not None and relayed.next_hop is not None:
             return ToAgent(relayed.agent, relayed.next_hop, recipient)
-        fitting = (self._ways.get(pattern) for pattern in _patterns(domain))
-        _, way = min(
-            (found for found in fitting if found is not None),
-            key=lambda found: found[0],
-        )
-        return ToAgent(way.agent, way.next_hop or domain, recipient, way.hold)
+        return _to(self._ways.of(recipient, domain, mailing), recipient, domain)
+
+
+def _to(way: schema.Route, recipient: Address, domain: str) -> ToAgent:
+    return ToAgent(way.agent, way.next_hop or domain, recipient, way.hold)
 
 
 _NOWHERE = _Home("", schema.Domain())
-
-
-def _pattern(domain: str) -> str:
-    """A route's domain in the form that L{_patterns} gives."""
-    if domain == "*":
-        return domain
-    dot = "." if domain.startswith(".") else ""
-    return dot + _ascii(domain.removeprefix("."))
-
-
-def _patterns(domain: str) -> list[str]:
-    """All that a route may say to fit this domain: itself, each domain above it
-    with a dot before, anything."""
-    if domain.startswith("["):
-        return [domain, "*"]
-    labels = domain.split(".")
-    above = ["." + ".".join(labels[start:]) for start in range(1, len(labels))]
-    return [domain, *above, "*"]

@@ -5,6 +5,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.route import Mailing
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,11 @@ class Envelope(NamedTuple):
     smtputf8: bool = False
     handling: Handling = USUAL
     quarantined: bool = False
+
+    @property
+    def mailing(self) -> Mailing:
+        """What routes may ask of it."""
+        return Mailing(self.sender, self.origin.login)
 
     @property
     def released_at(self) -> float:

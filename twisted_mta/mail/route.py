@@ -57,6 +57,23 @@ COMPLAINT = "complaint"
 
 
 @dataclass(frozen=True, slots=True)
+class Mailing:
+    """What a route may ask of a message, beside its recipient.
+
+    @ivar sender: the reverse-path, C{None} for the null one.
+    @ivar login: who submitted it, by the address that he logged in as; empty if
+        nobody logged in.
+    """
+
+    sender: Address | None = None
+    login: str = ""
+
+
+#: Of no message yet, as when somebody asks whether an address exists.
+NO_MAILING = Mailing()
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
     """What L{twisted_mta.interfaces.IRouter.route} says of a recipient.
 
@@ -64,6 +81,8 @@ class Resolved:
         only be accepted from whom this server relays for; one that is may be
         accepted from anybody, even if an alias sends it elsewhere.
     @ivar routes: at least one; several where an alias names several.
+    @ivar ask: whether the recipient exists is known only where the one route leads
+        (L{twisted_mta.interfaces.ICallout}).
     @ivar returns: it is a return address: mail from nobody but the null sender may
         go there.
     @ivar relayed: the domain is another server's that takes mail when it is there,
@@ -72,6 +91,7 @@ class Resolved:
 
     local: bool
     routes: tuple[Route, ...]
+    ask: bool = False
     returns: bool = False
     relayed: bool = False
 
@@ -98,6 +118,8 @@ class Outcome:
         2.3.3): C{"delivered"} to its end, or C{"relayed"} to a server that tells
         nobody; empty if the next server has taken it upon itself to tell.
         C{"traced"}: relayed, and he wants to hear of that in any case (RFC 2852).
+    @ivar unreached: it was deferred before anything was said of this mail: nobody
+        there could be spoken to.
     """
 
     result: Result
@@ -106,3 +128,4 @@ class Outcome:
     remote: str = ""
     replied: bool = False
     action: str = "delivered"
+    unreached: bool = False

@@ -9,12 +9,15 @@ or C{abort}. Which host, and what is said, is the caller's.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    UNIXClientEndpoint,
+)
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IReactorTCP
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -107,6 +110,16 @@ def quiet(protocol: Protocol) -> Factory[Protocol]:
     return factory
 
 
+def _endpoint(
+    reactor: Any, address: tuple[str, int], timeout_s: float, source: str | None
+) -> Any:
+    if address[0].startswith("/"):
+        return UNIXClientEndpoint(reactor, address[0], timeout_s)  # type: ignore[no-untyped-call]
+    kind = TCP6ClientEndpoint if ":" in address[0] else TCP4ClientEndpoint
+    bound = None if source is None else (source, 0)
+    return kind(reactor, *address, timeout=timeout_s, bindAddress=bound)
+
+
 async def connect(
     reactor: IReactorTime,
     address: tuple[str, int],
@@ -119,7 +132,7 @@ async def connect(
 ) -> Connection:
     """Connect.
 
-    @param address: an IP address and a port.
+    @param address: an IP address and a port, or the path of a socket and 0.
     @param engine: the client's engine that the connection drives.
     @param name: what logs call the connection.
     @param timeout_s: for TCP to connect, and again for TLS to begin.
@@ -128,15 +141,9 @@ async def connect(
     @return: a connection that is the caller's to close, C{close} or C{abort}.
     @raise ConnectError: it could not, in that time.
     """
-    kind = TCP6ClientEndpoint if ":" in address[0] else TCP4ClientEndpoint
     connection = Connection(reactor, engine, name, tls)
     connection.limit(timeout_s)
-    endpoint = kind(
-        cast(IReactorTCP, reactor),
-        *address,
-        timeout=timeout_s,
-        bindAddress=None if source is None else (source, 0),
-    )
+    endpoint = _endpoint(reactor, address, timeout_s, source)
     try:
         await endpoint.connect(quiet(connection))
     except OSError as error:  # a source that is not ours, a family not there

@@ -27,7 +27,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from twisted_mta.errors import MailError, NoSuchMessage
-from twisted_mta.interfaces import IContent, IDeliveryAgent
+from twisted_mta.interfaces import IContent, IDeliveryAgent, IForesight
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.ids import new_id
@@ -204,6 +204,23 @@ class AgentContract(_Case):
         results = {outcome.result for outcome in outcomes.values()}
         self.assertNotIn(Result.DELIVERED, results)
         self.assertEqual(list(await self.arrived()), [])
+        await agent.close()
+
+    @_asynchronous
+    async def test_foresees(self) -> None:
+        """If it can be asked at RCPT, it says that those are taken whose mail it
+        delivers."""
+        agent = await self.build()
+        if IForesight.providedBy(agent):
+            verifyObject(IForesight, agent)
+            foreseen = cast(IForesight, agent)
+            said = {
+                who: await foreseen.foresee(self.next_hop, who)
+                for who in self.recipients
+            }
+            self._check(said)
+            results = {outcome.result for outcome in said.values()}
+            self.assertEqual(results, {Result.DELIVERED})
         await agent.close()
 
     @_asynchronous

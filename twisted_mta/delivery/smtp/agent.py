@@ -1,4 +1,4 @@
-"""The delivery agent that speaks SMTP: one attempt for one message.
+"""The delivery agent that speaks SMTP, or LMTP: one attempt for one message.
 
 It goes through the hosts of a next hop, best first, until each recipient has an
 answer that is final (RFC 5321 5.1): what one host defers another may take. It
@@ -15,13 +15,25 @@ from twisted.internet.error import ConnectError
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from twisted_mta.delivery.smtp.exchanger import Exchangers, Host, Listening, read
-from twisted_mta.delivery.smtp.outcome import TlsFailed, Unusable, deferred, failed
+from twisted_mta.delivery.smtp.exchanger import (
+    UNIX,
+    Exchangers,
+    Host,
+    Listening,
+    read,
+)
+from twisted_mta.delivery.smtp.outcome import (
+    TlsFailed,
+    Unusable,
+    deferred,
+    failed,
+    unreached,
+)
 from twisted_mta.delivery.smtp.pool import Pool, Way
 from twisted_mta.delivery.smtp.session import Session, tls_context
 from twisted_mta.delivery.smtp.settings import Settings, Tls
 from twisted_mta.delivery.smtp.work import Work
-from twisted_mta.interfaces import ICallout, IContent, IDeliveryAgent, IResolver
+from twisted_mta.interfaces import IContent, IDeliveryAgent, IForesight, IResolver
 from twisted_mta.mail import header
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.job import Job
@@ -33,11 +45,15 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
 
-@implementer(IDeliveryAgent, ICallout)
+@implementer(IDeliveryAgent, IForesight)
 class SmtpAgent:
-    """Speaks SMTP to other servers."""
+    """Speaks SMTP to other servers, or LMTP.
+
+    @ivar cheap: see L{IForesight}.
+    """
 
     log = Logger()
+    cheap = False
 
     def __init__(
         self,
@@ -70,39 +86,58 @@ class SmtpAgent:
             await self._over_new(work, way, spoken_to)
         return work.outcomes
 
-    async def probe(self, next_hop: str, recipient: Address) -> Outcome:
-        """See L{ICallout}. One connection to the first host that answers."""
-        tls = self._settings.tls
-        try:
-            hosts = await self._exchangers.find(next_hop)
-        except Unusable as error:
-            return error.outcome
-        outcome = deferred("4.4.1", f"No server of {next_hop} answers")
-        for host in hosts[: self._settings.sessions]:
-            try:
-                session = await self._open(host, tls)
-            except Unusable as error:
-                outcome = error.outcome
-                continue
-            try:
-                return await session.probe(recipient)
-            except Unusable as error:
-                outcome = error.outcome
-            except BaseException:
-                session.abort()
-                raise
-            finally:
-                session.leave()
-        return outcome
-
     async def close(self) -> None:
         """See L{IDeliveryAgent}."""
         self._pool.close()
 
+    async def foresee(self, next_hop: str, recipient: Address) -> Outcome:
+        """See L{IForesight}. The first host that can be spoken to says it."""
+        way = next_hop, self._own_tls(next_hop)
+        while session := self._pool.take(way):
+            try:
+                return await self._foreseen(session, way, recipient)
+            except Unusable as error:
+                if not error.retry:
+                    return error.outcome
+        outcome = deferred("4.4.1", "Nobody there can be spoken to")
+        try:
+            for host in await self._exchangers.find(next_hop):
+                try:
+                    session = await self._open(host, way[1])
+                    return await self._foreseen(session, way, recipient)
+                except Unusable as error:
+                    outcome = error.outcome
+        except Unusable as error:
+            outcome = error.outcome
+        return outcome
+
+    async def _foreseen(
+        self, session: Session, way: Way, recipient: Address
+    ) -> Outcome:
+        """@raise Unusable: this session cannot say it."""
+        try:
+            outcome = await session.foresee(recipient)
+        except Unusable:
+            session.leave()
+            raise
+        except BaseException:
+            session.abort()
+            raise
+        self._pool.put(way, session)
+        return outcome
+
+    def _own_tls(self, next_hop: str) -> Tls:
+        """What the settings ask. Nobody else hears a socket of this machine."""
+        if self._settings.lmtp and next_hop.startswith(UNIX):
+            return Tls.NONE
+        return self._settings.tls
+
     async def _tls(self, work: Work) -> Tls:
         """What is asked of the next server. A message may ask for more than the
         settings, or for less (RFC 8689); not where our password goes with it."""
-        tls = self._settings.tls
+        tls = self._own_tls(work.job.next_hop)
+        if tls is Tls.NONE and self._settings.tls is not Tls.NONE:
+            return tls
         if work.job.envelope.handling.require_tls:
             return Tls.PROMISED
         if tls.required and self._settings.credentials is None:
@@ -119,7 +154,8 @@ class SmtpAgent:
             exchanged = read(next_hop).exchanged
         except ValueError:
             return False
-        return not exchanged or self._settings.tls is Tls.VERIFY
+        named = not exchanged or self._settings.lmtp
+        return named or self._settings.tls is Tls.VERIFY
 
     async def _over_idle(self, work: Work, way: Way) -> set[Host]:
         """Use connections that are there, until one turns out to work.
@@ -137,7 +173,7 @@ class SmtpAgent:
         try:
             hosts = await self._exchangers.find(next_hop)
         except Unusable as error:
-            work.blame(error.outcome)
+            work.blame(unreached(error.outcome))
             return
         for host in hosts:
             if not work.open or len(spoken_to) >= self._settings.sessions:
@@ -148,7 +184,7 @@ class SmtpAgent:
             try:
                 session = await self._open(host, tls)
             except Unusable as error:
-                work.blame(error.outcome)
+                work.blame(unreached(error.outcome))
             else:
                 spoken_to.add(host)
                 await self._send(session, work, way)

@@ -2,7 +2,8 @@
 
 A next hop is a domain, whose mail exchangers the DNS names; or a host that the
 operator named: C{host:port}, C{[host]:port}, C{[host]}, C{[192.0.2.1]}, where
-no MX is looked up. It does not trust the DNS of strangers: it is asked for a
+no MX is looked up; for LMTP a bare C{host} too, or C{unix:/path}, a socket of this
+machine. It does not trust the DNS of strangers: it is asked for a
 bounded number of names, yields a bounded number of addresses, and never us.
 """
 
@@ -12,7 +13,7 @@ import random
 import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 from itertools import groupby, zip_longest
 from operator import itemgetter
@@ -34,6 +35,11 @@ _HOST = re.compile(
 _HOST_PORT = re.compile(r"(?P<literal>[^\[\]:]+):(?P<port>\d{1,5})")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_\-.]{1,255}")
 
+#: What a next hop that is a socket's path begins with.
+UNIX = "unix:"
+# sun_path has 108 octets with its end (unix(7)).
+_LONGEST_PATH = 107
+
 Listening = Callable[[], Iterable[tuple[str, int]]]
 
 
@@ -42,6 +48,8 @@ class Host:
     """One address of one host.
 
     @ivar name: as A-labels; the address itself if that is all that is known.
+    @ivar address: an IP address, or the path of a socket.
+    @ivar port: 0 of a socket.
     """
 
     name: str
@@ -49,6 +57,8 @@ class Host:
     port: int
 
     def __str__(self) -> str:
+        if not self.port:
+            return f"{self.name}[{self.address}]"
         return f"{self.name}[{self.address}]:{self.port}"
 
 
@@ -81,6 +91,25 @@ def read(next_hop: str) -> NextHop:
     return NextHop(name if _is_address(name) else ascii_domain(name), port, False)
 
 
+def read_host(next_hop: str) -> NextHop | str:
+    """Read the next hop of an agent that speaks LMTP.
+
+    @return: a host, or a socket's path.
+    @raise ValueError: it is neither. RFC 2033 5: LMTP must not be spoken on port 25.
+    """
+    if next_hop.startswith(UNIX):
+        path = next_hop.removeprefix(UNIX)
+        if not path.startswith("/") or "\0" in path:
+            raise ValueError(f"not the path of a socket: {path!r}")
+        if len(path.encode()) > _LONGEST_PATH:
+            raise ValueError(f"longer than {_LONGEST_PATH} octets: {path!r}")
+        return path
+    hop = read(next_hop)
+    if hop.port == 25:
+        raise ValueError("LMTP is not spoken on port 25; another has to be named")
+    return replace(hop, exchanged=False)
+
+
 def ascii_domain(domain: str) -> str:
     """A domain as A-labels (RFC 5890), in lower case.
 
@@ -111,12 +140,23 @@ class Exchangers:
 
         @raise Unusable: there are none.
         """
+        if self._settings.lmtp:
+            return await self._of_lmtp(next_hop)
         try:
             hop = read(next_hop)
         except ValueError:
             raise Unusable(failed("5.1.2", f"{next_hop} is not the name of a domain"))
         if hop.exchanged:
             return await self._of_domain(hop.name)
+        return await self._of_host(hop)
+
+    async def _of_lmtp(self, next_hop: str) -> Sequence[Host]:
+        try:
+            hop = read_host(next_hop)
+        except ValueError as error:  # the operator's mistake, not the sender's
+            raise Unusable(deferred("4.3.5", f"{next_hop}: {error}"))
+        if isinstance(hop, str):
+            return [Host("localhost", hop, 0)]
         return await self._of_host(hop)
 
     async def _of_host(self, hop: NextHop) -> Sequence[Host]:
@@ -128,7 +168,8 @@ class Exchangers:
         hosts = _mixed([Host(hop.name, address, port) for address in addresses])
         if not hosts:  # the operator's mistake, not the sender's
             raise Unusable(deferred("4.4.4", f"{hop.name} has no address"))
-        if hop.port is None and any(self._is_us(host) for host in hosts):
+        named = hop.port is not None or self._settings.lmtp
+        if not named and any(self._is_us(host) for host in hosts):
             # mail for user@[127.0.0.1]; with a port the operator means it
             raise Unusable(failed("5.4.6", f"{hop.name} is this server"))
         return hosts[: self._settings.addresses]

@@ -69,7 +69,7 @@ async def fit(
         utf8_header or not all(_plain(a) for a in (job.sender, *batch))
     )
     try:
-        sender = _spelt(job.sender, utf8)
+        sender = spelt(job.sender, utf8)
         if utf8_header and not utf8:
             raise ValueError
     except ValueError:
@@ -109,12 +109,12 @@ def _recipients(
     rcpt: dict[Address, bytes] = {}
     for recipient in batch:
         try:
-            spelt = _spelt(recipient, utf8) or recipient
+            written = spelt(recipient, utf8) or recipient
             asked = work.job.notifications.get(recipient)
             rcpt[recipient] = (
-                client.rcpt(spelt)
+                client.rcpt(written)
                 if asked is None or "DSN" not in offers
-                else client.rcpt(spelt, client.recipient_parameters(asked, utf8))
+                else client.rcpt(written, client.recipient_parameters(asked, utf8))
             )
         except ValueError:
             text = "The address cannot be given to a server without SMTPUTF8"
@@ -185,7 +185,7 @@ def _plain(address: Address | None) -> bool:
     return address is None or address.local.isascii()
 
 
-def _spelt(address: Address | None, utf8: bool) -> Address | None:
+def spelt(address: Address | None, utf8: bool) -> Address | None:
     """The address as it goes out.
 
     @raise ValueError: there is no way to write it.

@@ -3,6 +3,8 @@
 Deferred unless the other server itself says that it is final.
 """
 
+from dataclasses import replace
+
 from twisted_mta.mail.reply import Reply
 from twisted_mta.mail.route import Outcome, Result
 
@@ -25,6 +27,13 @@ class Unusable(Exception):
 
 class TlsFailed(Unusable):
     """The TLS handshake failed; without TLS it may work."""
+
+
+def unreached(outcome: Outcome) -> Outcome:
+    """The same of somebody who could not be spoken to, if he may be later."""
+    if outcome.result is not Result.DEFERRED:
+        return outcome
+    return replace(outcome, unreached=True)
 
 
 def deferred(status: str, text: str, remote: str = "") -> Outcome:

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twisted_mta.delivery.smtp.dialog import Dialog, Stage
-from twisted_mta.delivery.smtp.exchanger import Host, ascii_domain
-from twisted_mta.delivery.smtp.form import fit
+from twisted_mta.delivery.smtp.exchanger import Host
+from twisted_mta.delivery.smtp.form import fit, spelt
 from twisted_mta.delivery.smtp.login import log_in
 from twisted_mta.delivery.smtp.outcome import (
     TlsFailed,
@@ -97,25 +97,31 @@ class Session:
             waiting = [*again, *rest]
         return waiting
 
-    async def probe(self, recipient: Address) -> Outcome:
-        """Ask whether a message from nobody would be taken for somebody; there is
-        none.
+    async def foresee(self, recipient: Address) -> Outcome:
+        """What this server says of a recipient. The transaction is left as it is: the
+        next begins with RSET.
 
-        @raise Unusable: the connection broke.
+        @raise Unusable: the connection is of no use any more.
         """
-        utf8 = not recipient.local.isascii()
-        if utf8 and "SMTPUTF8" not in self._dialog.offers:
-            return deferred("4.6.7", "The server does not do SMTPUTF8", self._remote)
-        if not utf8:
-            recipient = Address(recipient.local, ascii_domain(recipient.domain))
-        mail = client.mail(None, smtputf8=utf8)
-        reply = await self._dialog.ask(mail, Stage.MAIL)
+        try:
+            written = spelt(recipient, "SMTPUTF8" in self._dialog.offers) or recipient
+        except ValueError:
+            return failed("5.6.7", "The server does not do SMTPUTF8", self._remote)
+        utf8 = not written.ascii
+        self._transactions += 1
+        ask, timeouts = self._dialog.ask, self._settings.timeouts
+        self._connection.limit(timeouts.mail_s, timeouts.message_s)
+        if self._transactions > 1:
+            await ask(client.RSET, Stage.RSET)
+        # Nobody is told of what comes back (Exim: callouts have the null sender).
+        reply = await ask(client.mail(None, smtputf8=utf8), Stage.MAIL)
         if not reply.positive:
+            # It says nothing of the recipient.
             return refused(reply, self._remote, final=False)
-        reply = await self._dialog.ask(client.rcpt(recipient), Stage.RCPT)
-        if not reply.positive:
-            return refused(reply, self._remote)
-        return delivered(reply, self._remote, "")
+        reply = await ask(client.rcpt(written), Stage.RCPT)
+        if reply.positive:
+            return delivered(reply, self._remote, "")
+        return refused(reply, self._remote, final=reply.code != 552)
 
     @property
     def reusable(self) -> bool:
@@ -146,15 +152,18 @@ class Session:
 
     async def _hello(self) -> None:
         hostname, ask = self._settings.hostname, self._dialog.ask
-        reply = await ask(client.ehlo(hostname), Stage.HELLO)
+        hello = client.lhlo if self._settings.lmtp else client.ehlo
+        reply = await ask(hello(hostname), Stage.HELLO)
         if reply.positive:
             offers = capabilities(reply)
             self._dialog.offers = offers.without(self._settings.without)
             return
-        if reply.permanent:
+        if reply.permanent and not self._settings.lmtp:
             reply = await ask(client.helo(hostname), Stage.HELLO)
         if not reply.positive:
-            raise Unusable(refused(reply, self._remote))
+            # Who knows no LHLO is the operator's mistake, not the sender's.
+            final = not self._settings.lmtp
+            raise Unusable(refused(reply, self._remote, final=final))
 
     async def _start_tls(self, tls: Tls) -> None:
         text = "TLS is required, but the server "

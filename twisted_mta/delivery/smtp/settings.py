@@ -114,6 +114,8 @@ class Settings:
     @ivar without: extensions that are not used even if they are offered (Postfix:
         smtp_discard_ehlo_keywords).
     @ivar xforward: tell a server that offers XFORWARD where each message came from.
+    @ivar lmtp: speak LMTP (RFC 2033) to the host that a next hop names, which is no
+        domain with mail exchangers.
     """
 
     hostname: str
@@ -134,4 +136,5 @@ class Settings:
     messages: int = 500
     without: frozenset[str] = frozenset()
     xforward: bool = False
+    lmtp: bool = False
     timeouts: Timeouts = Timeouts()

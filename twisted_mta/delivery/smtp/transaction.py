@@ -4,6 +4,9 @@ With PIPELINING all commands go out at once. With CHUNKING besides, a message th
 is small goes out with them, which saves waiting for the answer to DATA: over a
 connection that is there it takes one round trip. A message that is binary goes in
 chunks, of which two at most are not answered yet.
+
+In LMTP the content has an answer for each recipient that was accepted, in their order
+(RFC 2033 4.2 and 4.3); each counts as soon as it is there.
 """
 
 from __future__ import annotations
@@ -59,14 +62,29 @@ class Transaction:
             elif accepted:
                 final = await self._content()
             if accepted:
-                self._work.settle(accepted, self._taken(final))
+                await self._settle(accepted, final)
         finally:
             dialog.ahead = dialog.whole = False
         return again
 
+    async def _settle(self, accepted: Sequence[Address], final: Reply) -> None:
+        """Record what the server made of the content.
+
+        @param final: its first answer.
+        """
+        if not self._settings.lmtp:
+            self._work.settle(accepted, self._taken(final))
+            return
+        for number, recipient in enumerate(accepted):
+            if number:
+                final = await self._dialog.reply(Stage.FINAL)
+            self._work.settle([recipient], self._taken(final))
+
     async def _small(self) -> bytes:
         """All of the message as one chunk, if it goes out with the commands."""
         offers, form = self._dialog.offers, self._form
+        if self._settings.lmtp:  # a last chunk for nobody would have no answer
+            return b""
         if "CHUNKING" not in offers or "PIPELINING" not in offers or form.binary:
             return b""
         if form.size is None or form.size > RUN_OCTETS:
@@ -172,6 +190,7 @@ class Transaction:
             if waiting:
                 reply = await dialog.reply(Stage.BLOCK)
                 if not reply.positive:
+                    self._lmtp_refused(reply)
                     # The chunk that is on its way is answered too.
                     await dialog.reply(Stage.BLOCK)
                     dialog.unfinished = False
@@ -180,9 +199,20 @@ class Transaction:
         dialog.connection.write(client.bdat(0, last=True))
         dialog.unfinished = False
         if waiting and not (reply := await dialog.reply(Stage.BLOCK)).positive:
+            self._lmtp_refused(reply)
             await dialog.reply(Stage.BLOCK)
             return reply
         return await dialog.reply(Stage.FINAL)
+
+    def _lmtp_refused(self, reply: Reply) -> None:
+        """A chunk was refused. In LMTP it is not worth knowing how many answers the
+        chunk behind it gets.
+
+        @raise Unusable: if this is LMTP.
+        """
+        if self._settings.lmtp:
+            self._dialog.connection.abort()
+            raise Unusable(self._refusal(reply), retry=False)
 
     async def _drain(self) -> None:
         if not await self._dialog.connection.drain():
@@ -202,6 +232,8 @@ class Transaction:
         offers, by = self._dialog.offers, self._work.job.envelope.handling.by
         # RFC 2852 4.1.4: of each step, if he asked for that; and that nobody promises
         # the time any more.
+        if self._settings.lmtp:  # it is where it was to go
+            return "" if "DSN" in offers else "delivered"
         if by is not None and (by.trace or "DELIVERBY" not in offers):
             return "traced"
         return "" if "DSN" in offers else "relayed"

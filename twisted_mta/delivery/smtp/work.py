@@ -72,8 +72,8 @@ class Work:
     def blame(self, outcome: Outcome) -> None:
         """This host is of no use: record it for all of whom it said nothing.
         They stay open: another may do better. Of what several hosts mean for a
-        recipient, that one may do later counts most, and a reply more than
-        silence."""
+        recipient, that one may do later counts most, then what was said of this
+        mail, and a reply more than silence."""
         for recipient in self._unanswered:
             known = self.outcomes.get(recipient)
             if known is None or _weight(outcome) >= _weight(known):
@@ -84,5 +84,6 @@ class Work:
         self.open.clear()
 
 
-def _weight(outcome: Outcome) -> tuple[bool, bool]:
-    return outcome.result is Result.DEFERRED, outcome.replied
+def _weight(outcome: Outcome) -> tuple[bool, bool, bool]:
+    deferred = outcome.result is Result.DEFERRED
+    return deferred, not outcome.unreached, outcome.replied

@@ -18,6 +18,7 @@ from twisted_mta.errors import (
     TooLarge,
 )
 from twisted_mta.interfaces import (
+    ICallout,
     IContentWriter,
     IDirectory,
     IIntake,
@@ -27,7 +28,7 @@ from twisted_mta.interfaces import (
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Body, Envelope
 from twisted_mta.mail.ids import new_id
-from twisted_mta.mail.route import RELEASE, Resolved, Route, ToAgent
+from twisted_mta.mail.route import RELEASE, Mailing, Resolved, Route, ToAgent
 from twisted_mta.mail.verdict import Progress
 from twisted_mta.net.stream import SHUTTING_DOWN, Stream
 from twisted_mta.servers import errors
@@ -82,6 +83,7 @@ class Reception:
         directory: IDirectory,
         recipients: IRecipients | None = None,
         unwanted: Unwanted | None = None,
+        callout: ICallout | None = None,
     ) -> None:
         """
         @param recipients: who exists in domains that are relayed.
@@ -99,6 +101,7 @@ class Reception:
         self._client = client
         self._router = router
         self._intake = intake
+        self._callout = callout
         self._filter: HeaderFilter | None = None
         self._submitter = Submitter(settings, clock, client, directory)
 
@@ -173,7 +176,8 @@ class Reception:
             return reply.TOO_MANY_RECIPIENTS
         if transaction.repeats(recipient):
             return reply.RECIPIENT_OK
-        resolved = await self._router.route(recipient)
+        mailing = Mailing(transaction.sender, self._client.origin.login)
+        resolved = await self._router.route(recipient, mailing)
         if not (resolved.local or self._client.account or self._client.relays):
             raise RelayDenied()
         if resolved.returns and transaction.sender is not None:
@@ -202,6 +206,8 @@ class Reception:
             refusal = await self._judge("rcpt", asked, size)
             if refusal:
                 return refusal
+        if self._callout is not None:
+            await self._callout.ask(resolved)
         notification = command.parameters.notification
         if transaction.parameters.held:
             # Where it goes then is asked then; nobody has it before.

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted_mta.errors import MailError
 from twisted_mta.interfaces import (
     IAuthenticator,
+    ICallout,
     IDirectory,
     IIntake,
     IPolicyChain,
@@ -77,6 +78,7 @@ class SmtpSession:
         tls: object | None = None,
         recipients: IRecipients | None = None,
         unwanted: Unwanted | None = None,
+        callout: ICallout | None = None,
     ) -> None:
         """
         @param stream: connected, with a L{SmtpServerEngine}.
@@ -85,6 +87,7 @@ class SmtpSession:
         @param tls: the context for STARTTLS, C{None} if it is not offered.
         @param recipients: who exists in domains that are relayed.
         @param unwanted: whom nothing is sent to.
+        @param callout: C{None}: nobody is asked about recipients.
         """
         host, port = stream.peer()
         origin = Origin("SMTP", host, port, tls=stream.tls, listener=settings.listener)
@@ -111,6 +114,7 @@ class SmtpSession:
             directory,
             recipients,
             unwanted,
+            callout,
         )
         reception = self._reception
         self._temper = Temper(stream, settings, clock, self._client, reception)

@@ -119,6 +119,11 @@ def ehlo(name: str) -> bytes:
     return _command(f"EHLO {name}")
 
 
+def lhlo(name: str) -> bytes:
+    """LHLO (RFC 2033 4.1)."""
+    return _command(f"LHLO {name}")
+
+
 def helo(name: str) -> bytes:
     """HELO."""
     return _command(f"HELO {name}")

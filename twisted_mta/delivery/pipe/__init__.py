@@ -1,0 +1,1 @@
+"""The delivery agent that hands mail to programs."""
