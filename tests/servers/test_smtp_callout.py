@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
-from tests.servers.smtpdrive import HOST, Peer, Policy, SmtpCase, mx, submission
+from tests.servers.smtpdrive import (
+    ALICE,
+    HOST,
+    Directory,
+    Peer,
+    Policy,
+    SmtpCase,
+    mx,
+    submission,
+)
+from twisted_mta.config import schema
+from twisted_mta.delivery.router import Router as RealRouter
 from twisted_mta.errors import MailError, NoSuchAccount, Temporary
 from twisted_mta.interfaces import ICallout
 from twisted_mta.mail.address import split
@@ -41,6 +52,17 @@ class CalloutTests(SmtpCase):
             peer.say(f"MAIL FROM:<{sender}>")
             self.assertIn("250", peer.say("RCPT TO:<bob@example.test>"))
             self.assertEqual(peer.router.mailings[-1], mailing)
+
+    def test_verify(self) -> None:
+        """VRFY does not vouch for somebody whom only another server knows."""
+        settings = SmtpSettings(HOST, verify_from=NEAR)
+        for known_by, code in (("ask", "252"), ("any", "250")):
+            domain = schema.Domain(deliver="lmtp", recipients=known_by)
+            directory = Directory()
+            router = RealRouter(directory, {"b.test": domain}, (), ALICE.address)
+            peer = Peer(settings, router=router)  # type: ignore[arg-type]
+            peer.say("EHLO client.example")
+            self.assertEqual(peer.say("VRFY bob@b.test")[:3], code)
 
     def peer(self, callout: Callout, policy: Policy | None = None) -> Peer:
         settings = SmtpSettings(HOST, relay_from=NEAR)

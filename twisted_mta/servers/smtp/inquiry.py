@@ -43,7 +43,7 @@ class Inquiry:
             return reply.CANNOT_VERIFY  # a name: we know addresses
         except (NoSuchAccount, NoSuchDomain):
             return _UNKNOWN
-        if not resolved.local or resolved.relayed:
+        if not resolved.local or resolved.relayed or resolved.ask:
             return reply.CANNOT_VERIFY
         if not _may_name((address,), who):
             return _VERIFIED_UTF8
