@@ -1,5 +1,6 @@
 """Whom nothing is sent to any more."""
 
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from zope.interface.verify import verifyObject
 
 from tests.delivery.fakes import (
@@ -137,6 +138,22 @@ class BounceTests(SuppressionCase):
         self.assertIn("550 5.1.1 Nobody", entry.source)
         self.assertEqual(entry.until, entry.added_at + 90 * DAY)
         self.assertEqual(self.office.ledger.count("hard_bounce"), 0)
+
+    def test_log(self) -> None:
+        """The log says who is on the list, and by which message; once it has."""
+        lines: list[str] = []
+
+        def keep(event: LogEvent) -> None:
+            lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(keep)
+        self.addCleanup(globalLogPublisher.removeObserver, keep)
+        self.attempt(FAILED)
+        told = [line for line in lines if "suppressed" in line]
+        self.assertEqual(len(told), 1)
+        self.assertIn("suppressed carol@elsewhere.test: 550 5.1.1 Nobody (mx", told[0])
+        self.attempt(DEFERRED, DAVE)
+        self.assertEqual(len([line for line in lines if "suppressed" in line]), 1)
 
     def test_statuses(self) -> None:
         """Only what says that nobody has it counts, and only from its server."""

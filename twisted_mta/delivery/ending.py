@@ -59,9 +59,8 @@ class Ending:
         self._told = told
         self._suppression = suppression
         self._refused: Told = ()
-        # A bounce that cannot be delivered went to a sender, who may be forged.
-        if suppression and settlement.failed and job.envelope.sender is not None:
-            self._refused = tuple(suppression.hard(settlement.failed))
+        if suppression is not None and settlement.failed:
+            self._refused = suppression.hard(job, settlement.failed)
 
     @property
     def brief(self) -> bool:
@@ -113,7 +112,7 @@ class Ending:
             transaction.changed(TOPIC)
         for notice in self._told:
             notice(transaction)
-        if self._suppression and self._refused:
+        if self._suppression is not None and self._refused:
             message = self._job.envelope.id
             self._suppression.bounced(transaction, message, self._refused)
 

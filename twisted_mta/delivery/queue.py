@@ -248,6 +248,8 @@ class Queue(Backlog):
                 notice.close()
         if ours:
             self._log_told(job, told)
+            if self._suppression is not None and settlement.failed:
+                await self._suppression.log(job, settlement.failed)
         else:
             self._log.warn(
                 "{id}: the row was taken or removed while it was tried",

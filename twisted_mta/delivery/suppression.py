@@ -12,14 +12,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_mta.config import schema
+from twisted_mta.delivery.settlement import Told
 from twisted_mta.delivery.text import one_line
-from twisted_mta.errors import NoSuchAccount
+from twisted_mta.errors import NoSuchAccount, Temporary
 from twisted_mta.interfaces import ILedger, ISuppression, ITransaction, SqlValue
 from twisted_mta.mail.address import Address
-from twisted_mta.mail.route import Outcome
+from twisted_mta.mail.ids import to_text
+from twisted_mta.mail.job import Job
 from twisted_mta.mail.suppressed import Reason, Suppressed, key
 
 # The ledger's topic of the list.
@@ -28,6 +31,9 @@ _TOPIC = "suppressed"
 # What a server says of an address that nobody has (RFC 3463 3.2 and 3.3, RFC 7505):
 # bad mailbox, bad domain, bad syntax, null MX, mailbox disabled.
 _HARD = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.10", "5.2.1"})
+
+# An entry that is so young comes of the attempt that was just recorded.
+_LATELY_S = 60.0
 
 # Rows that each new one takes along when they are over.
 _CLEARED = 100
@@ -41,6 +47,8 @@ _COLUMNS = "address, scope, reason, source, added_at, until"
 @implementer(ISuppression)
 class Suppression:
     """The list of one ledger."""
+
+    _log = Logger()
 
     def __init__(
         self, clock: IReactorTime, ledger: ILedger, settings: schema.Suppression
@@ -141,23 +149,38 @@ class Suppression:
 
     # --- for the queue ---
 
-    def hard(
-        self, told: Sequence[tuple[Address, Outcome]]
-    ) -> Sequence[tuple[Address, Outcome]]:
-        """Those of some refusals that count."""
-        if self._settings.hard_bounces is None:
+    def hard(self, job: Job, failed: Told) -> Told:
+        """Those of an attempt's refusals that count. A bounce that cannot be delivered
+        went to a sender, who may be forged."""
+        if self._settings.hard_bounces is None or job.envelope.sender is None:
             return ()
-        return [
+        return tuple(
             (who, outcome)
-            for who, outcome in told
+            for who, outcome in failed
             if outcome.replied and outcome.status in _HARD
-        ]
+        )
+
+    async def log(self, job: Job, failed: Told) -> None:
+        """Say who is on the list since this attempt, which is recorded."""
+        since = self._clock.seconds() - _LATELY_S
+        for who, _ in self.hard(job, failed):
+            try:
+                entry = await self.find(who)
+            except Temporary:
+                return  # the list has it
+            if entry and entry.reason == "hard_bounce" and entry.added_at > since:
+                self._log.info(
+                    "{id}: suppressed {address}: {source}",
+                    id=to_text(job.envelope.id),
+                    address=one_line(str(who)),
+                    source=entry.source,
+                )
 
     def bounced(
         self,
         transaction: ITransaction,
         message: int,
-        refused: Sequence[tuple[Address, Outcome]],
+        refused: Told,
     ) -> None:
         """Within the transaction that records an attempt: count refusals.
 
