@@ -17,9 +17,12 @@ from twisted_mta.auth.keyring import Keyring
 from twisted_mta.auth.passwords import Passwords
 from twisted_mta.config.schema import Config
 from twisted_mta.delivery.acceptance import OwnMail
+from twisted_mta.delivery.history import History
+from twisted_mta.delivery.oversight import Oversight
 from twisted_mta.delivery.queue import Queue
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.router import Router
+from twisted_mta.delivery.standing import Standing
 from twisted_mta.ledger.ledger import Ledger
 from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address, split
@@ -42,6 +45,8 @@ class Office:
     router: Router
     own: OwnMail
     queue: Queue
+    standing: Standing
+    oversight: Oversight
 
     async def add_account(self, address: Address, password: str) -> Account:
         """Make an account with its mailboxes, in one transaction.
@@ -61,6 +66,7 @@ class Office:
     async def close(self) -> None:
         """Close the ledger."""
         self.passwords.close()
+        await self.standing.close()
         await self.index.close()
         await self.ledger.close()
 
@@ -86,6 +92,7 @@ async def open_office(reactor: Any, config: Config) -> Office:
     postmaster = split(config.postmaster)
     router = Router(directory, config.domains, config.routes, postmaster)
     own = OwnMail(ledger, store, router)
+    standing = Standing(ledger)
     queue = Queue(
         reactor,
         ledger,
@@ -93,7 +100,27 @@ async def open_office(reactor: Any, config: Config) -> Office:
         Schedule(config.queue, random.random),
         own,
         config.hostname,
+        History(keep=config.queue.history > 0),
+        standing,
     )
-    return Office(
-        config, ledger, directory, keyring, passwords, store, index, router, own, queue
+    oversight = Oversight(reactor, ledger, queue, router)
+    office = Office(
+        config=config,
+        ledger=ledger,
+        directory=directory,
+        keyring=keyring,
+        passwords=passwords,
+        store=store,
+        index=index,
+        router=router,
+        own=own,
+        queue=queue,
+        standing=standing,
+        oversight=oversight,
     )
+    try:
+        await standing.open()
+    except BaseException:
+        await office.close()
+        raise
+    return office

@@ -17,9 +17,11 @@ from twisted_mta.config import schema
 from twisted_mta.delivery.acceptance import OwnMail
 from twisted_mta.delivery.intake import Intake
 from twisted_mta.delivery.notice import Notices
+from twisted_mta.delivery.oversight import Oversight
 from twisted_mta.delivery.queue import Queue
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.router import Router
+from twisted_mta.delivery.standing import Standing
 from twisted_mta.errors import LedgerUnavailable, NoSuchMessage
 from twisted_mta.interfaces import (
     Cancel,
@@ -392,14 +394,24 @@ class Office:
             self.directory, {"example.test": schema.Domain()}, self.routes, ALICE
         )
         self.own = OwnMail(self.ledger, self.store, self.router)
+        self.standing = Standing(self.ledger)
         self.queue = self.another("one")
+        self.oversight = Oversight(self.clock, self.ledger, self.queue, self.router)
         notices = Notices(self.clock, self.ledger, self.own, HOST)
         self.intake = Intake(self.ledger, self.store, self.queue, self.own, notices)
 
     def another(self, owner: str) -> Queue:
         """The queue as another process sees it."""
         schedule = Schedule(schema.Queue(), lambda: 0.0)
-        return Queue(self.clock, self.ledger, owner, schedule, self.own, HOST)
+        return Queue(
+            self.clock,
+            self.ledger,
+            owner,
+            schedule,
+            self.own,
+            HOST,
+            standing=self.standing,
+        )
 
     def envelope(self, sender: Address | None, *recipients: Address) -> Envelope:
         return Envelope(new_id(), sender, recipients, self.clock.seconds())

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from twisted.logger import Logger
 
+from twisted_mta.delivery.history import Accepted
 from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import NoSuchAccount, Permanent
 from twisted_mta.interfaces import (
@@ -122,6 +123,7 @@ class Acceptance:
             deliveries += unit._deliveries(content)
         if deliveries:
             self._store.deliver(transaction, deliveries)
+        self._queue.history.accepted(transaction, [unit._accepted() for unit in units])
         for content, unit in zip(taken, units, strict=True):
             if unit._hops:
                 self._queue.enqueue(
@@ -134,6 +136,12 @@ class Acceptance:
                     unit._hops,
                 )
         return [None] * len(units)
+
+    def _accepted(self) -> Accepted:
+        """What the history says of it."""
+        size = len(self._prefix) + self._content.size
+        queued = [hop.recipient for hop in self._hops]
+        return self._envelope, size, self._boxes.values(), queued
 
     def _deliveries(self, content: int) -> Sequence[tuple[int, Email]]:
         """What it places in mailboxes.

@@ -14,8 +14,9 @@ from twisted_mta.delivery.acceptance import Acceptance
 from twisted_mta.delivery.rows import TOPIC, forget, of
 from twisted_mta.delivery.settlement import Settlement
 from twisted_mta.delivery.text import one_line
-from twisted_mta.interfaces import ILedger, ITransaction
+from twisted_mta.interfaces import IHistory, ILedger, ITransaction
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.history import Event, Kind
 from twisted_mta.mail.job import Job
 
 # Recipients of an attempt that is recorded in no more time than the reactor can wait:
@@ -29,9 +30,19 @@ class Ending:
     @param owner: whose the lease should be.
     @param told: what the sender is told, accepted in the same transaction; only if
         the lease was ours.
+    @param history: where C{events} are recorded.
+    @param events: what the attempt was, and that the sender is told.
     """
 
-    __slots__ = ("_job", "_ledger", "_owner", "_settlement", "_told")
+    __slots__ = (
+        "_events",
+        "_history",
+        "_job",
+        "_ledger",
+        "_owner",
+        "_settlement",
+        "_told",
+    )
 
     def __init__(
         self,
@@ -40,12 +51,16 @@ class Ending:
         job: Job,
         settlement: Settlement,
         told: Sequence[Acceptance],
+        history: IHistory | None = None,
+        events: Sequence[Event] = (),
     ) -> None:
         self._ledger = ledger
         self._owner = owner
         self._job = job
         self._settlement = settlement
         self._told = told
+        self._history = history
+        self._events = events
 
     @property
     def brief(self) -> bool:
@@ -79,6 +94,14 @@ class Ending:
         for unit, is_ours in zip(units, ours, strict=True):
             if is_ours:
                 unit._go_on(transaction, waiting)
+        if self._history is not None:
+            events = [
+                event
+                for unit, is_ours in zip(units, ours, strict=True)
+                for event in unit._events
+                if is_ours or event.kind != Kind.NOTIFIED
+            ]
+            self._history.happened(transaction, events)
         return ours
 
     def _gone(self, ours: bool) -> Sequence[Address]:

@@ -15,9 +15,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
+from twisted_mta.delivery.history import notified
 from twisted_mta.delivery.notice import Notices
 from twisted_mta.interfaces import (
     IContentWriter,
+    IHistory,
     IIntake,
     ILedger,
     IQueue,
@@ -99,6 +101,11 @@ class Intake:
         header = prefix + content.header()
         await self._accept(unit, envelope, header, confirmed, leave)
 
+    @property
+    def history(self) -> IHistory:
+        """Where it is remembered."""
+        return self._queue.history
+
     async def _accept(
         self,
         unit: Acceptance,
@@ -116,7 +123,13 @@ class Intake:
             await self._notices.confirm(
                 self._queue, envelope, confirmed, header, notices
             )
-            await self._ledger.write(_all((*before, unit, *notices)))
+            now = envelope.received_at
+            events = [notified(envelope.id, notice.id, now) for notice in notices]
+
+            def tell(transaction: ITransaction) -> None:
+                self._queue.history.happened(transaction, events)
+
+            await self._ledger.write(_all((*before, unit, *notices, tell)))
         finally:
             for notice in notices:
                 notice.close()

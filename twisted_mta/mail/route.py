@@ -81,6 +81,11 @@ class Outcome:
         2.3.3): C{"delivered"} to its end, or C{"relayed"} to a server that tells
         nobody; empty if the next server has taken it upon itself to tell.
         C{"traced"}: relayed, and he wants to hear of that in any case (RFC 2852).
+    @ivar tls: what the remote server was spoken to with, C{"TLSv1.3
+        TLS_AES_256_GCM_SHA384"}, C{", verified"} behind it if the certificate had to
+        be of the host's name; empty: in the clear, or not at all.
+    @ivar uncertain: the message was sent to its end, and then there was no answer: the
+        remote server may have it (RFC 1047).
     """
 
     result: Result
@@ -89,3 +94,5 @@ class Outcome:
     remote: str = ""
     replied: bool = False
     action: str = "delivered"
+    tls: str = ""
+    uncertain: bool = False
