@@ -13,7 +13,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -566,7 +565,9 @@ class IHistory(Interface):
 
     def accepted(
         transaction: ITransaction,
-        messages: Sequence[tuple[Envelope, int, Iterable[Address], Iterable[Address]]],
+        messages: Sequence[
+            tuple[Envelope, int, Collection[Address], Collection[Address]]
+        ],
     ) -> None:
         """Within the transaction that accepts them: messages have come.
 

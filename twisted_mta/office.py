@@ -92,7 +92,7 @@ async def open_office(reactor: Any, config: Config) -> Office:
     postmaster = split(config.postmaster)
     router = Router(directory, config.domains, config.routes, postmaster)
     own = OwnMail(ledger, store, router)
-    standing = Standing(ledger)
+    standing = Standing(reactor, ledger)
     queue = Queue(
         reactor,
         ledger,

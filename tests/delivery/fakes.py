@@ -394,7 +394,7 @@ class Office:
             self.directory, {"example.test": schema.Domain()}, self.routes, ALICE
         )
         self.own = OwnMail(self.ledger, self.store, self.router)
-        self.standing = Standing(self.ledger)
+        self.standing = Standing(self.clock, self.ledger)
         self.queue = self.another("one")
         self.oversight = Oversight(self.clock, self.ledger, self.queue, self.router)
         notices = Notices(self.clock, self.ledger, self.own, HOST)

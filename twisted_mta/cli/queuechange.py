@@ -168,22 +168,27 @@ def requeue(options: argparse.Namespace) -> int:
     """Send on another way, now."""
 
     def change(office: Office) -> _Change:
-        agent = options.to_agent
-        known = {"smtp", *office.config.agents}
-        if agent and agent not in known:
-            raise BadFilter(
-                f"There is no agent {agent!r} in the config; it has"
-                f" {', '.join(sorted(known))}"
-            )
+        if options.to_agent:
+            _check_agent(office, options.to_agent)
         return partial(
             office.oversight.requeue,
-            agent=agent,
+            agent=options.to_agent,
             next_hop=options.next_hop,
             who=who(),
         )
 
     _change(options, change, "requeued")
     return 0
+
+
+def _check_agent(office: Office, name: str) -> None:
+    """@raise BadFilter: the config has none of this name."""
+    known = {"smtp", *office.config.agents}
+    if name not in known:
+        raise BadFilter(
+            f"There is no agent {name!r} in the config; it has"
+            f" {', '.join(sorted(known))}"
+        )
 
 
 def redirect(options: argparse.Namespace) -> int:

@@ -30,7 +30,8 @@ def thaw(options: argparse.Namespace) -> int:
     async def work(office: Office) -> None:
         for site in options.sites:
             rows = await office.oversight.thaw(site)
-            print(f"{site} is not frozen; {rows} row{_s(rows)} for it wait no more")
+            waits = "row for it waits" if rows == 1 else "rows for it wait"
+            print(f"{site} is not frozen; {rows} {waits} no more")
 
     with_office(options, work)
     return 0

@@ -46,7 +46,7 @@ def lines(
     return [
         "  ".join(
             cut(cell, most).ljust(most) for cell, most in zip(line, widths, strict=True)
-        ).rstrip()[:width]
+        )[:width].rstrip()
         for line in table
     ]
 

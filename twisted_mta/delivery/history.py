@@ -10,7 +10,7 @@ Addresses and names that strangers chose come into it as one line each.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 
 from zope.interface import implementer
@@ -39,7 +39,7 @@ _HAPPENED = (
     f" VALUES ({', '.join('?' * len(Event._fields))})"
 )
 
-Accepted = tuple[Envelope, int, Iterable[Address], Iterable[Address]]
+Accepted = tuple[Envelope, int, Collection[Address], Collection[Address]]
 
 
 @implementer(IHistory)
@@ -66,36 +66,40 @@ class History:
 def _row(
     envelope: Envelope,
     size: int,
-    mailboxes: Iterable[Address],
-    queued: Iterable[Address],
+    mailboxes: Collection[Address],
+    queued: Collection[Address],
 ) -> tuple[str | int | float, ...]:
-    origin = envelope.origin
+    """2 us, of which a half is the addresses."""
+    sender, recipients, origin = envelope.sender, envelope.recipients, envelope.origin
     return (
         envelope.id,
         envelope.received_at,
         size,
-        "" if envelope.sender is None else _lines((envelope.sender,)),
+        "" if sender is None else _lines((sender,)),
         origin.protocol,
         origin.host,
         origin.port,
-        one_line(origin.helo),
+        _line(origin.helo),
         origin.tls,
-        one_line(origin.login),
+        _line(origin.login),
         origin.listener,
-        _lines(envelope.recipients),
-        _lines(mailboxes),
-        _lines(queued),
+        _lines(recipients),
+        _lines(mailboxes) if mailboxes else "",
+        _lines(queued) if queued else "",
     )
 
 
-def _lines(addresses: Iterable[Address]) -> str:
+def _line(text: str) -> str:
+    # Nearly always: 0.1 us.
+    return text if text.isascii() and text.isprintable() else one_line(text)
+
+
+def _lines(addresses: Collection[Address]) -> str:
     """Addresses, a line each."""
-    texts = list(map(str, islice(addresses, _NAMED)))
-    text = "\n".join(texts)
-    # Nearly always: 0.3 us.
-    if text.isascii() and "".join(texts).isprintable():
-        return text
-    return "\n".join(map(one_line, texts))
+    if len(addresses) == 1:
+        (address,) = addresses
+        return _line(str(address))
+    return "\n".join([_line(str(one)) for one in islice(addresses, _NAMED)])
 
 
 def attempted(

@@ -108,11 +108,12 @@ class Oversight(Orders):
                 transaction.execute(
                     f"SELECT h.id, r.address, {WAITING} FROM {ROWS} {selection.where()}"
                     f" {ORDER} LIMIT ?",
-                    (*selection.values, most),
+                    (*selection.values, most + 1),
                 )
             )
             more = ""
-            if len(found) == most:
+            if len(found) > most:
+                del found[most:]
                 hop, address, message, *_ = found[-1]
                 more = key((message, hop, address))
             return Page([waiting(now, *row[2:]) for row in found], more)

@@ -89,7 +89,7 @@ class Queue(Backlog):
         standing: Standing | None = None,
     ) -> None:
         super().__init__(clock, ledger, history)
-        self._standing = standing or Standing(ledger)
+        self._standing = standing or Standing(clock, ledger)
         self._owner = owner
         self._schedule = schedule
         self._notices = Notices(clock, ledger, own, hostname)

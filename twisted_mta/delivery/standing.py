@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twisted_mta.errors import MailError
@@ -27,6 +28,9 @@ TOPIC = "standing"
 #: What C{hop.held} can be.
 FREE, HELD, FROZEN = 0, 1, 2
 
+# After the ledger failed.
+_TROUBLE_S = 5.0
+
 #: Rules that there may be: each is held against each recipient of a message for
 #: elsewhere, 2 us a piece.
 RULES_MOST = 100
@@ -40,13 +44,15 @@ class Standing:
 
     _log = Logger()
 
-    def __init__(self, ledger: ILedger) -> None:
+    def __init__(self, clock: IReactorTime, ledger: ILedger) -> None:
+        self._clock = clock
         self._ledger = ledger
         self.frozen: frozenset[str] = frozenset()
         self._rules: Sequence[Rule] = ()
         self._unwatch: Cancel | None = None
         self._reading: Deferred[None] | None = None
         self._again = False
+        self._later: IDelayedCall | None = None
 
     async def open(self) -> None:
         """Read them, and from now on when they change.
@@ -60,8 +66,12 @@ class Standing:
         """Read them no more."""
         if self._unwatch is not None:
             self._unwatch()
+            self._unwatch = None
         if self._reading is not None:
             await self._reading
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
 
     def held(self, envelope: Envelope, route: ToAgent) -> tuple[int, str]:
         """What a row that is accepted begins with: C{hop.held}, and why if it is
@@ -103,12 +113,21 @@ class Standing:
                 self._again = False
                 await self._read()
         except MailError as error:
-            # The next change, or restart, finds them.
             self._log.warn("orders for the queue cannot be read: {why}", why=error.text)
+            self._look_again()
         except Exception:
             self._log.failure("orders for the queue cannot be read")
+            self._look_again()
         finally:
             self._reading = None
+
+    def _look_again(self) -> None:
+        if self._later is None and self._unwatch is not None:
+            self._later = self._clock.callLater(_TROUBLE_S, self._retry)
+
+    def _retry(self) -> None:
+        self._later = None
+        self._changed()
 
     async def _read(self) -> None:
         self.frozen, self._rules = await self._ledger.read(_orders)
