@@ -22,10 +22,12 @@ from twisted_mta.delivery.oversight import Oversight
 from twisted_mta.delivery.queue import Queue
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.router import Router
+from twisted_mta.delivery.smtp.exchanger import read
 from twisted_mta.delivery.standing import Standing
+from twisted_mta.errors import BadFilter
 from twisted_mta.ledger.ledger import Ledger
 from twisted_mta.mail.account import Account
-from twisted_mta.mail.address import Address, split
+from twisted_mta.mail.address import Address, domain_name, split
 from twisted_mta.store.native import NativeStore
 from twisted_mta.store.search_index import SearchIndex
 
@@ -62,6 +64,31 @@ class Office:
         @raise NoSuchAccount: nobody has the address.
         """
         await self.directory.remove_account(address, self.store.discard)
+
+    def check_way(self, agent: str, next_hop: str) -> None:
+        """Whether mail can be sent that way.
+
+        @param agent: empty: whichever has it now.
+        @param next_hop: empty: the recipient's domain.
+        @raise BadFilter: the config has no such agent, or it cannot go there.
+        """
+        kinds = {"smtp": "smtp"}
+        kinds |= {name: one.get("kind", "") for name, one in self.config.agents.items()}
+        if agent and agent not in kinds:
+            known = ", ".join(sorted(kinds))
+            raise BadFilter(
+                f"There is no agent {agent!r} in the config; it has {known}"
+            )
+        speaking = {kinds[agent]} if agent else set(kinds.values())
+        if next_hop and speaking == {"smtp"}:
+            try:
+                exchanged = read(next_hop).exchanged
+            except ValueError as error:
+                raise BadFilter(f"{next_hop!r} is no next hop: {error}")
+            if exchanged and not domain_name(next_hop):
+                raise BadFilter(
+                    f"{next_hop!r} is no next hop; give a domain, or [HOST]:PORT"
+                )
 
     async def close(self) -> None:
         """Close the ledger."""

@@ -168,8 +168,7 @@ def requeue(options: argparse.Namespace) -> int:
     """Send on another way, now."""
 
     def change(office: Office) -> _Change:
-        if options.to_agent:
-            _check_agent(office, options.to_agent)
+        office.check_way(options.to_agent, options.next_hop)
         return partial(
             office.oversight.requeue,
             agent=options.to_agent,
@@ -179,16 +178,6 @@ def requeue(options: argparse.Namespace) -> int:
 
     _change(options, change, "requeued")
     return 0
-
-
-def _check_agent(office: Office, name: str) -> None:
-    """@raise BadFilter: the config has none of this name."""
-    known = {"smtp", *office.config.agents}
-    if name not in known:
-        raise BadFilter(
-            f"There is no agent {name!r} in the config; it has"
-            f" {', '.join(sorted(known))}"
-        )
 
 
 def redirect(options: argparse.Namespace) -> int:
