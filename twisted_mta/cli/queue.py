@@ -229,11 +229,18 @@ def count(options: argparse.Namespace) -> int:
         print("\n".join(table.lines(rows, table.terminal(), (options.by,))))
         if counted.more:
             print(f"... and {counted.more} smaller ones")
-    print(
-        f"{counted.messages} messages, {counted.recipients} recipients,"
+    print(in_words(counted))
+    return 0
+
+
+def in_words(counted: Count) -> str:
+    """How much waits, in one line."""
+    messages, recipients = counted.messages, counted.recipients
+    return (
+        f"{messages} message{'' if messages == 1 else 's'},"
+        f" {recipients} recipient{'' if recipients == 1 else 's'},"
         f" {table.size(counted.octets)}"
     )
-    return 0
 
 
 def show(options: argparse.Namespace) -> int:

@@ -62,10 +62,7 @@ def screen(page: Page, count: Count, now: float, columns: int, rows: int) -> lis
 
     @param columns: of the window; so are C{rows}.
     """
-    head = (
-        f"{table.when(now)}  {count.messages} messages, {count.recipients} recipients,"
-        f" {table.size(count.octets)}; Ctrl-C ends"
-    )
+    head = f"{table.when(now)}  {queue.in_words(count)}; Ctrl-C ends"
     lines = [table.cut(head, columns), ""]
     if page.rows:
         lines += queue.waiting_lines(page.rows, now, columns)

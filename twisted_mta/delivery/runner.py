@@ -343,7 +343,7 @@ class Runner:
                 to=one_line(str(recipient)),
                 agent=job.agent,
                 relay=one_line(outcome.remote) or "none",
-                tls=outcome.tls.replace(", ", " ").replace(" ", "/") or "none",
+                tls="/".join(outcome.tls.replace(",", " ").split()) or "none",
                 delay=delay,
                 dsn=outcome.status,
                 status=outcome.result.value,
