@@ -32,6 +32,7 @@ from twisted_mta.delivery.release import Release
 from twisted_mta.delivery.resend import Resends
 from twisted_mta.delivery.runner import Runner
 from twisted_mta.delivery.succession import Succession
+from twisted_mta.delivery.sweep import Sweep
 from twisted_mta.desk import Desk
 from twisted_mta.errors import ConfigError, MailError
 from twisted_mta.indexing import Indexing
@@ -169,6 +170,7 @@ class Mta:
         self._relayed: Relayed | None = None
         self._succession: Succession | None = None
         self._resends: Resends | None = None
+        self._sweep: Sweep | None = None
         self._opened = False
         # While it starts, and once it was told to stop.
         self._starting: Deferred[None] | None = None
@@ -311,6 +313,9 @@ class Mta:
         self._succession = Succession(reactor, office.ledger, office.queue)
         await self._succession.start()
         self._go_on()
+        if place.number == 1:
+            self._sweep = Sweep(reactor, office.ledger, queue.history)
+            await self._sweep.start()
 
     async def _start_listeners(
         self, environment: Mapping[str, Any], callout: Callout
@@ -393,6 +398,9 @@ class Mta:
         resends, self._resends = self._resends, None
         if resends is not None:
             await resends.stop()
+        sweep, self._sweep = self._sweep, None
+        if sweep is not None:
+            await sweep.stop()
         succession, self._succession = self._succession, None
         if succession is not None:
             await succession.stop()

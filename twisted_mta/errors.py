@@ -195,6 +195,20 @@ class TooMany(Permanent):
     text = "There are too many of those"
 
 
+class BadFilter(Permanent):
+    """What was said of the messages that are meant makes no sense."""
+
+    status = "5.5.4"
+    text = "That is no filter"
+
+
+class NoSuchRule(Permanent):
+    """No hold rule has this id."""
+
+    status = "5.5.4"
+    text = "There is no such rule"
+
+
 class NoSuchQueueId(Permanent):
     """The queue holds no message of this id."""
 

@@ -9,7 +9,14 @@ to be permanent; anything else that is raised is a bug.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, TypeVar
 
 from zope.interface import Attribute, Interface
@@ -18,9 +25,12 @@ from twisted_mta.mail.account import Account
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.channel import Channel
 from twisted_mta.mail.confirmation import Confirmation
+from twisted_mta.mail.count import Count, Tally
 from twisted_mta.mail.criterion import Criterion, Found
 from twisted_mta.mail.envelope import Envelope
-from twisted_mta.mail.job import Job, Waiting
+from twisted_mta.mail.filter import Filter
+from twisted_mta.mail.history import Event, Finished, Story
+from twisted_mta.mail.job import Job, Page, Waiting
 from twisted_mta.mail.mime import Structure
 from twisted_mta.mail.placement import (
     Appended,
@@ -40,6 +50,7 @@ from twisted_mta.mail.route import (
     Route,
     ToAgent,
 )
+from twisted_mta.mail.standing import Frozen, Rule
 from twisted_mta.mail.submitted import Saved, Submitted
 from twisted_mta.mail.summary import Email
 from twisted_mta.mail.suppressed import Reason, Suppressed
@@ -597,8 +608,29 @@ class IIntake(Interface):
         report). Recipients that do not exist are dropped."""
 
 
+class IHistory(Interface):
+    """What became of messages, for a while after they are done with."""
+
+    def accepted(
+        transaction: ITransaction,
+        messages: Sequence[
+            tuple[Envelope, int, Collection[Address], Collection[Address]]
+        ],
+    ) -> None:
+        """Within the transaction that accepts them: messages have come.
+
+        @param messages: for each the envelope, its octets with what is put before
+            them, who has it in a mailbox, and whom it waits for in the queue.
+        """
+
+    def happened(transaction: ITransaction, events: Sequence[Event]) -> None:
+        """Within the transaction that makes it so: something happened to messages."""
+
+
 class IQueue(Interface):
     """Messages that wait for a delivery agent, a row per next hop."""
+
+    history: IHistory = Attribute("of all that it takes and gives")
 
     def enqueue(
         transaction: ITransaction,
@@ -628,14 +660,29 @@ class IQueue(Interface):
     def renew(jobs: Collection[Job]) -> Awaitable[None]:
         """Make the leases of these jobs as long again as at first."""
 
-    def give_back(jobs: Collection[Job]) -> Awaitable[None]:
+    def give_back(
+        jobs: Collection[Job], begun: Collection[Job] = ()
+    ) -> Awaitable[None]:
         """End the leases of jobs that were not tried to the end; they are due
-        at once, for anybody."""
+        at once, for anybody.
 
-    def settle(job: Job, outcomes: Mapping[Address, Outcome]) -> Awaitable[None]:
+        @param begun: those of them whose attempt was cut short: the next server may
+            have the message.
+        """
+
+    def seize(rows: Sequence[int]) -> Awaitable[Sequence[Job]]:
+        """Rows that an operator chose, leased to this process, whether they are due
+        or not. Those that are being tried are left out."""
+
+    def settle(
+        job: Job, outcomes: Mapping[Address, Outcome], who: str = ""
+    ) -> Awaitable[None]:
         """Record an attempt, in one transaction with the bounces and
         warnings that it causes: delivered and failed recipients leave the
-        queue, deferred ones wait for their next time or expire."""
+        queue, deferred ones wait for their next time or expire.
+
+        @param who: it was none: this operator returns the message.
+        """
 
     def next_due(
         busy: Collection[tuple[str, str]] = (),
@@ -658,7 +705,7 @@ class IQueue(Interface):
     def start(domain: str, below: bool = False) -> Awaitable[int]:
         """See L{IIntake.start}."""
 
-    def hold(ids: Sequence[str]) -> Awaitable[int]:
+    def hold(ids: Sequence[str], reason: str = "") -> Awaitable[int]:
         """Stop attempts until released."""
 
     def release(ids: Sequence[str]) -> Awaitable[int]:
@@ -669,6 +716,144 @@ class IQueue(Interface):
 
     def remove(ids: Sequence[str]) -> Awaitable[int]:
         """Take messages out of the queue without telling anyone."""
+
+
+class IOversight(Interface):
+    """The queue and its history in the hands of an operator, for commands and pages.
+
+    What is meant is said by a L{Filter}. Changes are made in pieces; C{told} is called
+    after each with the sum so far. Where only some recipients of a row are meant, the
+    others stay as they are; recipients that are being tried are left alone, and
+    counted as busy. A filter that means everything must say so; one that names an id
+    which is not there raises L{NoSuchQueueId}, and nothing is done.
+
+    @note: C{who} is the operator's name, for the history.
+    """
+
+    def waiting(filter: Filter, most: int = 1000, page: str = "") -> Awaitable[Page]:
+        """What waits, oldest first.
+
+        @param page: C{more} of the page before.
+        """
+
+    def count(filter: Filter, by: str = "") -> Awaitable[Count]:
+        """How much waits.
+
+        @param by: C{state}, C{domain}, C{site}, C{sender}, C{account}, C{agent} or
+            C{error}: in groups, too.
+        @raise BadFilter: it is none of these.
+        """
+
+    def story(id: str) -> Awaitable[Story]:
+        """All that is known of one message, waiting or done with.
+
+        @raise NoSuchQueueId: nothing.
+        """
+
+    def finished(
+        filter: Filter, most: int = 1000, before: str = ""
+    ) -> Awaitable[Sequence[Finished]]:
+        """Messages that are done with, newest first.
+
+        @param before: only those older than this id.
+        @raise BadFilter: what is finished has no state.
+        """
+
+    def hold(
+        filter: Filter,
+        who: str = "",
+        reason: str = "",
+        told: Callable[[Tally], None] | None = None,
+    ) -> Awaitable[Tally]:
+        """Stop attempts until released."""
+
+    def release(
+        filter: Filter, who: str = "", told: Callable[[Tally], None] | None = None
+    ) -> Awaitable[Tally]:
+        """End a hold; the rows are due now, or when their sender wanted."""
+
+    def flush(
+        filter: Filter, told: Callable[[Tally], None] | None = None
+    ) -> Awaitable[Tally]:
+        """Try now what is not held. What its sender has held until a time (RFC 4865) is
+        released only if it is named by its id."""
+
+    def remove(
+        filter: Filter,
+        who: str = "",
+        reason: str = "",
+        told: Callable[[Tally], None] | None = None,
+    ) -> Awaitable[Tally]:
+        """Take recipients out of the queue without telling anyone. An attempt that is
+        running goes on, and may deliver."""
+
+    def requeue(
+        filter: Filter,
+        agent: str = "",
+        next_hop: str = "",
+        who: str = "",
+        told: Callable[[Tally], None] | None = None,
+    ) -> Awaitable[Tally]:
+        """Send on another way, now.
+
+        @param agent: empty: as it was.
+        @param next_hop: empty: the recipient's domain; with no agent either: all by
+            the config as it is now, aliases and accounts included.
+        """
+
+    def redirect(
+        filter: Filter,
+        to: Address,
+        who: str = "",
+        told: Callable[[Tally], None] | None = None,
+    ) -> Awaitable[Tally]:
+        """Send to somebody else, now.
+
+        @raise NoSuchAccount: nobody here has the address.
+        """
+
+    def bounce(
+        filter: Filter,
+        text: str = "",
+        who: str = "",
+        told: Callable[[Tally], None] | None = None,
+    ) -> Awaitable[Tally]:
+        """Return to the senders, now. Who cannot be told now counts as busy.
+
+        @param text: what they read.
+        """
+
+    def freeze(site: str, who: str = "", reason: str = "") -> Awaitable[int]:
+        """Make no attempts to a next hop until it is thawed.
+
+        @return: how many rows wait for it from now on.
+        @raise BadFilter: it is none.
+        """
+
+    def thaw(site: str) -> Awaitable[int]:
+        """End that; also if it was not frozen, or thawed in part.
+
+        @return: how many rows wait no more.
+        """
+
+    def frozen() -> Awaitable[Sequence[Frozen]]:
+        """The next hops that are frozen, by name."""
+
+    def add_rule(filter: Filter, who: str = "", reason: str = "") -> Awaitable[Rule]:
+        """Hold what fits when it is accepted, from now on: of mail for elsewhere; what
+        is for mailboxes here is in them at once.
+
+        @raise BadFilter: it asks for what mail has only later.
+        """
+
+    def remove_rule(id: str) -> Awaitable[None]:
+        """What it holds stays held.
+
+        @raise NoSuchRule:
+        """
+
+    def rules() -> Awaitable[Sequence[Rule]]:
+        """All of them, the oldest first."""
 
 
 class IDeliveryAgent(Interface):

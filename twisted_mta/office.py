@@ -17,15 +17,20 @@ from twisted_mta.auth.keyring import Keyring
 from twisted_mta.auth.passwords import Passwords
 from twisted_mta.config.schema import Config
 from twisted_mta.delivery.acceptance import OwnMail
+from twisted_mta.delivery.history import History
+from twisted_mta.delivery.oversight import Oversight
 from twisted_mta.delivery.queue import Queue
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.router import Router
+from twisted_mta.delivery.smtp.exchanger import read
 from twisted_mta.delivery.srs import Returns
+from twisted_mta.delivery.standing import Standing
 from twisted_mta.delivery.suppression import Suppression
+from twisted_mta.errors import BadFilter
 from twisted_mta.interfaces import ITransaction
 from twisted_mta.ledger.ledger import Ledger
 from twisted_mta.mail.account import Account
-from twisted_mta.mail.address import Address, split
+from twisted_mta.mail.address import Address, domain_name, split
 from twisted_mta.store.native import NativeStore
 from twisted_mta.store.search_index import SearchIndex
 
@@ -47,6 +52,8 @@ class Office:
     queue: Queue
     returns: Returns
     suppression: Suppression
+    standing: Standing
+    oversight: Oversight
 
     async def add_account(self, address: Address, password: str) -> Account:
         """Make an account with its mailboxes, in one transaction.
@@ -68,9 +75,35 @@ class Office:
 
         await self.directory.remove_account(address, discard)
 
+    def check_way(self, agent: str, next_hop: str) -> None:
+        """Whether mail can be sent that way.
+
+        @param agent: empty: whichever has it now.
+        @param next_hop: empty: the recipient's domain.
+        @raise BadFilter: the config has no such agent, or it cannot go there.
+        """
+        kinds = {"smtp": "smtp"}
+        kinds |= {name: one.get("kind", "") for name, one in self.config.agents.items()}
+        if agent and agent not in kinds:
+            known = ", ".join(sorted(kinds))
+            raise BadFilter(
+                f"There is no agent {agent!r} in the config; it has {known}"
+            )
+        speaking = {kinds[agent]} if agent else set(kinds.values())
+        if next_hop and speaking == {"smtp"}:
+            try:
+                exchanged = read(next_hop).exchanged
+            except ValueError as error:
+                raise BadFilter(f"{next_hop!r} is no next hop: {error}")
+            if exchanged and not domain_name(next_hop):
+                raise BadFilter(
+                    f"{next_hop!r} is no next hop; give a domain, or [HOST]:PORT"
+                )
+
     async def close(self) -> None:
         """Close the ledger."""
         self.passwords.close()
+        await self.standing.close()
         await self.index.close()
         await self.ledger.close()
 
@@ -106,6 +139,7 @@ async def open_office(reactor: Any, config: Config) -> Office:
         [split(address) for address in config.suppression.complaints],
     )
     own = OwnMail(ledger, store, router)
+    standing = Standing(reactor, ledger)
     queue = Queue(
         reactor,
         ledger,
@@ -114,8 +148,29 @@ async def open_office(reactor: Any, config: Config) -> Office:
         own,
         config.hostname,
         suppression,
+        History(keep=config.queue.history > 0),
+        standing,
     )
-    return Office(
-        *(config, ledger, directory, keyring, passwords, store, index, router, own),
-        *(queue, returns, suppression),
+    oversight = Oversight(reactor, ledger, queue, router)
+    office = Office(
+        config=config,
+        ledger=ledger,
+        directory=directory,
+        keyring=keyring,
+        passwords=passwords,
+        store=store,
+        index=index,
+        router=router,
+        own=own,
+        queue=queue,
+        returns=returns,
+        suppression=suppression,
+        standing=standing,
+        oversight=oversight,
     )
+    try:
+        await standing.open()
+    except BaseException:
+        await office.close()
+        raise
+    return office

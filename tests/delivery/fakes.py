@@ -19,11 +19,13 @@ from twisted_mta.delivery.acceptance import OwnMail
 from twisted_mta.delivery.forward import Forwarding
 from twisted_mta.delivery.intake import Intake
 from twisted_mta.delivery.notice import Notices
+from twisted_mta.delivery.oversight import Oversight
 from twisted_mta.delivery.queue import Queue
 from twisted_mta.delivery.resend import Resends
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.router import Router
 from twisted_mta.delivery.srs import Returns
+from twisted_mta.delivery.standing import Standing
 from twisted_mta.delivery.suppression import Suppression
 from twisted_mta.errors import LedgerUnavailable, NoSuchMessage
 from twisted_mta.interfaces import (
@@ -414,7 +416,9 @@ class Office:
             [split(address) for address in self.suppressing.complaints],
         )
         self.own = OwnMail(self.ledger, self.store, self.router)
+        self.standing = Standing(self.clock, self.ledger)
         self.queue = self.another("one")
+        self.oversight = Oversight(self.clock, self.ledger, self.queue, self.router)
         notices = Notices(self.clock, self.ledger, self.own, HOST)
         self.resends = Resends(self.clock, self.ledger, 3600)
         forwarding = Forwarding(self.returns, None, self.router.ours)
@@ -429,6 +433,7 @@ class Office:
         return Queue(
             *(self.clock, self.ledger, owner, schedule, self.own, HOST),
             self.suppression,
+            standing=self.standing,
         )
 
     def envelope(self, sender: Address | None, *recipients: Address) -> Envelope:

@@ -14,9 +14,11 @@ from tests.delivery.fakes import (
 )
 from twisted_mta.delivery.claim import Claim
 from twisted_mta.delivery.resend import Resends
-from twisted_mta.errors import LedgerUnavailable
+from twisted_mta.errors import LedgerUnavailable, NoSuchQueueId
 from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.dsn import Notification, Notify
+from twisted_mta.mail.history import Kind
+from twisted_mta.mail.ids import to_text
 
 SIGN = b"0123456789abcdef"
 OTHER = b"another of sixtn"
@@ -79,6 +81,15 @@ class ResendTests(ResendCase):
             self.assertEqual(self.copies(), (1, 1, 1))
             self.assertEqual(self.ledger.open_writers, 0)
             first = again
+
+    def test_story(self) -> None:
+        """The history of the message says that it came again, and has one message."""
+        first, _ = self.send()
+        self.resends.unseen(SIGN, first)
+        again, _ = self.send()
+        (event,) = self.now(self.office.oversight.story(to_text(first))).events
+        self.assertEqual(event.kind, Kind.RESENT)
+        self.fails(NoSuchQueueId, self.office.oversight.story(to_text(again)))
 
     def test_seen(self) -> None:
         """Once the client has gone on, the same is a new message: after the first,

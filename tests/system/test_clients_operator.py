@@ -201,7 +201,8 @@ class Running(Served):
         shown = self._do("queue", "show", row["id"])
         for word in (row["id"], ALICE, OUTSIDE, "held"):
             self.assertIn(word, shown)
-        self.assertEqual([row], self._json("queue", "show", row["id"]))
+        story = json.loads(self._do("queue", "show", row["id"], "--json"))
+        self.assertEqual([row], story["waiting"])
         self.assertIn("1 message held", self._do("queue", "hold", row["id"]))
         self.assertIn("1 message removed", self._do("queue", "remove", row["id"]))
         self.assertEqual([], self._waiting(ALICE))

@@ -10,9 +10,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+from twisted_mta.cli import queueline
 from twisted_mta.errors import ConfigError, MailError
 
 Command = Callable[[argparse.Namespace], int]
@@ -40,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     _backup(commands, where)
     _accounts(commands, where)
     _aliases(commands, where)
-    _queue(commands, where)
+    queueline.add(partial(_group, commands, where))
     _suppression(commands, where)
     return top
 
@@ -258,24 +260,6 @@ def _aliases(
     leaf.add_argument("address", metavar="ADDRESS")
     leaf.add_argument("targets", metavar="TARGET", nargs="*")
     _json(add("list", "list the aliases", "account.alias_list"))
-
-
-def _queue(
-    commands: "_Subparsers[argparse.ArgumentParser]", where: argparse.ArgumentParser
-) -> None:
-    add = _group(commands, where, "queue", "mail that waits for elsewhere")
-    _json(add("list", "list what waits", "queue.list_"))
-    leaf = add("show", "show one message", "queue.show")
-    leaf.add_argument("id", metavar="ID")
-    _json(leaf)
-    leaf = add("flush", "try now: the messages named, or all", "queue.flush")
-    leaf.add_argument("ids", metavar="ID", nargs="*")
-    for name, help, run in (
-        ("hold", "make no attempts until released", "queue.hold"),
-        ("release", "end a hold", "queue.release"),
-        ("remove", "remove messages without telling anyone", "queue.remove"),
-    ):
-        add(name, help, run).add_argument("ids", metavar="ID", nargs="+")
 
 
 def _suppression(

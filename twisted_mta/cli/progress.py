@@ -22,14 +22,18 @@ class Progress:
         self._shown_at = float("-inf")
         self._there = False
 
-    def look(self, what: str, done: int, of: int) -> None:
-        """Show how much of something is done."""
+    def look(self, what: str, done: int, of: int | None = None) -> None:
+        """Show how much of something is done.
+
+        @param of: C{None}: nobody knows.
+        """
         now = time.monotonic()
         if not self._on or now - self._shown_at < _SHOWN_S:
             return
         self._shown_at = now
         self._there = True
-        self._out.write(f"{_CLEAR}{what}: {done} of {of}")
+        whole = "" if of is None else f" of {of}"
+        self._out.write(f"{_CLEAR}{what}: {done}{whole}")
         self._out.flush()
 
     def clear(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet import task
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from twisted_mta.config.check import load
 from twisted_mta.config.schema import Config
@@ -68,9 +68,14 @@ def where(options: argparse.Namespace) -> Path:
 
 
 def in_reactor(work: Callable[[Any], Awaitable[T]]) -> T:
-    """Run a command's coroutine, which is given the reactor."""
+    """Run a command's coroutine, which is given the reactor.
+
+    @raise KeyboardInterrupt: it was told to end (Ctrl-C), and what it had opened is
+        closed.
+    """
     results: list[T] = []
     failures: list[BaseException] = []
+    running: list[Deferred[None]] = []
 
     async def guarded(reactor: object) -> None:
         try:
@@ -78,8 +83,22 @@ def in_reactor(work: Callable[[Any], Awaitable[T]]) -> T:
         except BaseException as error:  # carried out of the reactor, raised below
             failures.append(error)
 
+    def end() -> Deferred[None] | None:
+        """The reactor stops. It waits for the coroutine to close what it has open."""
+        if running[0].called:
+            return None
+        running[0].cancel()
+        return running[0]
+
+    def main(reactor: Any) -> Deferred[None]:
+        running.append(Deferred.fromCoroutine(guarded(reactor)))
+        reactor.addSystemEventTrigger("before", "shutdown", end)
+        return running[0]
+
     with contextlib.suppress(SystemExit):  # how react always ends
-        task.react(lambda reactor: Deferred.fromCoroutine(guarded(reactor)))
+        task.react(main)
+    if failures and isinstance(failures[0], CancelledError):
+        raise KeyboardInterrupt
     if failures:
         raise failures[0]
     return results[0]

@@ -339,6 +339,10 @@ class Queue:
     concurrency: int = 100
     # The same to one next hop. Postfix: 20.
     concurrency_per_hop: int = 20
+    # How long it can be seen what became of a message, once it is done with: every
+    # attempt, and what operators did. It takes some 500 octets a message. 0: not at
+    # all.
+    history: Seconds = _time(7 * 86400)
 
 
 @frozen(kw_only=True)

@@ -15,6 +15,7 @@ from functools import lru_cache
 from twisted.logger import Logger
 
 from twisted_mta.delivery.claim import Claim
+from twisted_mta.delivery.history import Accepted, resent
 from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import NoSuchAccount, Permanent
 from twisted_mta.interfaces import (
@@ -130,6 +131,12 @@ class Acceptance:
         new = [unit for unit, id in zip(units, before, strict=True) if id is None]
         if new:
             self._take(transaction, new)
+        again = [
+            resent(id, unit._envelope)
+            for unit, id in zip(units, before, strict=True)
+            if id is not None
+        ]
+        self._queue.history.happened(transaction, again)
         return before
 
     def _take(self, transaction: ITransaction, units: Sequence[Acceptance]) -> None:
@@ -141,6 +148,7 @@ class Acceptance:
             deliveries += unit._deliveries(content)
         if deliveries:
             self._store.deliver(transaction, deliveries)
+        self._queue.history.accepted(transaction, [unit._accepted() for unit in units])
         for content, unit in zip(taken, units, strict=True):
             if unit._hops:
                 self._queue.enqueue(
@@ -152,6 +160,12 @@ class Acceptance:
                     unit._prefix,
                     unit._hops,
                 )
+
+    def _accepted(self) -> Accepted:
+        """What the history says of it."""
+        size = len(self._prefix) + self._content.size
+        queued = [hop.recipient for hop in self._hops]
+        return self._envelope, size, self._boxes.values(), queued
 
     def _deliveries(self, content: int) -> Sequence[tuple[int, Email]]:
         """What it places in mailboxes.

@@ -1,7 +1,8 @@
-"""The queue in an operator's hands: look at it, hurry it, hold it, empty it.
+"""The queue by queue ids: look at it, hurry it, hold it, empty it.
 
 It works on the ledger alone, from any process, whether the server runs or not.
-A message is meant by its queue id; what is done to it is done to all its rows.
+What is done to a message is done to all its rows, and to all that are named as one.
+What an operator does by filters, and all else, is L{twisted_mta.delivery.oversight}'s.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from collections.abc import Sequence
 
 from twisted.internet.interfaces import IReactorTime
 
+from twisted_mta.delivery.history import History
 from twisted_mta.delivery.rows import TOPIC, drop
 from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import NoSuchQueueId
 from twisted_mta.interfaces import ILedger, ITransaction
-from twisted_mta.mail.ids import from_text, to_text
+from twisted_mta.mail.history import Event, Kind
+from twisted_mta.mail.ids import from_text, new_id, to_text
 from twisted_mta.mail.job import Waiting
 from twisted_mta.mail.route import RELEASE
 
@@ -41,9 +44,12 @@ def _literal(text: str) -> str:
 class Backlog:
     """What waits in a ledger's queue."""
 
-    def __init__(self, clock: IReactorTime, ledger: ILedger) -> None:
+    def __init__(
+        self, clock: IReactorTime, ledger: ILedger, history: History | None = None
+    ) -> None:
         self._clock = clock
         self._ledger = ledger
+        self.history = history or History()
         # When, and how many; of those few domains that the config names.
         self._started: dict[tuple[str, bool], tuple[float, int]] = {}
 
@@ -56,14 +62,12 @@ class Backlog:
 
         def query(transaction: ITransaction) -> list[Waiting]:
             rows = transaction.execute(
-                "SELECT q.id, q.sender, r.address, q.size, q.queued_at, h.held,"
-                " h.lease, h.agent, h.next_hop, h.due, h.attempts, r.diagnostic"
-                " FROM queued q JOIN hop h ON h.queued_id = q.id"
+                f"SELECT {WAITING} FROM queued q JOIN hop h ON h.queued_id = q.id"
                 f" JOIN recipient r ON r.hop_id = h.id{only}"
                 " ORDER BY q.queued_at, q.id, h.id, r.address",
                 values,
             )
-            return [_waiting(now, *row) for row in rows]
+            return [waiting(now, *row) for row in rows]
 
         return await self._ledger.read(query)
 
@@ -120,7 +124,7 @@ class Backlog:
             await self._ledger.write(unit)
         return len(waiting)
 
-    async def hold(self, ids: Sequence[str]) -> int:
+    async def hold(self, ids: Sequence[str], reason: str = "") -> int:
         """See L{IQueue.hold <twisted_mta.interfaces.IQueue.hold>}.
 
         @raise NoSuchQueueId:
@@ -128,6 +132,7 @@ class Backlog:
 
         def unit(transaction: ITransaction) -> int:
             messages = _existing(transaction, ids)
+            self._happened(transaction, messages, Kind.HELD, reason)
             transaction.executemany(
                 "UPDATE hop SET held = 1 WHERE queued_id = ?",
                 [(id,) for id in messages],
@@ -146,8 +151,10 @@ class Backlog:
 
         def unit(transaction: ITransaction) -> int:
             messages = _existing(transaction, ids, held=True)
+            self._happened(transaction, messages, Kind.RELEASED)
             transaction.executemany(
-                "UPDATE hop SET held = 0,"
+                "UPDATE hop SET held = CASE"
+                " WHEN next_hop IN (SELECT next_hop FROM frozen) THEN 2 ELSE 0 END,"
                 f" due = CASE WHEN lease = '' AND agent <> '{RELEASE}' THEN ?"
                 " ELSE due END"
                 " WHERE queued_id = ? AND held = 1",
@@ -167,6 +174,7 @@ class Backlog:
 
         def unit(transaction: ITransaction) -> int:
             messages = _existing(transaction, ids)
+            self._happened(transaction, messages, Kind.REMOVED)
             for id in messages:
                 transaction.execute(
                     "DELETE FROM recipient WHERE hop_id IN"
@@ -179,6 +187,17 @@ class Backlog:
             return len(messages)
 
         return await self._ledger.write(unit)
+
+    def _happened(
+        self,
+        transaction: ITransaction,
+        messages: Sequence[int],
+        kind: Kind,
+        text: str = "",
+    ) -> None:
+        now = self._clock.seconds()
+        events = [Event(id, new_id(), now, kind, text=text) for id in messages]
+        self.history.happened(transaction, events)
 
 
 def _number(id: str) -> int:
@@ -202,14 +221,21 @@ def _existing(
         if not list(transaction.execute("SELECT 1 FROM queued WHERE id = ?", (key,))):
             raise NoSuchQueueId(f"No message {id!r} in the queue")
         if held is not None:
-            sql = "SELECT 1 FROM hop WHERE queued_id = ? AND held = ? LIMIT 1"
+            sql = "SELECT 1 FROM hop WHERE queued_id = ? AND (held = 1) = ? LIMIT 1"
             if not list(transaction.execute(sql, (key, int(held)))):
                 continue
         keys.append(key)
     return keys
 
 
-def _waiting(
+#: The columns that L{waiting} takes.
+WAITING = (
+    "q.id, q.sender, r.address, q.size, q.queued_at, h.held, h.lease, h.agent,"
+    " h.next_hop, h.due, h.attempts, r.diagnostic, q.login"
+)
+
+
+def waiting(
     now: float,
     id: int,
     sender: str | None,
@@ -223,7 +249,9 @@ def _waiting(
     due: float,
     attempts: int,
     diagnostic: str,
+    login: str,
 ) -> Waiting:
+    """A recipient of the queue as people see it."""
     # A lease that has ended is nobody's.
     active = lease and due > now
     return Waiting(
@@ -232,10 +260,11 @@ def _waiting(
         recipient=one_line(recipient),
         size=size,
         queued_at=queued_at,
-        state="active" if active else "held" if held else "waiting",
+        state="active" if active else ("waiting", "held", "frozen")[held],
         agent=agent,
         next_hop=next_hop,
         due=due,
         attempts=attempts,
         diagnostic=diagnostic,
+        account=one_line(login),
     )

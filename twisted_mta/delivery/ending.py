@@ -15,8 +15,9 @@ from twisted_mta.delivery.rows import TOPIC, forget, of
 from twisted_mta.delivery.settlement import Settlement, Told
 from twisted_mta.delivery.suppression import Suppression
 from twisted_mta.delivery.text import one_line
-from twisted_mta.interfaces import ILedger, ITransaction
+from twisted_mta.interfaces import IHistory, ILedger, ITransaction
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.history import Event, Kind
 from twisted_mta.mail.job import Job
 
 # Recipients of an attempt that is recorded in no more time than the reactor can wait:
@@ -31,9 +32,13 @@ class Ending:
     @param told: what the sender is told, accepted in the same transaction; only if
         the lease was ours.
     @param suppression: counts who is refused for good, in the same way.
+    @param history: where C{events} are recorded.
+    @param events: what the attempt was, and that the sender is told.
     """
 
     __slots__ = (
+        "_events",
+        "_history",
         "_job",
         "_ledger",
         "_owner",
@@ -51,6 +56,8 @@ class Ending:
         settlement: Settlement,
         told: Sequence[Acceptance],
         suppression: Suppression | None = None,
+        history: IHistory | None = None,
+        events: Sequence[Event] = (),
     ) -> None:
         self._ledger = ledger
         self._owner = owner
@@ -61,6 +68,8 @@ class Ending:
         self._refused: Told = ()
         if suppression is not None and settlement.failed:
             self._refused = suppression.hard(job, settlement.failed)
+        self._history = history
+        self._events = events
 
     @property
     def brief(self) -> bool:
@@ -96,6 +105,14 @@ class Ending:
         for unit, is_ours in zip(units, ours, strict=True):
             if is_ours:
                 unit._go_on(transaction, waiting)
+        if self._history is not None:
+            events = [
+                event
+                for unit, is_ours in zip(units, ours, strict=True)
+                for event in unit._events
+                if is_ours or event.kind != Kind.NOTIFIED
+            ]
+            self._history.happened(transaction, events)
         return ours
 
     def _gone(self, ours: bool) -> Sequence[Address]:

@@ -8,7 +8,7 @@ here, has the message once, and without the detour.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted_mta.delivery.forward import prefix
 from twisted_mta.delivery.record import write_notification
@@ -18,42 +18,50 @@ from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.ids import new_id
 from twisted_mta.mail.route import ToAgent
 
-_Kind = tuple[str, str, bool, Address | None, Address | None]
+_Kind = tuple[str, str, int, Address | None, Address | None]
+
+# C{hop.held} of a route, and why if it is held.
+_Held = Callable[[Envelope, ToAgent], tuple[int, str]]
 
 # The first columns of the tables hop and recipient.
 Rows = list[tuple[SqlValue, ...]]
 
 
 def rows(
-    envelope: Envelope, routes: Sequence[ToAgent], due: float
-) -> tuple[Rows, Rows]:
+    envelope: Envelope, routes: Sequence[ToAgent], due: float, held: _Held
+) -> tuple[Rows, Rows, set[str]]:
     """Rows of hops: id, message, agent, next hop, held, due, sender, prefix. Rows of
-    their recipients: hop, address, notification.
+    their recipients: hop, address, notification. Why some are held.
 
     @param due: when they are tried first.
+    @param held: says whether a route is held.
     """
     if any(route.forwarder is not None for route in routes):
         routes = sorted(routes, key=lambda route: route.forwarder is not None)
     hops: dict[_Kind, int] = {}
     placed: set[tuple[str, str, str]] = set()
     recipients: Rows = []
+    reasons: set[str] = set()
     for route in routes:
         address = str(route.recipient)
         target = route.agent, route.next_hop, address
         if target in placed:
             continue
         placed.add(target)
-        hold = route.hold or envelope.quarantined
+        hold, reason = held(envelope, route)
+        if reason:
+            reasons.add(reason)
         kind = (*target[:2], hold, route.sender, route.forwarder)
         if kind not in hops:
             hops[kind] = new_id()
         asked = write_notification(route.notification)
         recipients.append((hops[kind], address, asked))
-    return [_hop(id, envelope, kind, due) for kind, id in hops.items()], recipients
+    found = [_hop(id, envelope, kind, due) for kind, id in hops.items()]
+    return found, recipients, reasons
 
 
 def _hop(id: int, envelope: Envelope, kind: _Kind, due: float) -> tuple[SqlValue, ...]:
     agent, next_hop, hold, sender, forwarder = kind
     rewritten = None if sender is None else str(sender)
     own = prefix(forwarder)
-    return id, envelope.id, agent, next_hop, int(hold), due, rewritten, own
+    return id, envelope.id, agent, next_hop, hold, due, rewritten, own

@@ -18,10 +18,12 @@ from zope.interface import implementer
 
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
 from twisted_mta.delivery.forward import Forwarding
+from twisted_mta.delivery.history import notified
 from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.resend import Resends
 from twisted_mta.interfaces import (
     IContentWriter,
+    IHistory,
     IIntake,
     ILedger,
     IQueue,
@@ -135,6 +137,11 @@ class Intake:
         header = prefix + content.header()
         await self._accept(unit, envelope, header, confirmed, leave)
 
+    @property
+    def history(self) -> IHistory:
+        """Where it is remembered."""
+        return self._queue.history
+
     async def _accept(
         self,
         unit: Acceptance,
@@ -153,7 +160,13 @@ class Intake:
             await self._notices.confirm(
                 self._queue, envelope, confirmed, header, notices
             )
-            before = await self._ledger.write(_all(leave, unit, notices))
+            now = envelope.received_at
+            events = [notified(envelope.id, notice.id, now) for notice in notices]
+
+            def tell(transaction: ITransaction) -> None:
+                self._queue.history.happened(transaction, events)
+
+            before = await self._ledger.write(_all(leave, unit, (*notices, tell)))
         finally:
             for notice in notices:
                 notice.close()
@@ -183,7 +196,7 @@ class Intake:
 def _all(
     leave: Sequence[Callable[[ITransaction], None]],
     message: Acceptance,
-    notices: Sequence[Acceptance],
+    notices: Sequence[Callable[[ITransaction], object]],
 ) -> Callable[[ITransaction], int | None]:
     """All as one unit of work; it says whether the message was accepted before, of
     which the sender was told then."""

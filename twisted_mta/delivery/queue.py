@@ -28,6 +28,7 @@ from zope.interface import implementer
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
 from twisted_mta.delivery.backlog import Backlog
 from twisted_mta.delivery.ending import Ending
+from twisted_mta.delivery.history import History, attempted, cut_short, notified
 from twisted_mta.delivery.hoprows import rows
 from twisted_mta.delivery.notice import POSTMASTER, Notices
 from twisted_mta.delivery.record import (
@@ -39,12 +40,14 @@ from twisted_mta.delivery.record import (
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.rows import TOPIC, of
 from twisted_mta.delivery.settlement import Settlement, judge
+from twisted_mta.delivery.standing import FROZEN, Standing
 from twisted_mta.delivery.suppression import Suppression
 from twisted_mta.errors import MailError, Permanent, Temporary
 from twisted_mta.interfaces import ILedger, IQueue, ITransaction
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Envelope
-from twisted_mta.mail.ids import to_text
+from twisted_mta.mail.history import Event, Kind
+from twisted_mta.mail.ids import new_id, to_text
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome, ToAgent
 
@@ -70,6 +73,8 @@ class Queue(Backlog):
     @param own: makes bounces ready for the transaction.
     @param hostname: this server's name, in bounces.
     @param suppression: counts who is refused for good.
+    @param standing: what an operator has ordered; C{None}: nothing.
+    @ivar history: of all that it takes and gives.
     """
 
     _log = Logger()
@@ -83,8 +88,11 @@ class Queue(Backlog):
         own: OwnMail,
         hostname: str,
         suppression: Suppression | None = None,
+        history: History | None = None,
+        standing: Standing | None = None,
     ) -> None:
-        super().__init__(clock, ledger)
+        super().__init__(clock, ledger, history)
+        self._standing = standing or Standing(clock, ledger)
         self._owner = owner
         self._schedule = schedule
         self._suppression = suppression
@@ -110,7 +118,7 @@ class Queue(Backlog):
         sender = None if envelope.sender is None else str(envelope.sender)
         transaction.execute(
             "INSERT INTO queued (id, content_id, size, eight_bit, prefix, sender,"
-            " envelope, queued_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            " envelope, queued_at, login) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 envelope.id,
                 content,
@@ -120,9 +128,11 @@ class Queue(Backlog):
                 sender,
                 write_envelope(envelope),
                 envelope.received_at,
+                envelope.origin.login,
             ),
         )
-        hops, recipients = rows(envelope, routes, due)
+        held = self._standing.held
+        hops, recipients, reasons = rows(envelope, routes, due, held)
         transaction.executemany(
             "INSERT INTO hop (id, queued_id, agent, next_hop, held, due, sender,"
             " prefix, lease, attempts, warned)"
@@ -134,6 +144,10 @@ class Queue(Backlog):
             " diagnostic, remote, replied) VALUES (?, ?, ?, '', '', '', 0)",
             recipients,
         )
+        if reasons:
+            at = envelope.received_at
+            event = Event(envelope.id, new_id(), at, Kind.HELD, text="; ".join(reasons))
+            self.history.happened(transaction, [event])
         transaction.changed(TOPIC)
 
     # --- to the agents ---
@@ -154,19 +168,58 @@ class Queue(Backlog):
             rows_of = partial(_first, now, min(most, _CLAIMED))
 
         def unit(transaction: ITransaction) -> list[tuple[Any, ...]]:
-            rows = rows_of(transaction)
+            rows = self._thawed(transaction, rows_of(transaction))
             taken = _within(rows, room, most if per_hop is None else per_hop)
             claimed = _with_recipients(transaction, taken)
-            transaction.executemany(
-                "UPDATE hop SET lease = ?, due = ? WHERE id = ?",
-                [(self._owner, now + LEASE_S, row[0]) for row in claimed],
-            )
+            self._lease_all(transaction, claimed, now)
             return claimed
 
         rows = await self._ledger.write(unit, brief=True)
         # A message for a thousand domains is a thousand rows, but one envelope.
         envelopes = {text: read_envelope(text) for text in {row[1] for row in rows}}
         return [_job(row, envelopes[row[1]]) for row in rows]
+
+    def _thawed(
+        self, transaction: ITransaction, rows: Sequence[tuple[Any, ...]]
+    ) -> Sequence[tuple[Any, ...]]:
+        """Those of the rows whose next hops are not frozen. One that is was accepted
+        by a process that did not know it yet."""
+        frozen = self._standing.frozen
+        stray = [(FROZEN, row[0]) for row in rows if row[7] in frozen] if frozen else ()
+        if not stray:
+            return rows
+        transaction.executemany("UPDATE hop SET held = ? WHERE id = ?", stray)
+        return [row for row in rows if row[7] not in frozen]
+
+    def _lease_all(
+        self, transaction: ITransaction, rows: Sequence[tuple[Any, ...]], now: float
+    ) -> None:
+        """Take the leases of rows. Of those that another process had, and did not give
+        back in time, nobody will tell what became of the attempt."""
+        lost = [
+            cut_short(row[12], row[6], row[7], row[11], now)
+            for row in rows
+            if row[10] not in ("", self._owner)
+        ]
+        self.history.happened(transaction, lost)
+        transaction.executemany(
+            "UPDATE hop SET lease = ?, due = ?, leased_at = ? WHERE id = ?",
+            [(self._owner, now + LEASE_S, now, row[0]) for row in rows],
+        )
+
+    async def seize(self, rows: Sequence[int]) -> Sequence[Job]:
+        """See L{IQueue.seize}."""
+        now = self._clock.seconds()
+
+        def unit(transaction: ITransaction) -> list[tuple[Any, ...]]:
+            free = " AND (h.lease = '' OR h.due <= ?) ORDER BY h.id"
+            found = of(transaction, f"{_CLAIM} h.id", rows, free, now)
+            seized = _with_recipients(transaction, found)
+            self._lease_all(transaction, seized, now)
+            return seized
+
+        seized = await self._ledger.write(unit)
+        return [_job(row, read_envelope(row[1])) for row in seized]
 
     async def renew(self, jobs: Collection[Job]) -> None:
         """See L{IQueue.renew}."""
@@ -175,12 +228,16 @@ class Queue(Backlog):
         if rows:
             await self._ledger.write(lambda transaction: _lease(transaction, rows))
 
-    async def give_back(self, jobs: Collection[Job]) -> None:
+    async def give_back(
+        self, jobs: Collection[Job], begun: Collection[Job] = ()
+    ) -> None:
         """See L{IQueue.give_back}. Among those that are due, the oldest
         messages come first again."""
         rows = [("", job.envelope.received_at, job.id, self._owner) for job in jobs]
+        ids = [job.id for job in begun]
 
         def unit(transaction: ITransaction) -> None:
+            self._lose(transaction, ids, self._owner)
             _lease(transaction, rows)
             transaction.changed(TOPIC)
 
@@ -189,7 +246,10 @@ class Queue(Backlog):
 
     def inherit(self, transaction: ITransaction, owner: str) -> None:
         """A unit of work, once its owner is bound: end the leases of a process
-        that died, as it would have given them back."""
+        that died, as it would have given them back. What it had begun may have come
+        to its end at the next server."""
+        leased = transaction.execute("SELECT id FROM hop WHERE lease = ?", (owner,))
+        self._lose(transaction, [id for (id,) in leased], owner)
         transaction.execute(
             "UPDATE hop SET lease = '', due ="
             " (SELECT queued_at FROM queued WHERE id = hop.queued_id)"
@@ -197,6 +257,16 @@ class Queue(Backlog):
             (owner,),
         )
         transaction.changed(TOPIC)
+
+    def _lose(self, transaction: ITransaction, ids: Sequence[int], owner: str) -> None:
+        """Attempts end of which nobody will tell what became of them."""
+        what = "queued_id, agent, next_hop, leased_at FROM hop WHERE id"
+        rows = of(transaction, what, ids, " AND lease = ?", owner)
+        now = self._clock.seconds()
+        self.history.happened(
+            transaction,
+            [cut_short(id, agent, hop, at, now) for id, agent, hop, at in rows],
+        )
 
     async def next_due(self, busy: Collection[Hop] = ()) -> float | None:
         """See L{IQueue.next_due}."""
@@ -216,7 +286,9 @@ class Queue(Backlog):
 
     # --- and out ---
 
-    async def settle(self, job: Job, outcomes: Mapping[Address, Outcome]) -> None:
+    async def settle(
+        self, job: Job, outcomes: Mapping[Address, Outcome], who: str = ""
+    ) -> None:
         """See L{IQueue.settle}."""
         settlement = judge(job, outcomes, self._schedule, self._clock.seconds())
         notices: list[Acceptance] = []
@@ -232,7 +304,7 @@ class Queue(Backlog):
                 told = tuple(notices)
             while True:
                 try:
-                    ours = await self._commit(job, settlement, told)
+                    ours = await self._commit(job, settlement, told, who)
                     break
                 except Permanent as error:
                     if not told:
@@ -274,14 +346,19 @@ class Queue(Backlog):
         return settlement, instead
 
     async def _commit(
-        self, job: Job, settlement: Settlement, notices: Sequence[Acceptance]
+        self, job: Job, settlement: Settlement, notices: Sequence[Acceptance], who: str
     ) -> bool:
         """Record a settlement and accept its notices, as one.
 
         @return: whether the lease was still ours; if not, there were no notices.
         """
+        now = self._clock.seconds()
+        events = attempted(job, settlement, now, who)
+        events += [notified(job.envelope.id, notice.id, now) for notice in notices]
         ending = Ending(
-            self._ledger, self._owner, job, settlement, notices, self._suppression
+            *(self._ledger, self._owner, job, settlement, notices, self._suppression),
+            self.history,
+            events,
         )
         return await self._ledger.write(ending, brief=ending.brief)
 
@@ -338,7 +415,7 @@ def _due(
 
 _CLAIM = (
     "h.id, q.envelope, q.content_id, q.prefix, q.size, q.eight_bit, h.agent,"
-    " h.next_hop, h.attempts, h.warned, h.sender, h.prefix"
+    " h.next_hop, h.attempts, h.warned, h.lease, h.leased_at, q.id, h.sender, h.prefix"
     " FROM hop h JOIN queued q ON q.id = h.queued_id WHERE"
 )
 
@@ -395,8 +472,8 @@ def _with_recipients(
 
 
 def _job(row: tuple[Any, ...], envelope: Envelope) -> Job:
-    *first, sender, own_prefix, to = row
-    id, _, content, prefix, size, eight_bit, agent, next_hop, attempts, warned = first
+    id, _, content, prefix, size, eight_bit, agent, next_hop, *rest = row
+    attempts, warned, *_, sender, own_prefix, to = rest
     if own_prefix is not None:
         prefix, size = own_prefix + prefix, size + len(own_prefix)
     return Job(

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_mta.delivery.intake import Intake
+from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import (
     LedgerFull,
     LedgerUnavailable,
@@ -38,6 +39,8 @@ from twisted_mta.ledger.copy import copy
 from twisted_mta.mail import verp
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.confirmation import Confirmation
+from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.history import Event, Kind
 from twisted_mta.mail.ids import new_id, to_text
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.notification import informed
@@ -124,6 +127,7 @@ class Release:
     ) -> None:
         """@raise MailError: it cannot be."""
         recipients = tuple(share.recipient for share in shares)
+        now = self._clock.seconds()
 
         def leave(transaction: ITransaction) -> None:
             for recipient in recipients:
@@ -132,11 +136,14 @@ class Release:
                 if not list(transaction.execute(f"SELECT 1 {where}", key)):
                     raise NoSuchQueueId()
                 transaction.execute(f"DELETE {where}", key)
+            self._intake.history.happened(
+                transaction, _renewed(job, recipients, envelope, now)
+            )
 
         # An operator may have released it early: that is its time then, also where a
         # notification tells what was asked for.
         handling = job.envelope.handling
-        at = min(handling.release_at, self._clock.seconds())
+        at = min(handling.release_at, now)
         envelope = job.envelope._replace(
             id=new_id(),
             recipients=recipients,
@@ -161,6 +168,21 @@ class Release:
             id=to_text(job.envelope.id),
             released=to_text(envelope.id),
         )
+
+
+def _renewed(
+    job: Job, recipients: Sequence[Address], envelope: Envelope, now: float
+) -> list[Event]:
+    """What is remembered of a message whose recipients go on under another id."""
+    id = to_text(envelope.id)
+    return [
+        Event(
+            *(job.envelope.id, new_id(), now, Kind.RENEWED),
+            recipient=one_line(str(recipient)),
+            text=id,
+        )
+        for recipient in recipients
+    ]
 
 
 def _outcome(error: MailError) -> Outcome:

@@ -142,16 +142,16 @@ class Runner:
         if self._loop is not None:
             self._alarm.wake()
             await self._loop
-        unfinished = list(self._ready.values())
+        unfinished, begun = list(self._ready.values()), []
         self._ready.clear()
         end = self._clock.seconds() + self._grace_s
         while self._running and (left := end - self._clock.seconds()) > 0:
             await self._alarm.wait(left)
         for job, task in list(self._running.values()):
-            unfinished.append(job)
+            begun.append(job)
             task.cancel()
         try:
-            await self._queue.give_back(unfinished)
+            await self._queue.give_back([*unfinished, *begun], begun)
         except Temporary as error:
             self._log.warn("leases could not be given back: {why}", why=error.text)
         for agent in self._agents.values():
@@ -324,7 +324,7 @@ class Runner:
         lease ends would deliver it again, and then again: an operator looks at
         it first."""
         try:
-            await self._queue.hold([id])
+            await self._queue.hold([id], "what became of an attempt was not recorded")
         except MailError as error:
             self._log.error("{id}: cannot be held: {why}", id=id, why=error.text)
 
@@ -338,13 +338,14 @@ class Runner:
                 continue
             said = one_line(outcome.diagnostic)
             self._log.info(
-                "{id}: to=<{to}>{sent_as}, agent={agent}, relay={relay}, "
+                "{id}: to=<{to}>{sent_as}, agent={agent}, relay={relay}, tls={tls}, "
                 "delay={delay:.1f}, dsn={dsn}, status={status}{said}",
                 id=to_text(job.envelope.id),
                 to=one_line(str(recipient)),
                 sent_as=rewritten and f", from=<{rewritten}>",
                 agent=job.agent,
                 relay=one_line(outcome.remote) or "none",
+                tls="/".join(outcome.tls.replace(",", " ").split()) or "none",
                 delay=delay,
                 dsn=outcome.status,
                 status=outcome.result.value,

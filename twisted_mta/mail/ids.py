@@ -36,6 +36,12 @@ def made_at(number: int) -> float:
     return ((number >> 12) + _EPOCH_US) / 1e6
 
 
+def since(seconds: float) -> int:
+    """The lowest id that can be made at a time, seconds since the epoch. 0 before ids
+    began."""
+    return max((int(seconds * 1_000_000) - _EPOCH_US) << 12, 0)
+
+
 @lru_cache(maxsize=256)  # of a message, for its trace, its reply and its log
 def to_text(number: int) -> str:
     """The id as people read it."""

@@ -1,6 +1,6 @@
 """A row of the relay queue, as delivery agents and people see it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from twisted_mta.mail import dsn
@@ -64,10 +64,12 @@ class Waiting:
     """One recipient of the queue, for an operator's eyes.
 
     @ivar id: the message's queue id, as text.
-    @ivar state: C{"waiting"}, C{"held"} or C{"active"} (an attempt is running).
+    @ivar state: C{"waiting"}, C{"held"}, C{"frozen"} (its next hop is) or
+        C{"active"} (an attempt is running).
     @ivar due: when the next attempt is, seconds since the epoch.
     @ivar attempts: how many attempts were made.
     @ivar diagnostic: what the last attempt said, or empty.
+    @ivar account: the address that logged in, or empty.
     """
 
     id: str
@@ -81,3 +83,15 @@ class Waiting:
     due: float
     attempts: int
     diagnostic: str
+    account: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a listing.
+
+    @ivar more: asks for the next part; empty if this is the last.
+    """
+
+    rows: Sequence[Waiting]
+    more: str = ""

@@ -23,10 +23,14 @@ SMALL = b"Subject: small\r\n\r\nSmall.\r\n"
 LARGE = b"Subject: large\r\n\r\n" + b"0123456789\r\n" * 18_000
 
 _QUEUED = (
-    "INSERT INTO queued VALUES (70, {content}, 20, 0, x'', 'ann@a.test',"
+    "INSERT INTO queued (id, content_id, size, eight_bit, prefix, sender, envelope,"
+    " queued_at) VALUES (70, {content}, 20, 0, x'', 'ann@a.test',"
     ' \'{{"recipients": ["eve@b.test"]}}\', 0)'
 )
-_HOP = "INSERT INTO hop VALUES (71, 70, 'smtp', 'b.test', 1, 0, '', 0, 0, NULL, NULL)"
+_HOP = (
+    "INSERT INTO hop (id, queued_id, agent, next_hop, held, due, lease, attempts,"
+    " warned) VALUES (71, 70, 'smtp', 'b.test', 1, 0, '', 0, 0)"
+)
 _RECIPIENT = "INSERT INTO recipient VALUES (71, 'eve@b.test', '', '', '', 0, '')"
 
 

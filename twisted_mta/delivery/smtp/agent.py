@@ -9,6 +9,7 @@ and the number of hosts of an attempt are bounded whatever they do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectError
@@ -223,7 +224,8 @@ class SmtpAgent:
                 "smtp: {host}: {why}; going on without", host=str(host), why=str(error)
             )
             return await self._open(host, Tls.NONE)
-        except Unusable:
+        except Unusable as error:
+            error.outcome = replace(error.outcome, tls=session.tls)
             session.leave()
             raise
         except BaseException:
@@ -238,6 +240,7 @@ class SmtpAgent:
         @return: whether the host said something of every recipient.
         """
         work.next_host()
+        work.tls = session.tls
         waiting: Sequence[Address] = work.open
         # A server that wants a connection for each recipient does not keep us for ever.
         until = self._reactor.seconds() + self._settings.timeouts.message_s
@@ -249,6 +252,7 @@ class SmtpAgent:
                     raise Unusable(deferred("4.5.3", text, remote), retry=False)
                 session.leave()
                 session = await self._open(session.host, way[1])
+                work.tls = session.tls
         except Unusable as error:
             session.leave()
             work.blame(error.outcome)

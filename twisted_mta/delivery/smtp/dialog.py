@@ -70,7 +70,10 @@ class Dialog:
         """
         # What may have been delivered is not sent to another host at once. What
         # ended before it was answered at all was not: it had been idle.
-        retry = stage is not Stage.FINAL and (not self.whole or stage is Stage.RSET)
+        sent = stage is Stage.FINAL or (self.whole and stage is not Stage.RSET)
+        # The last chunk has left before its neighbour is answered.
+        sent = sent or (stage is Stage.BLOCK and not self.unfinished)
+        retry = not sent
         self.connection.limit(self._seconds[stage])
         # A server that sends each answer in a packet of its own waits for our
         # kernel's word on the last: 40 ms for each message.
@@ -80,7 +83,8 @@ class Dialog:
         except RemoteProtocolError as error:
             self.connection.abort()
             text = f"The server broke the protocol: {error}"
-            raise Unusable(deferred("4.5.0", text, self.remote), retry=retry)
+            outcome = deferred("4.5.0", text, self.remote, uncertain=sent)
+            raise Unusable(outcome, retry=retry)
         if isinstance(event, Reply):
             if event.code == 421:
                 raise Unusable(refused(event, self.remote))
@@ -91,7 +95,8 @@ class Dialog:
         else:
             reason = self.connection.reason
             text = f"Lost the connection while waiting for {stage.value}: {reason}"
-        raise Unusable(deferred("4.4.2", text, self.remote), retry=retry)
+        outcome = deferred("4.4.2", text, self.remote, uncertain=sent)
+        raise Unusable(outcome, retry=retry)
 
 
 def _seconds(timeouts: Timeouts) -> Mapping[Stage, float]:

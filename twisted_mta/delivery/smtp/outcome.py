@@ -36,9 +36,15 @@ def unreached(outcome: Outcome) -> Outcome:
     return replace(outcome, unreached=True)
 
 
-def deferred(status: str, text: str, remote: str = "") -> Outcome:
-    """Our own words why not now."""
-    return Outcome(Result.DEFERRED, status, _short(text), remote)
+def deferred(
+    status: str, text: str, remote: str = "", *, uncertain: bool = False
+) -> Outcome:
+    """Our own words why not now.
+
+    @param uncertain: see L{Outcome}.
+    """
+    said = _short(text)
+    return Outcome(Result.DEFERRED, status, said, remote, uncertain=uncertain)
 
 
 def failed(status: str, text: str, remote: str = "") -> Outcome:

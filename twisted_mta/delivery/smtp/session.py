@@ -6,7 +6,8 @@ and no other host. How much may go over one connection is the server's to say (L
 RFC 9422).
 
 BUGS: when the connection breaks after the end of the message and before its answer,
-the message counts as not delivered and may arrive twice (RFC 1047).
+the message counts as not delivered and may arrive twice (RFC 1047). Its outcome says
+so.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Session:
         self._settings = settings
         self._remote = str(host)
         self._transactions = 0
+        self._verified = False
         self._domains: set[str] = set()
 
     # --- what the agent calls ---
@@ -61,6 +63,7 @@ class Session:
         @raise Unusable: this server is of no use now.
         """
         timeouts = self._settings.timeouts
+        self._verified = tls.verified
         self._connection.limit(timeouts.greeting_s, timeouts.message_s)
         greeting = await self._dialog.reply(Stage.GREETING)
         if not greeting.positive:
@@ -133,6 +136,13 @@ class Session:
             and self._transactions < self._settings.messages
             and self._may_begin
         )
+
+    @property
+    def tls(self) -> str:
+        """What the server is spoken to with, see L{Outcome
+        <twisted_mta.mail.route.Outcome>}."""
+        tls = self._connection.tls
+        return f"{tls}, verified" if tls and self._verified else tls
 
     def leave(self) -> None:
         """Say goodbye, without waiting for the answer (Postfix:

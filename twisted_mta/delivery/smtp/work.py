@@ -5,6 +5,7 @@ of the others.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from twisted_mta.interfaces import IContent
@@ -29,6 +30,7 @@ class Work:
     @ivar outcomes: what is known of each recipient so far.
     @ivar open: the recipients for whom another host may do better.
     @ivar conversions: of the message, for servers that take less.
+    @ivar tls: what the host is spoken to with, see L{Outcome}.
     """
 
     def __init__(self, job: Job, content: IContent, clock: IReactorTime) -> None:
@@ -38,6 +40,7 @@ class Work:
         self.open = list(job.recipients)
         self._unanswered = set(job.recipients)
         self.conversions: dict[Level, Conversion] = {}
+        self.tls = ""
         self._clock = clock
         self._header: bytes | None = None
 
@@ -60,9 +63,11 @@ class Work:
     def next_host(self) -> None:
         """Another host is tried: it has said nothing yet."""
         self._unanswered = set(self.open)
+        self.tls = ""
 
     def settle(self, recipients: Iterable[Address], outcome: Outcome) -> None:
         """Record what a host means for recipients."""
+        outcome = self._spoken(outcome)
         for recipient in list(recipients):
             self.outcomes[recipient] = outcome
             self._unanswered.discard(recipient)
@@ -74,10 +79,15 @@ class Work:
         They stay open: another may do better. Of what several hosts mean for a
         recipient, that one may do later counts most, then what was said of this
         mail, and a reply more than silence."""
+        outcome = self._spoken(outcome)
         for recipient in self._unanswered:
             known = self.outcomes.get(recipient)
             if known is None or _weight(outcome) >= _weight(known):
                 self.outcomes[recipient] = outcome
+
+    def _spoken(self, outcome: Outcome) -> Outcome:
+        """With what the host is spoken to with."""
+        return replace(outcome, tls=self.tls) if self.tls else outcome
 
     def end(self) -> None:
         """No other host may be tried in this attempt."""

@@ -1,0 +1,153 @@
+"""What an operator has ordered for all mail that is to come, as one process knows it:
+which next hops are frozen, and what is held when it is accepted.
+
+Both are kept in the ledger, and here a copy that is read anew when the ledger's topic
+says that it changed: accepting a message costs no query. Another process's order is
+known here some milliseconds after it was given (two seconds if the hint is lost).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from twisted_mta.errors import MailError
+from twisted_mta.interfaces import Cancel, ILedger, ITransaction
+from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.filter import read
+from twisted_mta.mail.ids import to_text
+from twisted_mta.mail.route import ToAgent
+from twisted_mta.mail.standing import Rule
+
+#: The ledger's topic of these orders.
+TOPIC = "standing"
+
+#: What C{hop.held} can be.
+FREE, HELD, FROZEN = 0, 1, 2
+
+# After the ledger failed.
+_TROUBLE_S = 5.0
+
+#: Rules that there may be: each is held against each recipient of a message for
+#: elsewhere, 2 us a piece.
+RULES_MOST = 100
+
+
+class Standing:
+    """The orders that stand.
+
+    @ivar frozen: the next hops that are not tried.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, ledger: ILedger) -> None:
+        self._clock = clock
+        self._ledger = ledger
+        self.frozen: frozenset[str] = frozenset()
+        self._rules: Sequence[Rule] = ()
+        self._unwatch: Cancel | None = None
+        self._reading: Deferred[None] | None = None
+        self._again = False
+        self._later: IDelayedCall | None = None
+
+    async def open(self) -> None:
+        """Read them, and from now on when they change.
+
+        @raise MailError: they cannot be read.
+        """
+        self._unwatch = self._ledger.watch(TOPIC, self._changed)
+        await self._read()
+
+    async def close(self) -> None:
+        """Read them no more."""
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+        if self._reading is not None:
+            await self._reading
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+
+    def held(self, envelope: Envelope, route: ToAgent) -> tuple[int, str]:
+        """What a row that is accepted begins with: C{hop.held}, and why if it is
+        held."""
+        if route.hold:
+            return HELD, "held by its route"
+        if envelope.quarantined:
+            return HELD, "quarantined by a policy"
+        if self._rules:
+            rule = self._rule(envelope, route)
+            if rule is not None:
+                reason = f": {rule.reason}" if rule.reason else ""
+                return HELD, f"held by rule {rule.id}{reason}"
+        return (FROZEN if route.next_hop in self.frozen else FREE), ""
+
+    def _rule(self, envelope: Envelope, route: ToAgent) -> Rule | None:
+        """The first rule that fits."""
+        sender = "" if envelope.sender is None else str(envelope.sender)
+        recipient = str(route.recipient)
+        for rule in self._rules:
+            if rule.filter.fits(
+                sender, envelope.origin.login, recipient, route.agent, route.next_hop
+            ):
+                return rule
+        return None
+
+    def _changed(self) -> None:
+        if self._reading is not None:
+            self._again = True
+        else:
+            self._reading = Deferred.fromCoroutine(self._keep_up())
+            if self._reading.called:
+                self._reading = None
+
+    async def _keep_up(self) -> None:
+        try:
+            await self._read()
+            while self._again:
+                self._again = False
+                await self._read()
+        except MailError as error:
+            self._log.warn("orders for the queue cannot be read: {why}", why=error.text)
+            self._look_again()
+        except Exception:
+            self._log.failure("orders for the queue cannot be read")
+            self._look_again()
+        finally:
+            self._reading = None
+
+    def _look_again(self) -> None:
+        if self._later is None and self._unwatch is not None:
+            self._later = self._clock.callLater(_TROUBLE_S, self._retry)
+
+    def _retry(self) -> None:
+        self._later = None
+        self._changed()
+
+    async def _read(self) -> None:
+        self.frozen, self._rules = await self._ledger.read(_orders)
+
+
+def _orders(transaction: ITransaction) -> tuple[frozenset[str], Sequence[Rule]]:
+    return frozenset(frozen(transaction)), rules(transaction)
+
+
+def frozen(transaction: ITransaction) -> list[str]:
+    """The next hops that are frozen."""
+    return [site for (site,) in transaction.execute("SELECT next_hop FROM frozen")]
+
+
+def rules(transaction: ITransaction) -> Sequence[Rule]:
+    """The hold rules, the oldest first."""
+    rows = transaction.execute(
+        "SELECT id, added_at, who, reason, filter FROM hold_rule ORDER BY id"
+    )
+    return tuple(
+        Rule(to_text(id), added_at, who, reason, read(text))
+        for id, added_at, who, reason, text in rows
+    )
