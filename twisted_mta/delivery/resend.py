@@ -96,7 +96,9 @@ class Resends:
 
         @param id: L{Envelope.id <twisted_mta.mail.envelope.Envelope>}.
         """
-        along, self._seen = self._seen[:_ALONG], self._seen[_ALONG:]
+        along, self._seen = self._seen, []
+        if len(along) > _ALONG:
+            along, self._seen = along[:_ALONG], along[_ALONG:]
         return Claim(self._screen, fingerprint, id, self._clock.seconds(), along)
 
     def give_back(self, claim: Claim) -> None:
