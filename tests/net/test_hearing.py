@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import ssl
@@ -64,6 +65,15 @@ class HeardTests(unittest.TestCase):
         """Who was gone before it was said has not."""
         self.client.close()
         self.server.sendall(b"250 Ok\r\n")
+        self.assertFalse(heard(self.server))
+
+    def test_hangs(self) -> None:
+        """Nor he, who is there, whose system does not take it: here since it is full,
+        elsewhere since it is out of reach."""
+        self.server.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.server.send(b"x" * 65536)
         self.assertFalse(heard(self.server))
 
     def test_reset(self) -> None:
