@@ -557,7 +557,8 @@ class IIntake(Interface):
         """A client is told that its message was accepted.
 
         @param id: the envelope's.
-        @param heard: whether its system has the answer by now.
+        @param heard: whether its system can be reached: it has the answer, or may
+            have it.
         """
 
     def seen(fingerprint: bytes, id: int) -> None:
