@@ -50,8 +50,8 @@ from twisted_mta.interfaces import ILedger, ITransaction
 _NOTE_S = 1.0
 
 # How long a client has said nothing when it is looked whether its system has the
-# answer. Linux has sent it five times by then (RFC 6298: again after 0.2 s, and twice as
-# long each time); who gives up a connection sooner is rare.
+# answer. Linux has sent it five times by then (RFC 6298: again after 0.2 s, and twice
+# as long each time); who gives up a connection sooner is rare.
 _HANGS_S = 6.0
 
 # Notes that one message takes along, which the reactor's thread may write: 1 us each.
