@@ -579,11 +579,19 @@ class IIntake(Interface):
         @param saved: the copy that whoever submitted it keeps.
         @param fingerprint: of client, envelope and content, so that it is recognised
             if it was accepted before and the client does not know; the caller then
-            says L{seen} or L{unseen}. Empty: it is new.
+            says L{promised}, and in the end L{seen} or L{unseen}. Empty: it is new.
         @return: the id that the client is told: the envelope's, or that by which it
             was accepted before.
         @raise Temporary: the client shall try again.
         @raise Permanent: it need not.
+        """
+
+    def promised(fingerprint: bytes, id: int, heard: Callable[[], bool]) -> None:
+        """A client is told that its message was accepted.
+
+        @param id: the envelope's.
+        @param heard: whether its system can be reached: it has the answer, or may
+            have it.
         """
 
     def seen(fingerprint: bytes, id: int) -> None:

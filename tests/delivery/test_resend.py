@@ -259,6 +259,45 @@ class BesideTests(ResendCase):
         self.clock.advance(1)
         self.assertEqual((self.notes(), self.ledger.writes), (0, writes + 1))
 
+    def test_hangs(self) -> None:
+        """Whose system does not acknowledge the answer for some seconds counts as gone,
+        to all processes; one who is silent and has it does not, nor one who is not
+        looked at yet."""
+        first, second = self.send()[0], self.send(OTHER)[0]
+        self.resends.promised(SIGN, first, lambda: False)
+        self.resends.promised(OTHER, second, lambda: True)
+        self.clock.pump([1.0] * 5)
+        self.assertEqual(
+            self.ledger.rows("SELECT id FROM accepted WHERE owner = ''"), []
+        )
+        third = self.send(OTHER)[0]
+        self.resends.promised(OTHER, third, lambda: False)
+        self.clock.pump([1.0] * 2)
+        rows = self.ledger.rows("SELECT id FROM accepted WHERE owner = ''")
+        self.assertEqual(rows, [(first,)])
+        self.assertEqual(self.send()[1], first)
+        id, told = self.send(OTHER)
+        self.assertEqual(id, told)
+
+    def test_hung_and_went_on(self) -> None:
+        """If he goes on nevertheless he has seen it, whether it was written or not that
+        he was gone."""
+        for pump in (5, 7):
+            id, _ = self.send()
+            self.resends.promised(SIGN, id, lambda: False)
+            self.clock.pump([1.0] * pump)
+            self.resends.seen(SIGN, id)
+            self.clock.pump([1.0] * 9)
+            self.assertEqual(self.notes(), 0)
+
+    def test_over(self) -> None:
+        """Who went on or is gone is not looked at any more."""
+        for over in (self.resends.seen, self.resends.unseen):
+            id, _ = self.send()
+            self.resends.promised(SIGN, id, lambda: self.fail("looked at"))
+            over(SIGN, id)
+            self.clock.pump([1.0] * 9)
+
     def test_at_once(self) -> None:
         """That a client is gone is written at once, since he may be back at once."""
         self.resends.unseen(SIGN, self.send()[0])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import select
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 import unittest
 from collections.abc import Callable
 from pathlib import Path
@@ -20,12 +24,35 @@ from twisted.trial.unittest import TestCase
 from tests.net.lines import Lines
 from tests.net.test_listener import V4, dial, in_thread, line_of
 from twisted_mta.net.admission import Admission
-from twisted_mta.net.hearing import heard
+from twisted_mta.net.hearing import heard, out_of_reach
 from twisted_mta.net.listener import Listener, Spoken
 from twisted_mta.net.poller import polled
 from twisted_mta.net.selfsigned import self_signed
 from twisted_mta.net.stream import Closed, Stream
 from twisted_mta.net.tls import Pair, ServerTls
+
+# In a network of its own, which it takes down and up again.
+_APART = """
+import socket
+from tests.system.loopback import set_up
+from twisted_mta.net.hearing import heard, out_of_reach
+
+set_up(True)
+listening = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listening.getsockname())
+server, _ = listening.accept()
+set_up(False)
+server.sendall(b"250 Ok\\r\\n")
+assert not heard(server)
+while not out_of_reach(server):
+    pass
+print("out of reach")
+set_up(True)
+client.recv(100)
+while out_of_reach(server) or not heard(server):
+    pass
+print("back")
+"""
 
 _TRUSTING = ssl.create_default_context()
 _TRUSTING.check_hostname = False
@@ -65,6 +92,31 @@ class HeardTests(unittest.TestCase):
         self.client.close()
         self.server.sendall(b"250 Ok\r\n")
         self.assertFalse(heard(self.server))
+
+    def test_full(self) -> None:
+        """Nor he whose system does not take it, since he does not read; but he is
+        there."""
+        self.server.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.server.send(b"x" * 65536)
+        self.assertFalse(heard(self.server))
+        self.assertFalse(out_of_reach(self.server))
+
+    def test_out_of_reach(self) -> None:
+        """Who can be reached is in reach, whether he reads or not; one whose network
+        is gone is not, and then he is again."""
+        self.server.sendall(b"250 Ok\r\n")
+        self.assertFalse(out_of_reach(self.server))
+        done = subprocess.run(
+            ["unshare", "--map-root-user", "--net", sys.executable, "-c", _APART],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+        )
+        if "unshare" in done.stderr and os.environ.get("CI") != "true":
+            raise unittest.SkipTest(done.stderr.strip())
+        self.assertEqual((done.stdout, done.stderr), ("out of reach\nback\n", ""))
 
     def test_reset(self) -> None:
         """Nor who resets the connection."""

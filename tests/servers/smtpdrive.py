@@ -3,7 +3,7 @@ it can be; transcripts are lines of C{C:} and C{S:}."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
@@ -128,11 +128,13 @@ class Accepted:
 @implementer(IIntake)
 class Intake:
     """Remembers; waits or refuses when told to. C{before} are the ids of what was
-    accepted before; C{told} is what clients have seen of what they were promised."""
+    accepted before; C{promises} is
+    what clients were told, C{told} what they have seen of it."""
 
     def __init__(self) -> None:
         self.before: dict[bytes, int] = {}
         self.told: list[tuple[bytes, int, bool]] = []
+        self.promises: list[tuple[bytes, int, bool]] = []
         self.accepted: list[Accepted] = []
         self.contents: list[Content] = []
         self.refusal: Exception | None = None
@@ -179,6 +181,9 @@ class Intake:
             )
         )
         return self.before.get(fingerprint, envelope.id)
+
+    def promised(self, fingerprint: bytes, id: int, heard: Callable[[], bool]) -> None:
+        self.promises.append((fingerprint, id, heard()))
 
     def seen(self, fingerprint: bytes, id: int) -> None:
         self.told.append((fingerprint, id, True))

@@ -54,6 +54,7 @@ class PromiseTests(unittest.TestCase):
             peer.say(line)
             (accepted,) = peer.intake.accepted
             expected = accepted.fingerprint, accepted.envelope.id, True
+            self.assertEqual(peer.intake.promises, [expected], line)
             self.assertEqual(peer.intake.told, [expected], line)
             peer.leave()
             self.assertEqual(told(peer), [True], line)

@@ -8,12 +8,14 @@ import re
 import signal
 import smtplib
 import sqlite3
+import sys
 import threading
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.system.daemon import PATIENCE_S, Server, wait_until
+from tests.system.daemon import PATIENCE_S, Server, run, wait_until
+from tests.system.loopback import set_up
 from tests.system.workercase import (
     ALICE,
     BOB,
@@ -24,10 +26,13 @@ from tests.system.workercase import (
     wait_gone,
 )
 
+# Set where tests have a network of their own.
+_APART = "TWISTED_MTA_TEST_APART"
+
 TEXT = b"Message-ID: <one@example.test>\r\nSubject: once\r\n\r\nHello\r\n.\r\n"
 
 
-class ResendTests(Crewed):
+class ResendCase(Crewed):
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """What the ledger has. Read-only: the last who has it open would tidy up."""
         (path,) = Path(self.home).rglob("ledger.sqlite3")
@@ -92,6 +97,8 @@ class ResendTests(Crewed):
         )
         return ids
 
+
+class ResendTests(ResendCase):
     def test_killed(self) -> None:
         """The server is killed when it has committed, before anybody reads the 250.
         The client sends again: one copy in the mailbox, one in the queue, under the
@@ -176,3 +183,45 @@ class ResendTests(Crewed):
         self.assertEqual(self.count("email"), 80)
         self.assertNotIn("already", crew.lines)
         wait_until(lambda: not self.count("accepted"), "all is known", crew)
+
+
+class ApartTests(ResendCase):
+    """In a network of our own, which can be taken down."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.apart = _APART in os.environ
+        if not self.apart:
+            words = ["unshare", "--map-root-user", "--net", sys.executable]
+            trial = ["-m", "twisted.trial", f"--temp-directory={self.home}/trial"]
+            done = run([*words, *trial, self.id()], check=False, **{_APART: "yes"})
+            if "unshare" in done.stderr and os.environ.get("CI") != "true":
+                self.skipTest(done.stderr.strip())
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_out_of_reach(self) -> None:
+        """A client is out of reach before the 250 leaves, and its connection has no
+        end. It sends again on another: one copy, and the first id on both, if it comes
+        to read the first after all."""
+        if not self.apart:
+            return
+        set_up(True)
+        config, base = self.config(workers=1)
+        server = Server(config, base)
+        self.addCleanup(server.kill)
+        client = self.dial(server)
+        server.process.send_signal(signal.SIGSTOP)
+        client.send(TEXT)
+        set_up(False)
+        server.process.send_signal(signal.SIGCONT)
+        wait_until(
+            lambda: self.rows("SELECT owner FROM accepted") == [("",)], "gone", server
+        )
+        (id,) = self.accepted(server)
+        set_up(True)
+        self.assertEqual(self.sent(server), id)
+        self.assertTrue(client.getreply()[1].endswith(id.encode()))
+        client.quit()
+        self.assertEqual(self.count("email"), 1)
+        self.assertNotEqual(self.sent(server), id)
+        self.assertEqual(self.count("email"), 2)

@@ -109,6 +109,10 @@ class Intake:
         unit.log(_log)
         return id
 
+    def promised(self, fingerprint: bytes, id: int, heard: Callable[[], bool]) -> None:
+        """See L{IIntake.promised}."""
+        self._resends.promised(fingerprint, id, heard)
+
     def seen(self, fingerprint: bytes, id: int) -> None:
         """See L{IIntake.seen}."""
         self._resends.seen(fingerprint, id)

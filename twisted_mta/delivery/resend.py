@@ -14,6 +14,11 @@ a new message, however alike: two that come at the same time, on two connections
 to two processes, are two; so is one whose first was seen. Where it cannot be known
 the message is new, since a copy too many is better than one too few.
 
+A client may be gone and nobody tells us: its network has changed, or what was between
+us has forgotten the connection. Then its system does not acknowledge the answer,
+however often ours repeats it, and after some seconds it counts as gone. If it goes on
+nevertheless, its message was seen.
+
 The notes that are taken back leave with the next message that is accepted, at the
 latest a second later, so that there are hardly more than connections: some pages
 that every group of messages writes anyway. Kept for an hour by their fingerprint,
@@ -21,16 +26,15 @@ they would be spread over as many pages as the disk has room for. Measured in gr
 20 messages of 2 KB: 3.4 us of statements a message and 8 KB of log a group (of 56),
 against 14 us and 105 to 200 KB.
 
-BUGS: a client whose connection hangs, without an end that we could notice, and that
-sends again on another, is accepted twice; so is one who comes back to another worker
-within the milliseconds that the word of its end takes. Of a process that was killed,
-what clients saw in its last moments may not be noted: if one of those sends the very
-same message again within the hour, on purpose, it is not accepted.
+BUGS: a client that is back within these seconds, or, at another worker, within the
+milliseconds that the word of its end takes, is accepted twice. Of a process that was
+killed, what clients saw in its last moments may not be noted: if one of those sends the
+very same message again within the hour, on purpose, it is not accepted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -44,6 +48,11 @@ from twisted_mta.interfaces import ILedger, ITransaction
 
 # What clients have seen is noted within this time, if nothing is accepted meanwhile.
 _NOTE_S = 1.0
+
+# How long a client has said nothing when it is looked whether its system has the
+# answer. Linux has sent it five times by then (RFC 6298: again after 0.2 s, and twice
+# as long each time); who gives up a connection sooner is rare.
+_HANGS_S = 6.0
 
 # Notes that one message takes along, which the reactor's thread may write: 1 us each.
 _ALONG = 64
@@ -82,6 +91,8 @@ class Resends:
         # Notes to be taken back, and those whose clients are gone, by id. The writer's
         # thread looks whether an id is among the latter.
         self._seen: list[Key] = []
+        # Clients that have said nothing since they were told, the oldest first.
+        self._silent: dict[int, tuple[float, bytes, Callable[[], bool]]] = {}
         self._lost: dict[int, bytes] = {}
         self._screen = Screen(ledger, within_s, self._lost)
         self._alarm = Alarm(clock)
@@ -96,19 +107,28 @@ class Resends:
 
         @param id: L{Envelope.id <twisted_mta.mail.envelope.Envelope>}.
         """
-        along, self._seen = self._seen[:_ALONG], self._seen[_ALONG:]
+        along, self._seen = self._seen, []
+        if len(along) > _ALONG:
+            along, self._seen = along[:_ALONG], along[_ALONG:]
         return Claim(self._screen, fingerprint, id, self._clock.seconds(), along)
 
     def give_back(self, claim: Claim) -> None:
         """It was not accepted, and nothing was noted."""
         self._seen += claim.seen
 
+    def promised(self, fingerprint: bytes, id: int, heard: Callable[[], bool]) -> None:
+        """See L{IIntake.promised <twisted_mta.interfaces.IIntake.promised>}."""
+        self._silent[id] = self._clock.seconds(), fingerprint, heard
+
     def seen(self, fingerprint: bytes, id: int) -> None:
         """See L{IIntake.seen <twisted_mta.interfaces.IIntake.seen>}."""
+        self._silent.pop(id, None)
+        self._lost.pop(id, None)
         self._seen.append((fingerprint, id))
 
     def unseen(self, fingerprint: bytes, id: int) -> None:
         """See L{IIntake.unseen <twisted_mta.interfaces.IIntake.unseen>}."""
+        self._silent.pop(id, None)
         self._lost[id] = fingerprint
         self._alarm.wake()
 
@@ -132,9 +152,20 @@ class Resends:
             if now - self._swept_at >= _SWEEP_S:
                 self._swept_at = now
                 await self._guarded(self._sweep())
+            self._look_for_hung(now)
             if not await self._guarded(self._note()):
                 self._alarm = Alarm(self._clock)  # not woken by what waits already
             await self._alarm.wait(_NOTE_S)
+
+    def _look_for_hung(self, now: float) -> None:
+        """Note clients that must be gone. Each is looked at once."""
+        while self._silent:
+            id, (at, fingerprint, heard) = next(iter(self._silent.items()))
+            if now - at < _HANGS_S:
+                return
+            del self._silent[id]
+            if not heard():
+                self._lost[id] = fingerprint
 
     async def _guarded(self, work: Awaitable[None]) -> bool:
         """@return: whether it was done; if not, it is done later."""
@@ -169,7 +200,7 @@ class Resends:
             self._seen = seen + self._seen
             raise
         for _, id in lost:
-            del self._lost[id]
+            self._lost.pop(id, None)
 
     async def _sweep(self) -> None:
         """Remove notes that are too old, or too many."""

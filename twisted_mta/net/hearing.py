@@ -5,7 +5,8 @@ acknowledged have not been read; and a program that ends, or closes, before it h
 read what its system has for it makes that reset the connection (RFC 1122 4.2.2.13),
 while one that has read all ends it in order. So the end of a connection tells
 whether the last answer was read, as long as nothing between the two ends them for
-each other, as a proxy does: what such a one says is of itself.
+each other, as a proxy does: what such a one says is of itself. And where the end does
+not come, since the other is out of reach, our system repeats what is not acknowledged.
 
 BUGS: who closes only his sending half and reads on, and whose system acknowledged
 the answer, counts as having read it.
@@ -22,6 +23,12 @@ import termios
 _INFO = getattr(socket, "TCP_INFO", None)
 # include/net/tcp_states.h: the connection was reset, or given up.
 _CLOSED = 7
+# Places in struct tcp_info (include/uapi/linux/tcp.h), of which this is the beginning.
+_STATE, _REPEATED = 0, 2
+_OCTETS = 8
+
+# Repetitions in vain: after 1.5 s or more, as far as the other is (RFC 6298).
+_OUT_OF_REACH = 3
 
 
 def heard(skt: socket.socket) -> bool:
@@ -30,9 +37,25 @@ def heard(skt: socket.socket) -> bool:
 
     @raise OSError: it cannot be known.
     """
-    if _INFO is not None and skt.family != socket.AF_UNIX:
-        state: int = skt.getsockopt(socket.IPPROTO_TCP, _INFO, 8)[0]
-        if state == _CLOSED:
-            return False
+    info = _info(skt)
+    if info and info[_STATE] == _CLOSED:
+        return False
     waiting = fcntl.ioctl(skt.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
     return struct.unpack("i", waiting) == (0,)
+
+
+def out_of_reach(skt: socket.socket) -> bool:
+    """Whether the other system seems to be gone, though the connection has no end: it
+    acknowledges nothing, however often it is repeated.
+
+    @raise OSError: it cannot be known.
+    """
+    info = _info(skt)
+    return bool(info) and info[_REPEATED] >= _OUT_OF_REACH
+
+
+def _info(skt: socket.socket) -> bytes:
+    """What TCP says of a connection, if it is one and says anything."""
+    if _INFO is None or skt.family == socket.AF_UNIX:
+        return b""
+    return skt.getsockopt(socket.IPPROTO_TCP, _INFO, _OCTETS)

@@ -28,7 +28,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_mta.net.hearing import heard
+from twisted_mta.net.hearing import out_of_reach
 from twisted_mta.net.patience import WRITE_S, Patience
 from twisted_mta.net.task import PAUSE, Task
 from twisted_mta.wire.engine import IEngine, RemoteProtocolError
@@ -275,13 +275,13 @@ class Stream(Protocol):
                 ours.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     def heard(self) -> bool:
-        """Whether the peer has what was written, as far as can be known."""
-        self.flush()
+        """Whether the peer has what was written, as far as can be known; of one that
+        is still there, whether it is in reach."""
         if self._closed is not None:
-            return self._closed.heard
+            return self._closed.heard and not self._out
         if isinstance(self.transport, TcpConnection):
             with suppress(OSError):
-                return heard(self.transport.socket)
+                return not out_of_reach(self.transport.socket)
         return True
 
     def post(self, event: object) -> None:

@@ -21,7 +21,7 @@ _INDIFFERENT = frozenset({"SIZE", "BY"})
 
 
 def fingerprint(origin: Origin, transaction: Transaction, digest: bytes) -> bytes:
-    """Of a message that came whole. 4 us.
+    """Of a message that came whole. 1.4 us.
 
     @param origin: the client.
     @param digest: a hash of the octets as they came.

@@ -36,6 +36,7 @@ class Promise:
         if fingerprint:
             self._made = fingerprint, id
             self.open = True
+            self._intake.promised(fingerprint, id, self._stream.heard)
 
     def go_on(self) -> None:
         """The client says something, if there is an L{open} promise."""
