@@ -53,11 +53,17 @@ class Garbled(Exception):
 
 
 def question(
-    name: dns.name.Name, kind: dns.rdatatype.RdataType
+    name: dns.name.Name, kind: dns.rdatatype.RdataType, validated: bool = False
 ) -> dns.message.QueryMessage:
     """A recursive question with EDNS and the AD bit, which asks to be told
-    whether the answer was validated (RFC 6840 5.7)."""
-    query = dns.message.make_query(name, kind, use_edns=0, payload=_EDNS_OCTETS)
+    whether the answer was validated (RFC 6840 5.7).
+
+    @param validated: ask for the signatures too (DO), without which some servers do
+        not say it.
+    """
+    query = dns.message.make_query(
+        name, kind, use_edns=0, payload=_EDNS_OCTETS, want_dnssec=validated
+    )
     query.flags |= dns.flags.AD
     return query
 
