@@ -9,7 +9,7 @@ or C{abort}. Which host, and what is said, is the caller's.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
@@ -48,6 +48,15 @@ class Connection(Stream):
     def reason(self) -> str:
         """Why it ended; empty while it stands."""
         return self._closed.reason if self._closed is not None else ""
+
+    @property
+    def source(self) -> str:
+        """Our address; empty if there is no connection any more."""
+        try:
+            host: str = cast(Any, self.transport).getHost().host
+        except (AttributeError, OSError):
+            return ""
+        return host
 
     async def lent(self) -> None:
         """Wait until the connection stands, its TLS included.
