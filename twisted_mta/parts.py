@@ -14,7 +14,7 @@ from twisted.internet.endpoints import (
 )
 from twisted.logger import Logger
 
-from twisted_mta.builtin import SmtpAgentPlugin, check_next_hop
+from twisted_mta.builtin import SmtpAgentConfig, SmtpAgentPlugin, check_next_hop
 from twisted_mta.config.check import DEFAULT_AGENT
 from twisted_mta.config.load import Document, Where, structure
 from twisted_mta.config.schema import Config
@@ -50,6 +50,7 @@ class Parts:
                 problems += error.problems
         problems += _endpoint_problems(document, config)
         problems += _next_hop_problems(document, config)
+        problems += _dane_problems(document, config, chosen)
         if problems:
             raise ConfigError(problems)
         default = shelf.find("agent", DEFAULT_AGENT)
@@ -84,6 +85,17 @@ class Parts:
                     **environment,
                 )
                 yield where, plugin.build(settings, made)
+
+
+def _dane_problems(
+    document: Document, config: Config, chosen: Mapping[Where, tuple[Any, Any]]
+) -> Iterator[str]:
+    """An agent that needs what the DNS does not give would deliver nothing."""
+    for where, (_, settings) in chosen.items():
+        only = isinstance(settings, SmtpAgentConfig) and settings.tls == "dane-only"
+        if only and not config.dns.validating:
+            text = "dane-only needs servers that validate; see dns: validating"
+            yield document.problem((*where, "tls"), text)
 
 
 def _choices(config: Config) -> Iterator[tuple[Where, str]]:

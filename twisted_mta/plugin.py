@@ -21,7 +21,8 @@ from twisted.logger import Logger
 from zope.interface import Attribute, Interface
 
 from twisted_mta.errors import ConfigError
-from twisted_mta.interfaces import ILedger, IResolver
+from twisted_mta.interfaces import ILedger, IResolver, ITlsResults
+from twisted_mta.net.https import Https
 from twisted_mta.net.tally import ITally
 
 PACKAGE = "twisted_mta.plugins"
@@ -50,6 +51,8 @@ class Environment:
     @ivar hostname: the server's name on the Internet.
     @ivar rates: counts by key, over all workers; what was added is taken back by who
         added it.
+    @ivar web: a client of the Web.
+    @ivar tls_results: counts how TLS to other servers goes; C{None} if nobody reports.
     """
 
     name: str
@@ -59,6 +62,8 @@ class Environment:
     ledger: ILedger
     rates: ITally
     log: Logger
+    web: Https | None = None
+    tls_results: ITlsResults | None = None
 
 
 class Shelf:

@@ -148,7 +148,7 @@ class RunTests(RunnerCase):
         id = self.send(CAROL, DAVE)
         self.clock.advance(0.84)
         self.runner()
-        relay = "relay=mx.elsewhere.test[192.0.2.1]:25, delay=0.8"
+        relay = "relay=mx.elsewhere.test[192.0.2.1]:25, tls=none, delay=0.8"
         self.assertIn(
             f"{id}: to=<carol@elsewhere.test>, agent=smtp, {relay}, dsn=2.0.0, "
             "status=delivered (250 2.0.0 OK)",

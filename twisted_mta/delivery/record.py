@@ -64,6 +64,8 @@ def _written(handling: Handling) -> dict[str, Any]:
         "priority": handling.priority,
         "release_at": handling.release_at,
         "solicit": list(handling.solicit),
+        "give_up_at": handling.give_up_at,
+        "tls_waived": handling.tls_waived,
     }
 
 

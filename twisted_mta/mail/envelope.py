@@ -76,6 +76,10 @@ class Handling:
         epoch; 0: at once.
     @ivar solicit: the classes of solicitation that it belongs to (RFC 3865), in lower
         case.
+    @ivar give_up_at: from then on it is worth nothing, seconds since the epoch; 0:
+        the queue knows. Of what this server writes.
+    @ivar tls_waived: it may go without TLS, whatever anybody asks. The same; others
+        say it in its header (RFC 8689 5).
     """
 
     ret: Return | None = None
@@ -85,6 +89,8 @@ class Handling:
     priority: int = 0
     release_at: float = 0.0
     solicit: tuple[str, ...] = ()
+    give_up_at: float = 0.0
+    tls_waived: bool = False
 
 
 USUAL = Handling()

@@ -81,6 +81,9 @@ class Outcome:
         2.3.3): C{"delivered"} to its end, or C{"relayed"} to a server that tells
         nobody; empty if the next server has taken it upon itself to tell.
         C{"traced"}: relayed, and he wants to hear of that in any case (RFC 2852).
+    @ivar tls: how the channel was: C{"TLSv1.3 TLS_AES_256_GCM_SHA384 (dane)"}, what is
+        in brackets being by what the server's certificate was verified, or C{none};
+        empty: in the clear, or there was no channel.
     """
 
     result: Result
@@ -89,3 +92,4 @@ class Outcome:
     remote: str = ""
     replied: bool = False
     action: str = "delivered"
+    tls: str = ""

@@ -5,6 +5,7 @@ of the others.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from twisted_mta.interfaces import IContent
@@ -29,6 +30,7 @@ class Work:
     @ivar outcomes: what is known of each recipient so far.
     @ivar open: the recipients for whom another host may do better.
     @ivar conversions: of the message, for servers that take less.
+    @ivar channel: how the one to the host being tried is, see L{Outcome.tls}.
     """
 
     def __init__(self, job: Job, content: IContent, clock: IReactorTime) -> None:
@@ -38,6 +40,7 @@ class Work:
         self.open = list(job.recipients)
         self._unanswered = set(job.recipients)
         self.conversions: dict[Level, Conversion] = {}
+        self.channel = ""
         self._clock = clock
         self._header: bytes | None = None
 
@@ -57,12 +60,15 @@ class Work:
         passed_s = self._clock.seconds() - self.job.envelope.received_at
         return by.seconds - int(max(0.0, passed_s))
 
-    def next_host(self) -> None:
+    def next_host(self, channel: str = "") -> None:
         """Another host is tried: it has said nothing yet."""
         self._unanswered = set(self.open)
+        self.channel = channel
 
     def settle(self, recipients: Iterable[Address], outcome: Outcome) -> None:
         """Record what a host means for recipients."""
+        if self.channel:
+            outcome = replace(outcome, tls=self.channel)
         for recipient in list(recipients):
             self.outcomes[recipient] = outcome
             self._unanswered.discard(recipient)
@@ -74,6 +80,8 @@ class Work:
         They stay open: another may do better. Of what several hosts mean for a
         recipient, that one may do later counts most, and a reply more than
         silence."""
+        if self.channel:
+            outcome = replace(outcome, tls=self.channel)
         for recipient in self._unanswered:
             known = self.outcomes.get(recipient)
             if known is None or _weight(outcome) >= _weight(known):
