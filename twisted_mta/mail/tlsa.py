@@ -54,3 +54,7 @@ class Tlsa:
 
     def __str__(self) -> str:
         return f"{self.usage} {self.selector} {self.matching} {self.data.hex()}"
+
+
+#: Stands for records whose form is wrong: they are there, and of no use.
+UNREADABLE = Tlsa(255, 255, 255, b"")

@@ -97,8 +97,13 @@ def read(
     if len(octets) < 12:
         raise Garbled("short of a header")
     cut = bool(octets[2] & _TC)
+    # A record of a strange form among those is not all of them (RFC 7672 2.2): see
+    # the message's C{errors}.
+    lenient = query.question[0].rdtype == dns.rdatatype.TLSA
     try:
-        answer = dns.message.from_wire(octets, question_only=cut)
+        answer = dns.message.from_wire(
+            octets, question_only=cut, continue_on_error=lenient
+        )
     except (dns.exception.DNSException, ValueError, NotImplementedError) as error:
         raise Garbled(type(error).__name__)
     if not isinstance(answer, dns.message.QueryMessage) or not query.is_response(

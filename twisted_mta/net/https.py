@@ -315,6 +315,8 @@ def _parse(octets: bytes, most: int) -> Answer:
     body = response.read(most + 1)
     if len(body) > most:
         raise ValueError("too much")
+    if response.length:
+        raise ValueError("cut short")
     said = "content-type" in response.headers
     return Answer(
         response.status, response.headers.get_content_type() if said else "", body

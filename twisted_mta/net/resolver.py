@@ -86,12 +86,14 @@ class Answer:
     @ivar name: the name that has them, aliases followed, without the last dot.
     @ivar authentic: the server says that it validated the answer (AD), and is
         trusted in that.
+    @ivar spoilt: there were TLSA records besides that cannot be read.
     """
 
     exists: bool
     records: tuple[dns.rdata.Rdata, ...]
     name: str
     authentic: bool
+    spoilt: bool = False
 
 
 @implementer(IResolver)
@@ -178,10 +180,11 @@ class Resolver:
         if not answer.authentic:
             return ()
         records = cast("tuple[dns.rdtypes.ANY.TLSA.TLSA, ...]", answer.records)
-        return [
+        found = [
             Tlsa(one.usage, one.selector, one.mtype, one.cert)
             for one in records[: tlsa.MOST]
         ]
+        return [*found, tlsa.UNREADABLE] if answer.spoilt else found
 
     async def txt(self, name: str) -> Sequence[bytes]:
         answer = await self.query(name, RdataType.TXT)
@@ -258,17 +261,18 @@ class Resolver:
             except dns.exception.DNSException as error:
                 raise ResolverUnavailable(type(error).__name__)
             for_s = min(for_s, chain.minimum_ttl)
+            spoilt = bool(response.errors)
             authentic = authentic and bool(response.flags & dns.flags.AD)
             name = chain.canonical_name
             exists = response.rcode() == dns.rcode.NOERROR
             authority = any(r.rdtype == RdataType.SOA for r in response.authority)
             if chain.answer is not None:
                 found = tuple(chain.answer)
-                return Answer(True, found, _text(name), authentic), for_s
+                return Answer(True, found, _text(name), authentic, spoilt), for_s
             if not chain.cnames or authority or not exists:
                 # Without an SOA nothing says how long that holds (RFC 2308 5).
                 for_s = min(for_s, _LONGEST_NEGATIVE_S) if authority else 0
-                return Answer(exists, (), _text(name), authentic), for_s
+                return Answer(exists, (), _text(name), authentic, spoilt), for_s
         raise ResolverUnavailable("too many aliases")
 
     async def _ask_all(
