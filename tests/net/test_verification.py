@@ -1,4 +1,4 @@
-"""L{twisted_mta.net.verification}: certificates of every kind, by handshakes in memory."""
+"""L{twisted_mta.net.verification}: certificates, by handshakes in memory."""
 
 import contextlib
 import hashlib

@@ -18,7 +18,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 
 from twisted_mta.delivery.acceptance import OwnMail
@@ -221,9 +221,11 @@ async def _each(coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
     tasks = [Deferred.fromCoroutine(one) for one in coroutines]
     try:
         await gatherResults(tasks, consumeErrors=True)
-    except BaseException:
+    except BaseException as error:
         for task in tasks:
             task.cancel()
+        if isinstance(error, FirstError):
+            error.subFailure.raiseException()
         raise
 
 

@@ -18,6 +18,7 @@ from enum import Enum
 from functools import lru_cache
 from hashlib import sha256, sha512
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -59,6 +60,10 @@ _UNREADABLE = (
     crypto.Error,
 )
 
+# What OpenSSL found wrong with the certificates of a connection. What it holds for us
+# itself (app data) is Twisted's.
+_wrong: WeakKeyDictionary[SSL.Connection, list[int]] = WeakKeyDictionary()
+
 
 class Fault(Enum):
     """What is wrong, as RFC 8460 4.3.1 calls it."""
@@ -93,7 +98,7 @@ class _Watching:
         self, tlsProtocol: TLSMemoryBIOProtocol
     ) -> SSL.Connection:
         connection = SSL.Connection(self._context, None)
-        connection.set_app_data([])
+        _wrong[connection] = []
         if not is_address(self._host):
             connection.set_tlsext_host_name(self._host.encode("ascii"))
         return connection
@@ -132,7 +137,7 @@ def _remember(
     connection: SSL.Connection, certificate: X509, number: int, depth: int, ok: int
 ) -> bool:
     if not ok:
-        connection.get_app_data().append(number)
+        _wrong[connection].append(number)
     return True
 
 
@@ -143,7 +148,7 @@ def check_authority(handle: SSL.Connection, name: str) -> None:
     @param name: the host's, as A-labels.
     @raise Unverified: no.
     """
-    wrong: Sequence[int] = handle.get_app_data()
+    wrong = _wrong[handle]
     if wrong:
         number = next((one for one in wrong if one not in _TIMES), wrong[0])
         raise _fault(number, f"OpenSSL's error {number}")
