@@ -345,13 +345,16 @@ class ChoreTests(TestCase):
         self.trouble = [KeyError("a bug"), LedgerUnavailable()]
         self.chore.start()
         self.assertEqual(self.done, 0)
+        self.clock.advance(1)
         for number in range(1, 5):
-            self.clock.advance(60)
             self.assertEqual(self.done, number)
+            self.clock.advance(59.9)
+            self.assertEqual(self.done, number)
+            self.clock.advance(0.2)
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
         self.now(self.chore.stop())
         self.clock.advance(600)
-        self.assertEqual((self.done, self.clock.getDelayedCalls()), (4, []))
+        self.assertEqual((self.done, self.clock.getDelayedCalls()), (5, []))
 
     def test_cut_short(self):
         """One that is under way does not keep the server from stopping."""

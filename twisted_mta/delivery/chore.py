@@ -16,8 +16,12 @@ from twisted_mta.delivery.runner import Alarm
 from twisted_mta.errors import Temporary
 
 
+# A server that has just started has other things to do first.
+_FIRST_S = 1.0
+
+
 class Chore:
-    """Does something every so many seconds, first after that time.
+    """Does something every so many seconds, and first soon after the start.
 
     @param what: it is, for the log.
     """
@@ -52,9 +56,10 @@ class Chore:
 
     async def _run(self) -> None:
         try:
+            await self._alarm.wait(_FIRST_S)
             while not self._stopping:
-                await self._alarm.wait(self._every_s)
                 await self._once()
+                await self._alarm.wait(self._every_s)
         except CancelledError:
             pass
 

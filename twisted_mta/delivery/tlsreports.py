@@ -52,8 +52,8 @@ _SOONEST_S = 300.0
 # RFC 8460 4.1: a random delay of up to four hours.
 _DELAY_S = 4 * 3600
 
-# RFC 8460 5.5: retried for 24 hours.
-_WORTH_S = 86400.0
+#: RFC 8460 5.5: retried for 24 hours.
+WORTH_S = 86400.0
 
 # How long a Web server may take, and the first wait until it is tried again, which
 # doubles.
@@ -111,10 +111,7 @@ class TlsReports:
             await _each([self._send(*one) for one in due])
 
     def _at(self, day: int, domain: str) -> float:
-        """When a report is made, the same whoever asks."""
-        words = f"{self._by.hostname} {day} {domain}".encode()
-        chance = int.from_bytes(sha256(words).digest()[:8], "big") / (1 << 64)
-        return (day + 1) * DAY_S + _SOONEST_S + chance * (_DELAY_S - _SOONEST_S)
+        return due_at(day, domain, self._by.hostname)
 
     async def _plan(self, day: int, domain: str) -> None:
         """Find out who wants it."""
@@ -122,7 +119,7 @@ class TlsReports:
         try:
             addresses = recipients(await self._resolver.txt(f"_smtp._tls.{domain}"))
         except ResolverUnavailable:
-            if now < self._at(day, domain) + _WORTH_S:
+            if now < self._at(day, domain) + WORTH_S:
                 return
             addresses = ()
         rows = [(day, domain, address, now) for address in addresses]
@@ -130,7 +127,7 @@ class TlsReports:
 
     async def _send(self, day: int, domain: str, address: str, attempts: int) -> None:
         """Tell one address."""
-        now, end = self._clock.seconds(), self._at(day, domain) + _WORTH_S
+        now, end = self._clock.seconds(), self._at(day, domain) + WORTH_S
         if now >= end:
             await self._ledger.write(_finished(day, domain, address))
             self._say(domain, address, "given up")
@@ -209,6 +206,13 @@ class TlsReports:
         if 200 <= answer.status < 300:
             return ""
         return f"{parts.hostname} said {answer.status}"
+
+
+def due_at(day: int, domain: str, hostname: str) -> float:
+    """When a report is made, the same whoever asks."""
+    words = f"{hostname} {day} {domain}".encode()
+    chance = int.from_bytes(sha256(words).digest()[:8], "big") / (1 << 64)
+    return (day + 1) * DAY_S + _SOONEST_S + chance * (_DELAY_S - _SOONEST_S)
 
 
 def _batches(those: Sequence[T]) -> Iterator[Sequence[T]]:
