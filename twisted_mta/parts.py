@@ -21,6 +21,7 @@ from twisted_mta.config.schema import Config
 from twisted_mta.errors import ConfigError
 from twisted_mta.interfaces import IDeliveryAgent, IPolicy, ITokenVerifier
 from twisted_mta.jsonwebtoken import JwtPlugin
+from twisted_mta.net.tls import CertificateError, verifying
 from twisted_mta.plugin import Environment, Shelf
 from twisted_mta.shipped import POLICIES
 
@@ -51,6 +52,7 @@ class Parts:
         problems += _endpoint_problems(document, config)
         problems += _next_hop_problems(document, config)
         problems += _dane_problems(document, config, chosen)
+        problems += _web_problems(document, config)
         if problems:
             raise ConfigError(problems)
         default = shelf.find("agent", DEFAULT_AGENT)
@@ -96,6 +98,14 @@ def _dane_problems(
         if only and not config.dns.validating:
             text = "dane-only needs servers that validate; see dns: validating"
             yield document.problem((*where, "tls"), text)
+
+
+def _web_problems(document: Document, config: Config) -> Iterator[str]:
+    if config.web.trust is not None:
+        try:
+            verifying("localhost", config.web.trust)
+        except CertificateError as error:
+            yield document.problem(("web", "trust"), str(error))
 
 
 def _choices(config: Config) -> Iterator[tuple[Where, str]]:

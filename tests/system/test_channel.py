@@ -3,6 +3,7 @@ and a resolver that validates."""
 
 import gzip
 import json
+import signal
 import time
 
 import apsw
@@ -84,7 +85,7 @@ class StsTests(ChannelCase):
         self.assertEqual(self.verified("nopolicy.test"), "none")
         wanted = "mx.other.test is not in the MTA-STS policy of other.test"
         self.assertIn(wanted, self.waits("other.test"))
-        self.assertEqual(self.a.stop(), 0)
+        self.assertEqual(self.a.stop(), -signal.SIGINT)
         self.assertEqual(
             self.counted(),
             {
@@ -111,7 +112,7 @@ class ReportTests(ChannelCase):
     def test_reports(self):
         """What was counted is told the day after, by HTTPS and by mail, once; though
         the server was down meanwhile."""
-        self.assertEqual(self.a.stop(), 0)
+        self.assertEqual(self.a.stop(), -signal.SIGINT)
         now = time.time()
         today = int(now // DAY_S)
         # Times differ by domain and day: one of them is told now.
@@ -137,7 +138,7 @@ class ReportTests(ChannelCase):
         self.assertEqual(message["TLS-Report-Domain"], domain)
         self.assertEqual(message["TLS-Report-Submitter"], "mail.a.test")
         wait_until(lambda: "to https://web.test/r: sent" in self.a.log, "told", self.a)
-        self.assertEqual(self.a.stop(), 0)
+        self.assertEqual(self.a.stop(), -signal.SIGINT)
         with apsw.Connection(str(self.a_home / "ledger.sqlite3")) as connection:
             for table in ("tls_result", "tls_report"):
                 rows = list(connection.execute(f"SELECT * FROM {table}"))

@@ -15,7 +15,6 @@ from twisted.logger import Logger
 from twisted_mta.delivery.runner import Alarm
 from twisted_mta.errors import Temporary
 
-
 # A server that has just started has other things to do first.
 _FIRST_S = 1.0
 
