@@ -110,7 +110,7 @@ web: {{trust: {junk}}}
         agent = "agents: {strict: {kind: smtp, tls: dane-only}}\n"
         said = "agents.strict.tls: dane-only needs servers that validate"
         self.assertSaid(GOOD + agent, [f"7:31: {said}"])
-        self.assertSaid(GOOD + agent + "dns: {validating: true}\n", [])
+        self.assertSaid(GOOD + agent + "dns: {validating: true}\n", ["ok"])
 
     def test_ports(self) -> None:
         """An endpoint has a port that there is, wherever it names it."""

@@ -538,6 +538,26 @@ class MemoryTests(ChannelCase):
             [("mx.there.test", self.clock.seconds(), 2, 0)],
         )
 
+    async def test_never(self):
+        """A host without TLS costs a look into the ledger now and then; that it has TLS
+        is seen at once."""
+        looks = []
+        lookup = self.ledger.lookup
+        self.patch(
+            self.ledger, "lookup", lambda query: looks.append(1) or lookup(query)
+        )
+        self.secured(offers=OFFERS)
+        for _ in range(3):
+            await self.deliver(self.agent())
+        self.assertEqual(len(looks), 1)
+        self.clock.advance(300)
+        await self.deliver(self.agent())
+        self.assertEqual(len(looks), 2)
+        await self.again()
+        await self.sent("none", self.agent())
+        await self.again(offers=OFFERS)
+        await self.waits("4.7.5", "had TLS lately", self.agent())
+
     async def test_ledger_away(self):
         """While the ledger is away mail goes as it does."""
         self.ledger.down = True

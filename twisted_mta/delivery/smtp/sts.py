@@ -266,9 +266,16 @@ class StsRenewal:
         @raise Temporary: the ledger is away.
         """
         now = self._clock.seconds()
+        if not await self._ledger.read(lambda t: _any_due(t, now)):
+            return
         due: Sequence[str] = await self._ledger.write(lambda t: _due(t, now))
         for domain in due:
             await self._policies.renew(domain)
+
+
+def _any_due(transaction: ITransaction, now: float) -> bool:
+    sql = "SELECT 1 FROM sts_policy WHERE renew_at <= ? LIMIT 1"
+    return bool(list(transaction.execute(sql, (now,))))
 
 
 def _due(transaction: ITransaction, now: float) -> list[str]:

@@ -27,8 +27,10 @@ _DAY_S = 86400.0
 # A host without TLS for longer has given it up.
 _LATELY_S = 30 * _DAY_S
 
-# Hosts that this process knows to be written down.
+# Hosts that this process knows to be written down, and not to be; the latter for so
+# long: another may have written them.
 _KNOWN = 10_000
+_NEVER_S = 300.0
 
 # Rows that one writing forgets.
 _FORGOTTEN = 100
@@ -58,7 +60,9 @@ class TlsMemory:
         self._ledger = ledger
         self._recall = recall
         self._wait_s = wait_s
+        # Until when no more has to be known of hosts that have TLS, and that have not.
         self._known: OrderedDict[str, float] = OrderedDict()
+        self._never: OrderedDict[str, float] = OrderedDict()
 
     async def met(self, host: str, remote: str, secure: bool) -> None:
         """A session with a host has begun.
@@ -70,7 +74,7 @@ class TlsMemory:
         if self._recall is Recall.NONE:
             return
         now = self._clock.seconds()
-        if secure and now < self._known.get(host, 0.0):
+        if now < (self._known if secure else self._never).get(host, 0.0):
             return
         try:
             last, missed_at = await self._ledger.lookup(lambda t: _read(t, host))
@@ -78,6 +82,8 @@ class TlsMemory:
                 await self._had(host, now, last, missed_at)
             elif now - last < _LATELY_S:
                 await self._missed(host, remote, now, missed_at)
+            else:
+                _keep(self._never, host, now + _NEVER_S)
         except Temporary as error:
             self._log.warn("tls: not remembered: {why}", why=error.text)
 
@@ -85,10 +91,8 @@ class TlsMemory:
         if now - last >= _DAY_S or missed_at:
             await self._ledger.write(lambda t: _write(t, host, now), brief=True)
             last = now
-        self._known[host] = last + _DAY_S
-        self._known.move_to_end(host)
-        if len(self._known) > _KNOWN:
-            self._known.popitem(last=False)
+        self._never.pop(host, None)
+        _keep(self._known, host, last + _DAY_S)
 
     async def _missed(
         self, host: str, remote: str, now: float, missed_at: float
@@ -107,6 +111,13 @@ class TlsMemory:
         if waits:
             text = "The server had TLS lately, and has none now"
             raise TlsFailed(deferred("4.7.5", text, remote), "starttls-not-supported")
+
+
+def _keep(hosts: OrderedDict[str, float], host: str, until: float) -> None:
+    hosts[host] = until
+    hosts.move_to_end(host)
+    if len(hosts) > _KNOWN:
+        hosts.popitem(last=False)
 
 
 def _read(transaction: ITransaction, host: str) -> tuple[float, float]:
