@@ -107,6 +107,7 @@ class TlsReports:
         ripe = [(day, domain) for day, domain in days if now >= self._at(day, domain)]
         for batch in _batches(ripe):
             await _each([self._plan(day, domain) for day, domain in batch])
+        now = self._clock.seconds()  # what was just planned is due
         for due in _batches(await self._ledger.read(lambda t: _due(t, now))):
             await _each([self._send(*one) for one in due])
 
