@@ -272,6 +272,7 @@ class ChannelCase(unittest.TestCase):
         self.base_a = base_a
         self.a_home = self.path / "a"
         self.a_home.mkdir()
+        self.a_config = self.configured()
         self.a = self.start()
         self.a.command("account", "add", "alice@a.test", text=PASSWORD)
 
@@ -285,16 +286,19 @@ class ChannelCase(unittest.TestCase):
         self.addCleanup(web.end)
         return web
 
-    def start(self) -> Server:
-        """Start C{a}, or start it again."""
+    def configured(self) -> Path:
+        """The config of C{a}."""
         text = (
             f"dns: {{servers: ['{self.unbound.where}'], validating: true}}\n"
             f"web: {{trust: {self.trust}, proxy: '{self.web.where}'}}\n"
             f"agents: {{smtp: {{kind: smtp, loopback: true, port: {self.port}, "
             f"trust: {self.trust}{self.agent}}}}}\n{self.more}"
         )
-        path = config(self.a_home, self.base_a, "a.test", text)
-        server = Server(path, self.base_a)
+        return config(self.a_home, self.base_a, "a.test", text)
+
+    def start(self) -> Server:
+        """Start C{a}, or start it again."""
+        server = Server(self.a_config, self.base_a)
         self.addCleanup(server.kill)
         return server
 
