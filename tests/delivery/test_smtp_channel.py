@@ -127,7 +127,7 @@ class DaneTests(ChannelCase):
         await self.sent("dane")
         self.assertEqual(self.failures(), [(Kind.TLSA, None)])
 
-    async def test_wrong(self):
+    async def test_h51_dane_mismatch(self):
         """Another certificate: it waits, and does not go in the clear."""
         peer = self.secured()
         self.pin(Tlsa(3, 1, 1, b"x" * 32))
@@ -138,14 +138,14 @@ class DaneTests(ChannelCase):
         self.assertEqual(failure.ours, "127.0.0.1")
         self.assertEqual((failure.host, failure.theirs), ("mx.there.test", "127.0.0.1"))
 
-    async def test_no_tls(self):
+    async def test_h51_dane_stripped(self):
         """A host that has TLSA records has TLS (against downgrades)."""
         self.secured(offers=OFFERS)
         self.pin(tlsa_of(self.shown.certificate))
         await self.waits("4.7.4", "does not offer it")
         self.assertEqual(self.failures(), [(Kind.TLSA, "starttls-not-supported")])
 
-    async def test_bogus(self):
+    async def test_h51_dane_bogus(self):
         """Whether there are records cannot be known: the host is not spoken to, and
         another may be."""
         peer = self.secured()
@@ -322,7 +322,7 @@ class StsTests(ChannelCase):
         self.assertEqual(policy.hosts, ("mx.there.test",))
         self.assertIn("mode: enforce", policy.strings)
 
-    async def test_wrong(self):
+    async def test_h51_sts_certificates(self):
         """One of another name, or that has ended, or that nobody vouches for, gets
         none; nor one without TLS."""
         for word, shown, result in (
@@ -344,7 +344,7 @@ class StsTests(ChannelCase):
         self.secured(offers=OFFERS)
         await self.waits("4.7.4", "does not offer it")
 
-    async def test_not_a_host(self):
+    async def test_h51_sts_other_host(self):
         """A host that the policy does not name is not spoken to."""
         self.announce(hosts=("*.mx.there.test", "there.test"))
         peer = self.secured()
@@ -477,7 +477,7 @@ class MemoryTests(ChannelCase):
         await self.peers.pop().stop()
         self.secured(**offers)
 
-    async def test_missed(self):
+    async def test_h51_tls_missed(self):
         """Mail for a host that had TLS waits a day for it, from when it was missed
         first; then it goes. That is written once."""
         self.secured()

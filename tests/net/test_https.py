@@ -155,7 +155,7 @@ class HttpsTests(TestCase):
         self.web.says = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
         self.assertEqual(await self.get(), Answer(200, "", b""))
 
-    async def test_too_much(self) -> None:
+    async def test_h51_too_much(self) -> None:
         """A body, a header or a stream without end are not read on."""
         self.web.says = PLAIN + "Content-Length: 101\r\n\r\n" + "x" * 101
         await self.refused("HTTP")
@@ -175,7 +175,7 @@ class HttpsTests(TestCase):
         self.web.says = ""
         await self.refused(HOST)
 
-    async def test_silence(self) -> None:
+    async def test_h51_silence(self) -> None:
         """Who does not answer is left in time."""
         self.web.says = None
         asking = Deferred.fromCoroutine(self.https().get(HOST, "/x", 100, 60.0))
@@ -187,7 +187,7 @@ class HttpsTests(TestCase):
         await asking
         await turns(lambda: not self.web.open)
 
-    async def test_untrusted(self) -> None:
+    async def test_h51_untrusted(self) -> None:
         """A server whose certificate is not right hears nothing of what we want."""
         other = certificate("root", names=("other.test",))
         expired = certificate("root", names=(HOST,), days=(-3, -1))
@@ -202,7 +202,7 @@ class HttpsTests(TestCase):
         self.web = self.serve(Web(None))
         await self.refused(HOST)
 
-    async def test_addresses(self) -> None:
+    async def test_h51_this_network(self) -> None:
         """Nobody is sent to this machine or its network; a dead address is passed
         over; a name without one is told."""
         await self.refused("this network", anywhere=False)

@@ -184,7 +184,7 @@ class ResolverTests(TestCase):
         with self.assertRaises(ResolverUnavailable):
             await resolver.tlsa("bogus.signed.example")
 
-    async def test_tlsa_of_a_strange_form(self):
+    async def test_h51_tlsa_of_a_strange_form(self):
         """A record that cannot be read is still one; the others count."""
         respond = self.server.respond
 

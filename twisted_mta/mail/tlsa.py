@@ -4,6 +4,7 @@ Values only. Whether a certificate fits is for L{twisted_mta.net.verification} t
 whether the DNS may be believed for the resolver.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -54,6 +55,19 @@ class Tlsa:
 
     def __str__(self) -> str:
         return f"{self.usage} {self.selector} {self.matching} {self.data.hex()}"
+
+
+def best(records: Iterable[Tlsa]) -> tuple[Tlsa, ...]:
+    """Those that a certificate is compared with: the usable ones, and of digests of the
+    same thing those of the strongest algorithm (RFC 7671 9)."""
+    usable = [one for one in records if one.usable]
+    strongest: dict[tuple[int, int], int] = {}
+    for one in usable:
+        thing = one.usage, one.selector
+        strongest[thing] = max(one.matching, strongest.get(thing, 0))
+    return tuple(
+        one for one in usable if one.matching in (0, strongest[one.usage, one.selector])
+    )
 
 
 #: Stands for records whose form is wrong: they are there, and of no use.

@@ -19,6 +19,7 @@ from twisted_mta.delivery.smtp.outcome import TlsFailed, deferred, failed
 from twisted_mta.delivery.smtp.settings import Settings, Tls
 from twisted_mta.errors import ResolverUnavailable, Temporary
 from twisted_mta.interfaces import IResolver, ITlsResults
+from twisted_mta.mail import tlsa
 from twisted_mta.mail.stspolicy import Mode, StsPolicy
 from twisted_mta.mail.tlsa import Tlsa
 from twisted_mta.mail.tlsreport import Failure, Kind, Policy
@@ -111,8 +112,8 @@ class Security:
             return Demand(Tls.NONE, waived=True)
         promised = tls is Tls.PROMISED
         asked = self._tls if promised else tls
-        if asked is Tls.VERIFY:
-            return self._by_authority(site, promised)
+        if asked is Tls.VERIFY:  # nobody but the operator asks for that
+            return Demand(Tls.VERIFY, Proof.PKIX, promised=promised)
         demand = await self._by_dns(site, host, asked) if asked.by_dns else None
         if demand is not None and host.standing.vouched and demand.tlsa:
             return demand
@@ -151,14 +152,6 @@ class Security:
 
     # --- by whose word ---
 
-    def _by_authority(self, site: Site, promised: bool) -> Demand:
-        return Demand(
-            Tls.VERIFY,
-            Proof.PKIX,
-            promised=promised,
-            counted=_counted(site, Kind.NONE, site.domain),
-        )
-
     async def _by_dns(self, site: Site, host: Host, asked: Tls) -> Demand | None:
         """@return: C{None} if the DNS says nothing."""
         standing, only = host.standing, asked is Tls.DANE_ONLY
@@ -174,7 +167,7 @@ class Security:
                 raise self._refused(host, counted, text, "dnssec-invalid")
             if records:
                 break
-        usable = tuple(one for one in records if one.usable)
+        usable = tlsa.best(records)
         strings = tuple(map(str, records))
         counted = _counted(site, Kind.TLSA, base or host.name, strings)
         if only and not (usable and standing.vouched):
@@ -222,7 +215,7 @@ class Security:
     def _promised(self, site: Site) -> Demand:
         """RFC 8689 4.2.1: a certificate of a name is worth something if the name is."""
         if not site.domain:
-            return self._by_authority(site, True)
+            return Demand(Tls.VERIFY, Proof.PKIX, promised=True)
         text = "REQUIRETLS is asked for, and whom to verify cannot be known"
         if site.announced.result:
             raise TlsFailed(deferred("4.7.30", f"{text} now"))
