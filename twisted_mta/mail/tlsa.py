@@ -29,7 +29,7 @@ class Selector(IntEnum):
     KEY = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Tlsa:
     """One record, as numbers, since the DNS may say any.
 
