@@ -6,10 +6,12 @@ import gzip
 import json
 from typing import Any
 from unittest import TestCase
+from urllib.parse import quote
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twisted_mta.mail import tlsreport
 from twisted_mta.mail.tlsreport import (
     Count,
     Failure,
@@ -66,6 +68,14 @@ class RecipientsTests(TestCase):
         """Whatever a domain says, an address is one line."""
         for one in recipients([b"v=TLSRPTv1; rua=mailto:a@b.test," + octets]):
             self.assertTrue(one.isprintable())
+
+    @given(st.from_regex(tlsreport._MAILBOX, fullmatch=True))
+    def test_any_mailbox(self, to: str) -> None:
+        """Whatever address is taken, a mail can be written to it."""
+        (address,) = recipients([f"v=TLSRPTv1; rua=mailto:{quote(to)}".encode()])
+        octets = letter(DAY, "there.test", b"", mailbox(address), BY, 0.0)
+        parsed = email.message_from_bytes(octets)
+        self.assertEqual(parsed["To"].replace("\r\n ", "").replace("\n ", ""), to)
 
 
 class ReportTests(TestCase):

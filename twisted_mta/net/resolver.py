@@ -182,9 +182,8 @@ class Resolver:
         records = cast("tuple[dns.rdtypes.ANY.TLSA.TLSA, ...]", answer.records)
         # In order, since servers give them in any, and reports are summed up by them.
         found = sorted(
-            Tlsa(one.usage, one.selector, one.mtype, one.cert)
-            for one in records[: tlsa.MOST]
-        )
+            Tlsa(one.usage, one.selector, one.mtype, one.cert) for one in records
+        )[: tlsa.MOST]
         return [*found, tlsa.UNREADABLE] if answer.spoilt else found
 
     async def txt(self, name: str) -> Sequence[bytes]:
