@@ -18,28 +18,23 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mta.auth.throttle import Throttle
+from twisted_mta.chores import Chores
 from twisted_mta.config import schema
 from twisted_mta.config.check import host_port
 from twisted_mta.config.load import Document
 from twisted_mta.config.schema import Config
-from twisted_mta.delivery.chore import Chore
 from twisted_mta.delivery.intake import Intake
 from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.release import Release
 from twisted_mta.delivery.runner import Runner
-from twisted_mta.delivery.smtp.sts import StsPolicies, StsRenewal
 from twisted_mta.delivery.succession import Succession
-from twisted_mta.delivery.tlsreports import LOOK_S, TlsReports
-from twisted_mta.delivery.tlsresults import FLUSH_S, TlsResults
 from twisted_mta.desk import Desk
 from twisted_mta.errors import ConfigError, MailError
 from twisted_mta.indexing import Indexing
 from twisted_mta.mail.address import split
 from twisted_mta.mail.networks import Networks
 from twisted_mta.mail.route import RELEASE
-from twisted_mta.mail.tlsreport import Submitter
 from twisted_mta.net.admission import Admission, descriptors
-from twisted_mta.net.https import Https
 from twisted_mta.net.listener import Listener
 from twisted_mta.net.place import Place, alone
 from twisted_mta.net.poller import polled, unpolled
@@ -111,19 +106,6 @@ class _Tls:
         return reloaded
 
 
-def _submitter(config: Config) -> Submitter | None:
-    """@return: C{None} if nobody reports."""
-    told = config.tls_reports
-    if told.sender is None:
-        return None
-    return Submitter(
-        told.organization or config.hostname,
-        told.sender,
-        told.contact or f"mailto:{told.sender}",
-        config.hostname,
-    )
-
-
 def _resolver(reactor: Any, config: Config) -> Resolver:
     servers = [host_port(server) for server in config.dns.servers]
     return Resolver(
@@ -178,8 +160,7 @@ class Mta:
         self._runner: Runner | None = None
         self._indexing: Indexing | None = None
         self._succession: Succession | None = None
-        self._chores: list[Chore] = []
-        self._results: TlsResults | None = None
+        self._chores: Chores | None = None
         self._opened = False
         # While it starts, and once it was told to stop.
         self._starting: Deferred[None] | None = None
@@ -256,58 +237,18 @@ class Mta:
             office.ledger, office.store, office.queue, office.own, notices
         )
         resolver = _resolver(self._reactor, self._config)
-        proxy, trust = self._config.web.proxy, self._config.web.trust
-        web = Https(
-            self._reactor,
-            resolver,
-            trust=trust,
-            proxy=None if proxy is None else host_port(proxy),
-        )
-        self._start_chores(resolver, web)
+        self._chores = Chores(self._reactor, self._config, office, resolver)
+        self._chores.start(first=self._place.number == 1)
         environment = {
             "reactor": self._reactor,
             "resolver": resolver,
-            "web": web,
-            "tls_results": self._results,
+            "web": self._chores.web,
+            "tls_results": self._chores.results,
             "ledger": office.ledger,
             "rates": self._place.rates,
         }
         await self._start_queue(environment)
         await self._start_listeners(environment)
-
-    def _start_chores(self, resolver: Resolver, web: Https) -> None:
-        """What is done now and then: some of it by one process for all."""
-        office, clock = self.office, self._reactor
-        by = _submitter(self._config)
-        if by is not None:
-            self._results = TlsResults(clock, office.ledger)
-            self._chore(self._results.flush, FLUSH_S, "counting TLS results")
-        if self._place.number != 1:
-            return
-        policies = StsPolicies(clock, resolver, office.ledger, web)
-        renewal = StsRenewal(clock, office.ledger, policies)
-        self._chore(renewal.work, renewal.every_s, "renewing MTA-STS policies")
-        if by is not None:
-            reports = TlsReports(
-                clock, office.ledger, resolver, web, office.own, office.queue, by
-            )
-            self._chore(reports.work, LOOK_S, "reporting TLS results")
-
-    def _chore(
-        self, work: Callable[[], Awaitable[None]], every_s: float, what: str
-    ) -> None:
-        chore = Chore(self._reactor, work, every_s, what)
-        self._chores.append(chore)
-        chore.start()
-
-    async def _stop_chores(self) -> None:
-        """After the queue run, whose last results are still counted."""
-        chores, self._chores = self._chores, []
-        for chore in chores:
-            await chore.stop()
-        results, self._results = self._results, None
-        if results is not None:
-            await results.flush()
 
     def _start_indexing(self) -> None:
         config = self._config
@@ -425,6 +366,11 @@ class Mta:
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.stop()
+
+    async def _stop_chores(self) -> None:
+        chores, self._chores = self._chores, None
+        if chores is not None:
+            await chores.stop()
 
     async def _stop_indexing(self) -> None:
         indexing, self._indexing = self._indexing, None
