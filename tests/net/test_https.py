@@ -154,6 +154,10 @@ class HttpsTests(TestCase):
         """Without a type it is of none."""
         self.web.says = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
         self.assertEqual(await self.get(), Answer(200, "", b""))
+        self.web.says = (
+            PLAIN.replace("text/plain", "What?") + "Content-Length: 0\r\n\r\n"
+        )
+        self.assertEqual(await self.get(), Answer(200, "what?", b""))
 
     async def test_h51_too_much(self) -> None:
         """A body, a header or a stream without end are not read on."""
