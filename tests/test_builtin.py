@@ -12,7 +12,9 @@ from tests.net.test_tls import made
 from twisted_mta.builtin import SmtpAgentConfig, SmtpAgentPlugin
 from twisted_mta.config import manual
 from twisted_mta.config.load import read, structure
+from twisted_mta.delivery.smtp.agent import SmtpAgent
 from twisted_mta.delivery.smtp.settings import Settings, Tls, TokenFile
+from twisted_mta.delivery.smtp.tlsmemory import Recall
 from twisted_mta.errors import ConfigError
 from twisted_mta.plugin import Environment
 from twisted_mta.wire.sasl import Credentials
@@ -28,6 +30,10 @@ class SmtpAgentTests(TestCase):
 
     def settings(self, text: str) -> Settings:
         """What an agent makes of a config."""
+        return self.agent(text)._settings
+
+    def agent(self, text: str) -> SmtpAgent:
+        """The agent of a config."""
         config = structure(read("mta.yaml", text), SmtpAgentConfig)
         nothing: Any = None
         environment = Environment(
@@ -39,8 +45,9 @@ class SmtpAgentTests(TestCase):
             nothing,
             Logger(),
         )
-        environment = attrs.evolve(environment, reactor=Clock())
-        return SmtpAgentPlugin(tuple).build(config, environment)._settings
+        web: Any = object()
+        environment = attrs.evolve(environment, reactor=Clock(), web=web)
+        return SmtpAgentPlugin(tuple).build(config, environment)
 
     def refused(self, text: str) -> str:
         """Why its config cannot be read."""
@@ -92,6 +99,22 @@ class SmtpAgentTests(TestCase):
         self.assertEqual(settings.timeouts.final_s, 8)
         self.assertEqual(settings.timeouts.message_s, 7200)
 
+    def test_channel(self) -> None:
+        """What is asked of the channel arrives where it is meant."""
+        usual = self.agent("{}")
+        self.assertIs(usual._settings.tls, Tls.DANE)
+        self.assertIsNotNone(usual._security._policies)
+        self.assertIs(usual._memory._recall, Recall.WARN)  # type: ignore[union-attr]
+        other = self.agent(
+            "{tls: may, mta_sts: false, tls_memory: defer, tls_memory_wait: 1h}"
+        )
+        self.assertIs(other._settings.tls, Tls.MAY)
+        self.assertIsNone(other._security._policies)
+        memory: Any = other._memory
+        self.assertEqual((memory._recall, memory._wait_s), (Recall.DEFER, 3600.0))
+        for word in ("none", "encrypt", "dane", "dane-only", "verify"):
+            self.assertEqual(self.settings(f"tls: {word}").tls.value, word)
+
     def test_logins(self) -> None:
         """There is a token instead of a password, or a certificate alone."""
         pair = made(self.directory, ["localhost"])
@@ -120,6 +143,8 @@ class SmtpAgentTests(TestCase):
             ("certificate: /no/such", "need each other"),
             (f"{{certificate: {junk}, key: {junk}}}", "certificate: .*junk"),
             ("without: [EVERYTHING]", "without"),
+            ("tls: promised", "tls"),
+            ("tls: waived", "tls"),
             (f"{{user: us, password_file: {empty}}}", "the first line of .* is empty"),
         ):
             self.assertRegex(self.refused(text), told)

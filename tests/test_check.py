@@ -80,6 +80,7 @@ agents:
   third: {{kind: smtp, user: us, password_file: {self.directory / "none"}}}
 policies: [{{kind: mood}}, 3]
 plugin_path: [{self.directory / "nowhere"}]
+web: {{trust: {junk}}}
 """
         )
         self.assertSaid(
@@ -100,8 +101,16 @@ plugin_path: [{self.directory / "nowhere"}]
                 "20:13: policies[0].kind: no policy of kind 'mood'",
                 "20:26: policies[1]: must be a table",
                 "21:15: plugin_path[0]: no such directory",
+                f"22:7: web.trust: {junk}: holds no PEM certificates",
             ],
         )
+
+    def test_dane_only(self) -> None:
+        """An agent that would deliver nothing is told."""
+        agent = "agents: {strict: {kind: smtp, tls: dane-only}}\n"
+        said = "agents.strict.tls: dane-only needs servers that validate"
+        self.assertSaid(GOOD + agent, [f"7:31: {said}"])
+        self.assertSaid(GOOD + agent + "dns: {validating: true}\n", ["ok"])
 
     def test_ports(self) -> None:
         """An endpoint has a port that there is, wherever it names it."""

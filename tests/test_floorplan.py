@@ -42,7 +42,11 @@ ARROWS: dict[str, set[str]] = {
     "office": {*_BELOW, "store", "auth", "delivery"},
     "desk": {*_BELOW, "office", "auth", "delivery", "policy", "servers"},
     "indexing": {*_BELOW, "store"},
-    "app": {*_BELOW, "auth", "delivery", "office", "desk", "parts", "indexing"},
+    "chores": {*_BELOW, "office", "delivery"},
+    "app": {
+        *(*_BELOW, "auth", "delivery", "office", "desk", "parts", "indexing"),
+        "chores",
+    },
     "crew": {*_BELOW, "app"},
     "worker": {*_BELOW, "app"},
     "service": set(),

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mta.auth.throttle import Throttle
+from twisted_mta.chores import Chores
 from twisted_mta.config import schema
 from twisted_mta.config.check import host_port
 from twisted_mta.config.load import Document
@@ -121,6 +122,7 @@ def _resolver(reactor: Any, config: Config) -> Resolver:
         servers or system_servers(),
         hosts=system_hosts(),
         timeout_s=config.dns.timeout,
+        validating=config.dns.validating,
     )
 
 
@@ -171,6 +173,7 @@ class Mta:
         self._succession: Succession | None = None
         self._resends: Resends | None = None
         self._sweep: Sweep | None = None
+        self._chores: Chores | None = None
         self._opened = False
         # While it starts, and once it was told to stop.
         self._starting: Deferred[None] | None = None
@@ -262,9 +265,14 @@ class Mta:
             forwarding,
         )
         await self._resends.start()
+        resolver = _resolver(self._reactor, self._config)
+        self._chores = Chores(self._reactor, self._config, office, resolver)
+        self._chores.start(first=self._place.number == 1)
         environment = {
             "reactor": self._reactor,
-            "resolver": _resolver(self._reactor, self._config),
+            "resolver": resolver,
+            "web": self._chores.web,
+            "tls_results": self._chores.results,
             "ledger": office.ledger,
             "rates": self._place.rates,
             "share": self._place.share,
@@ -381,9 +389,12 @@ class Mta:
                 await self._stop_runner()
             finally:
                 try:
-                    await self._stop_indexing()
+                    await self._stop_chores()
                 finally:
-                    await self._close_office()
+                    try:
+                        await self._stop_indexing()
+                    finally:
+                        await self._close_office()
 
     async def _stop_listeners(self) -> None:
         listeners, self._listeners = self._listeners, []
@@ -407,6 +418,11 @@ class Mta:
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.stop()
+
+    async def _stop_chores(self) -> None:
+        chores, self._chores = self._chores, None
+        if chores is not None:
+            await chores.stop()
 
     async def _stop_indexing(self) -> None:
         indexing, self._indexing = self._indexing, None

@@ -17,6 +17,8 @@ from twisted_mta.config.units import Seconds
 from twisted_mta.delivery.smtp import exchanger
 from twisted_mta.delivery.smtp.agent import SmtpAgent
 from twisted_mta.delivery.smtp.settings import Settings, Timeouts, Tls, TokenFile
+from twisted_mta.delivery.smtp.sts import StsPolicies
+from twisted_mta.delivery.smtp.tlsmemory import Recall, TlsMemory
 from twisted_mta.net.tls import CertificateError, Pair, opportunistic, verifying
 from twisted_mta.plugin import Environment, IChecksNextHop, IForesees, IPlugin
 from twisted_mta.wire.sasl import Credentials
@@ -52,12 +54,22 @@ class SmtpAgentConfig:
 
     # Where next hops without a port of their own listen.
     port: int = 25
-    # none; may: with anybody if it works; encrypt: with anybody, or no mail;
-    # verify: only with a valid certificate of the host's name.
-    tls: Literal["none", "may", "encrypt", "verify"] = "may"
+    # none; may: with anybody if it works; encrypt: with anybody, or no mail; dane: with
+    # whom the DNS says (TLSA records, see dns: validating), where it says nothing as
+    # may; dane-only: where it says nothing no mail; verify: only with a valid
+    # certificate of the host's name. As Postfix's smtp_tls_security_level.
+    tls: Literal["none", "may", "encrypt", "dane", "dane-only", "verify"] = "dane"
+    # Keep to what domains ask for by MTA-STS (RFC 8461), with may, encrypt and dane.
+    mta_sts: bool = True
+    # When a host had TLS in the last 30 days and has none now, with may and dane: none;
+    # warn in the log; or defer its mail, for
+    tls_memory: Literal["none", "warn", "defer"] = "warn"
+    # so long at most since its TLS was first missed.
+    tls_memory_wait: Seconds = Seconds(86400.0)
     # TLS from the first octet (port 465).
     implicit_tls: bool = False
-    # A PEM file of the authorities to believe in verify. None: the system's.
+    # A PEM file of the authorities to believe in verify and for mail exchangers of
+    # domains with MTA-STS. None: the system's.
     trust: Path | None = None
     # For AUTH at a smarthost, with the password in the file's first line. It
     # goes out under TLS only, unless tls is none.
@@ -125,8 +137,12 @@ class SmtpAgentPlugin:
 
         @raise ValueError: the password can no longer be read.
         """
+        clock, ledger, web = environment.reactor, environment.ledger, environment.web
+        policies = None
+        if config.mta_sts and web is not None:
+            policies = StsPolicies(clock, environment.resolver, ledger, web)
         return SmtpAgent(
-            environment.reactor,
+            clock,
             environment.resolver,
             Settings(
                 hostname=environment.hostname,
@@ -144,6 +160,9 @@ class SmtpAgentPlugin:
                 timeouts=timeouts(config.connect_timeout, config.reply_timeout),
             ),
             self._listening,
+            policies,
+            environment.tls_results,
+            TlsMemory(clock, ledger, Recall(config.tls_memory), config.tls_memory_wait),
         )
 
     def check_next_hop(self, config: SmtpAgentConfig, next_hop: str | None) -> None:

@@ -31,6 +31,7 @@ from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.filter import Filter
 from twisted_mta.mail.history import Event, Finished, Story
 from twisted_mta.mail.job import Job, Page, Waiting
+from twisted_mta.mail.lookup import Exchange, Located
 from twisted_mta.mail.mime import Structure
 from twisted_mta.mail.placement import (
     Appended,
@@ -54,6 +55,8 @@ from twisted_mta.mail.standing import Frozen, Rule
 from twisted_mta.mail.submitted import Saved, Submitted
 from twisted_mta.mail.summary import Email
 from twisted_mta.mail.suppressed import Reason, Suppressed
+from twisted_mta.mail.tlsa import Tlsa
+from twisted_mta.mail.tlsreport import Failure, Policy
 from twisted_mta.mail.verdict import Judgement, Progress, Verdict
 
 T = TypeVar("T")
@@ -958,3 +961,36 @@ class IResolver(Interface):
 
     def ptr(host: str) -> Awaitable[Sequence[str]]:
         """The names of an IP address."""
+
+    def exchange(domain: str) -> Awaitable[Exchange]:
+        """The same as L{mx}, and whether it is authentic.
+
+        @raise NoSuchDomain: see L{mx}.
+        @raise ResolverUnavailable: see L{mx}; what is known to be forged (bogus) is
+            no answer.
+        """
+
+    def locate(host: str) -> Awaitable[Located]:
+        """The same as L{addresses}, and whether it is authentic.
+
+        @raise ResolverUnavailable: no answer now, or a forged one.
+        """
+
+    def tlsa(name: str) -> Awaitable[Sequence[Tlsa]]:
+        """The TLSA records of a name such as C{_25._tcp.mx.example.org}; none if the
+        answer is not authentic.
+
+        @raise ResolverUnavailable: no answer now, or a forged one.
+        """
+
+
+class ITlsResults(Interface):
+    """Counts how TLS went, for those who want to know it (RFC 8460)."""
+
+    def count(domain: str, policy: Policy, failure: Failure | None) -> None:
+        """A session with a domain's mail exchanger was tried.
+
+        @param domain: who may want to know.
+        @param policy: what it was held to.
+        @param failure: C{None} if it went well.
+        """

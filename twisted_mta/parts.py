@@ -14,7 +14,7 @@ from twisted.internet.endpoints import (
 )
 from twisted.logger import Logger
 
-from twisted_mta.builtin import SmtpAgentPlugin
+from twisted_mta.builtin import SmtpAgentConfig, SmtpAgentPlugin
 from twisted_mta.carriers import carriers
 from twisted_mta.config.check import DEFAULT_AGENT
 from twisted_mta.config.load import Document, Where, structure
@@ -22,6 +22,7 @@ from twisted_mta.config.schema import Config
 from twisted_mta.errors import ConfigError
 from twisted_mta.interfaces import IDeliveryAgent, IPolicy, ITokenVerifier
 from twisted_mta.jsonwebtoken import JwtPlugin
+from twisted_mta.net.tls import CertificateError, verifying
 from twisted_mta.passage import Passage
 from twisted_mta.plugin import Environment, Shelf
 from twisted_mta.shipped import POLICIES
@@ -56,6 +57,8 @@ class Parts:
             except ConfigError as error:
                 problems += error.problems
         problems += _endpoint_problems(document, config)
+        problems += _dane_problems(document, config, chosen)
+        problems += _web_problems(document, config)
         default = shelf.find("agent", DEFAULT_AGENT)
         chosen.setdefault(("agents", DEFAULT_AGENT), (default, default.config()))
         passage = Passage(
@@ -103,6 +106,25 @@ class Parts:
             log=Logger(f"twisted_mta.plugins.{plugin.name}"),
             **environment,
         )
+
+
+def _dane_problems(
+    document: Document, config: Config, chosen: Mapping[Where, tuple[Any, Any]]
+) -> Iterator[str]:
+    """An agent that needs what the DNS does not give would deliver nothing."""
+    for where, (_, settings) in chosen.items():
+        only = isinstance(settings, SmtpAgentConfig) and settings.tls == "dane-only"
+        if only and not config.dns.validating:
+            text = "dane-only needs servers that validate; see dns: validating"
+            yield document.problem((*where, "tls"), text)
+
+
+def _web_problems(document: Document, config: Config) -> Iterator[str]:
+    if config.web.trust is not None:
+        try:
+            verifying("localhost", config.web.trust)
+        except CertificateError as error:
+            yield document.problem(("web", "trust"), str(error))
 
 
 def _choices(config: Config) -> Iterator[tuple[Where, str]]:

@@ -21,7 +21,8 @@ from twisted.logger import Logger
 from zope.interface import Attribute, Interface
 
 from twisted_mta.errors import ConfigError
-from twisted_mta.interfaces import IDeliveryAgent, ILedger, IResolver
+from twisted_mta.interfaces import IDeliveryAgent, ILedger, IResolver, ITlsResults
+from twisted_mta.net.https import Https
 from twisted_mta.net.tally import ITally
 
 PACKAGE = "twisted_mta.plugins"
@@ -79,6 +80,8 @@ class Environment:
         added it.
     @ivar agents: by name, those whom an agent says that it uses (L{IUsesAgents}).
     @ivar share: of a limit of the whole server, what this one of its workers has.
+    @ivar web: a client of the Web.
+    @ivar tls_results: counts how TLS to other servers goes; C{None} if nobody reports.
     """
 
     name: str
@@ -90,6 +93,8 @@ class Environment:
     log: Logger
     agents: Mapping[str, IDeliveryAgent] = {}
     share: Callable[[int], int] = int
+    web: Https | None = None
+    tls_results: ITlsResults | None = None
 
 
 class Shelf:

@@ -157,6 +157,15 @@ class Fitting(unittest.TestCase):
             "dns.servers[0]: must be HOST:PORT, not 'localhost'",
         )
         self.assertProblem(
+            "web: {proxy: localhost}\n",
+            "web.proxy: must be HOST:PORT, not 'localhost'",
+        )
+        self.assertProblem(
+            "tls_reports: {sender: me}\n",
+            "tls_reports.sender: not an address: 'me'; write one such as"
+            " bob@example.org",
+        )
+        self.assertProblem(
             "smtp: {relay_from: [10.0.0.1/8]}\n",
             "smtp.relay_from[0]: is no network: 10.0.0.1/8 has host bits set; write"
             " one such as 10.0.0.0/8",

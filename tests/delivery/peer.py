@@ -10,6 +10,7 @@ from zope.interface import implementer
 
 from twisted_mta.errors import NoSuchDomain, NoSuchMessage, ResolverUnavailable
 from twisted_mta.interfaces import IContent, IResolver
+from twisted_mta.mail.lookup import Exchange, Located
 
 HANG = None  # say nothing
 DROP = "DROP"  # hang up
@@ -253,11 +254,19 @@ class Names:
 
     @param mx: by domain: preferences and hosts, or an error to raise.
     @param addresses: by host, or an error to raise.
+    @param tlsa: by name, or an error to raise.
+    @param txt: by name.
+    @ivar signed: the names of which the answers are authentic.
+    @ivar aliases: by host.
     """
 
-    def __init__(self, mx=None, addresses=None):
+    def __init__(self, mx=None, addresses=None, tlsa=None, txt=None):
         self._mx = mx or {}
         self._addresses = addresses or {}
+        self.tlsa_records = tlsa or {}
+        self.texts = txt or {}
+        self.signed = set()
+        self.aliases = {}
         self.asked = []
 
     async def mx(self, domain):
@@ -268,8 +277,20 @@ class Names:
             return [host]
         return self._look(self._addresses, host, None) or []
 
+    async def exchange(self, domain):
+        return Exchange(tuple(await self.mx(domain)), domain, domain in self.signed)
+
+    async def locate(self, host):
+        found = tuple(await self.addresses(host))
+        name = self.aliases.get(host, host)
+        secure = name in self.signed and host in self.signed
+        return Located(found, name, secure, host in self.signed and not secure)
+
+    async def tlsa(self, name):
+        return self._look(self.tlsa_records, name, ())
+
     async def txt(self, name):
-        raise ResolverUnavailable
+        return self._look(self.texts, name, ())
 
     async def ptr(self, host):
         raise ResolverUnavailable

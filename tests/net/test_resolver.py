@@ -18,6 +18,8 @@ from zope.interface.verify import verifyObject
 
 from twisted_mta.errors import NoSuchDomain, ResolverUnavailable
 from twisted_mta.interfaces import IResolver
+from twisted_mta.mail.lookup import Exchange, Located
+from twisted_mta.mail.tlsa import UNREADABLE, Tlsa
 from twisted_mta.net.dns import Garbled, question, read
 from twisted_mta.net.resolver import Resolver, system_hosts, system_servers
 from twisted_mta.testing.dns import DnsServer, Zone
@@ -42,6 +44,19 @@ stalled.example   STALLED
 stalled.example   MX    10 mx1.example.org
 1.2.0.192.in-addr.arpa  PTR mx1.example.org
 _25._tcp.mx1.example.org TLSA 3 1 0 00ff
+signed.example    SIGNED
+signed.example    MX    10 mx.signed.example
+mx.signed.example SIGNED
+mx.signed.example A     192.0.2.4
+_25._tcp.mx.signed.example SIGNED
+_25._tcp.mx.signed.example TLSA 3 1 0 00ff
+_25._tcp.mx.signed.example TLSA 9 9 9 00
+away.signed.example SIGNED
+away.signed.example CNAME bare.example
+near.signed.example SIGNED
+near.signed.example CNAME mx.signed.example
+into.example      CNAME mx.signed.example
+bogus.signed.example SERVFAIL
 """
 
 
@@ -122,6 +137,76 @@ class ResolverTests(TestCase):
         )
         self.assertEqual(len(answer.records), 1)
         self.assertFalse(answer.authentic)
+
+    async def test_authentic(self):
+        """What the servers validated is known to be so, if they are believed in that;
+        aliases count."""
+        for believed in (False, True):
+            resolver = Resolver(self.clock, self.resolver._servers, validating=believed)
+            mx = ((10, "mx.signed.example"),)
+            self.assertEqual(
+                await resolver.exchange("signed.example"),
+                Exchange(mx, "signed.example", believed),
+            )
+            self.assertEqual(
+                await resolver.locate("mx.signed.example"),
+                Located(("192.0.2.4",), "mx.signed.example", believed),
+            )
+            self.assertEqual(
+                await resolver.locate("near.signed.example"),
+                Located(("192.0.2.4",), "mx.signed.example", believed),
+            )
+            self.assertEqual(
+                await resolver.locate("away.signed.example"),
+                Located(("192.0.2.3",), "bare.example", False, believed),
+            )
+            self.assertEqual(
+                await resolver.locate("into.example"),
+                Located(("192.0.2.4",), "mx.signed.example"),
+            )
+            self.assertFalse((await resolver.exchange("example.org")).secure)
+            self.assertFalse((await resolver.locate("192.0.2.1")).secure)
+            self.assertFalse((await resolver.locate("localhost")).secure)
+
+    async def test_tlsa(self):
+        """TLSA records are there if they are authentic; there are none, or nobody can
+        tell, is not the same."""
+        resolver = Resolver(self.clock, self.resolver._servers, validating=True)
+        self.assertEqual(
+            await resolver.tlsa("_25._tcp.mx.signed.example"),
+            [Tlsa(3, 1, 0, b"\0\xff"), Tlsa(9, 9, 9, b"\0")],
+        )
+        self.assertEqual(list(await resolver.tlsa("_25._tcp.mx1.example.org")), [])
+        self.assertEqual(list(await resolver.tlsa("_25._tcp.no.signed.example")), [])
+        self.assertEqual(
+            list(await self.resolver.tlsa("_25._tcp.mx.signed.example")), []
+        )
+        with self.assertRaises(ResolverUnavailable):
+            await resolver.tlsa("bogus.signed.example")
+
+    async def test_h51_tlsa_of_a_strange_form(self):
+        """A record that cannot be read is still one; the others count."""
+        respond = self.server.respond
+
+        def spoilt(wire, way):
+            delay_s, octets = respond(wire, way)
+            return delay_s, octets.replace(b"\3\1\0\0\xff", b"\3\1\1\0\xff")
+
+        self.patch(self.server, "respond", spoilt)
+        resolver = Resolver(self.clock, self.resolver._servers, validating=True)
+        self.assertEqual(
+            await resolver.tlsa("_25._tcp.mx.signed.example"),
+            [Tlsa(9, 9, 9, b"\0"), UNREADABLE],
+        )
+        self.assertFalse(UNREADABLE.usable)
+
+    async def test_asked_for_signatures(self):
+        """A server that is to validate is asked to say so by both bits."""
+        name = dns.name.from_text("a.test")
+        for validated in (False, True):
+            asked = question(name, dns.rdatatype.MX, validated)
+            self.assertTrue(asked.flags & dns.flags.AD)
+            self.assertEqual(bool(asked.ednsflags & dns.flags.DO), validated)
 
     async def test_trouble(self):
         """SERVFAIL is no answer, and is not asked again within a second."""
@@ -303,8 +388,10 @@ class GarbageTests(PlainCase):
     @given(st.binary(max_size=200))
     def test_any_octets(self, octets):
         """Octets of chance are no answer."""
-        with self.assertRaises(Garbled):
-            read(self.query, octets)
+        for kind in (dns.rdatatype.MX, dns.rdatatype.TLSA):
+            query = question(dns.name.from_text("example.org"), kind)
+            with self.assertRaises(Garbled):
+                read(query, octets)
 
     @settings(max_examples=200, deadline=None)
     @given(st.data())

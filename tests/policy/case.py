@@ -14,6 +14,8 @@ from twisted_mta.errors import NoSuchDomain, ResolverUnavailable
 from twisted_mta.interfaces import IResolver
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.envelope import Origin
+from twisted_mta.mail.lookup import Exchange, Located
+from twisted_mta.mail.tlsa import Tlsa
 from twisted_mta.mail.verdict import Progress, Verdict
 
 HOST = "8.8.4.4"
@@ -47,6 +49,15 @@ class Dns:
     async def addresses(self, host: str) -> Sequence[str]:
         found = await self._find(host)
         return [one for one in found if isinstance(one, str)]
+
+    async def exchange(self, domain: str) -> Exchange:
+        return Exchange(tuple(await self.mx(domain)), domain)
+
+    async def locate(self, host: str) -> Located:
+        return Located(tuple(await self.addresses(host)), host)
+
+    async def tlsa(self, name: str) -> Sequence[Tlsa]:
+        return ()
 
     async def txt(self, name: str) -> Sequence[bytes]:
         return list(await self._find(f"TXT {name}"))

@@ -190,6 +190,13 @@ def _limits(config: Config) -> Iterator[Problem]:
             yield where, f"is not a domain name; {_SUCH_AS}example.org"
     for index, without in enumerate(config.smtp.without):
         yield from _networks(("smtp", "without", index, "networks"), without.networks)
+    if config.tls_reports.sender is not None:
+        yield from _address(("tls_reports", "sender"), config.tls_reports.sender)
+    if config.web.proxy is not None:
+        try:
+            host_port(config.web.proxy)
+        except ValueError as error:
+            yield ("web", "proxy"), str(error)
     for index, server in enumerate(config.dns.servers):
         try:
             host_port(server)

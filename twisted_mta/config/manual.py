@@ -64,12 +64,22 @@ _ASIDE = {
 SMTP_AGENT = """\
 #   # Where next hops without a port of their own listen.
 #   port: 25
-#   # none; may: with anybody if it works; encrypt: with anybody, or no mail;
-#   # verify: only with a valid certificate of the host's name.
-#   tls: may
+#   # none; may: with anybody if it works; encrypt: with anybody, or no mail; dane: with
+#   # whom the DNS says (TLSA records, see dns: validating), where it says nothing as
+#   # may; dane-only: where it says nothing no mail; verify: only with a valid
+#   # certificate of the host's name. As Postfix's smtp_tls_security_level.
+#   tls: dane
+#   # Keep to what domains ask for by MTA-STS (RFC 8461), with may, encrypt and dane.
+#   mta_sts: true
+#   # When a host had TLS in the last 30 days and has none now, with may and dane: none;
+#   # warn in the log; or defer its mail, for
+#   tls_memory: warn
+#   # so long at most since its TLS was first missed.
+#   tls_memory_wait: 1d
 #   # TLS from the first octet (port 465).
 #   implicit_tls: false
-#   # A PEM file of the authorities to believe in verify. None: the system's.
+#   # A PEM file of the authorities to believe in verify and for mail exchangers of
+#   # domains with MTA-STS. None: the system's.
 #   trust: null
 #   # For AUTH at a smarthost, with the password in the file's first line. It
 #   # goes out under TLS only, unless tls is none.

@@ -436,6 +436,34 @@ class Dns:
     servers: tuple[str, ...] = ()
     # How long one server may take.
     timeout: Seconds = _time(5)
+    # The servers validate (DNSSEC), and nobody can come between them and us, as with
+    # an unbound on this machine. Needed for DANE.
+    validating: bool = False
+
+
+@frozen(kw_only=True)
+class Web:
+    """How this server itself uses the Web: for policies of domains (MTA-STS) and
+    reports to them."""
+
+    # A PEM file of the authorities to believe. null: the system's.
+    trust: Path | None = None
+    # HOST:PORT of a proxy, where the Web cannot be reached without. null: none.
+    proxy: str | None = None
+
+
+@frozen(kw_only=True)
+class TlsReports:
+    """Reports to domains that ask for them (RFC 8460), once a day. Those by mail are
+    not signed (DKIM): who insists on that does not read them."""
+
+    # The address that reports come from; where they are not taken they come back to it.
+    # null: nothing is counted, nothing reported.
+    sender: str | None = None
+    # Whom to ask about them, such as mailto:postmaster@example.org. Empty: sender.
+    contact: str = ""
+    # The name of the organization that reports. Empty: hostname.
+    organization: str = ""
 
 
 @frozen(kw_only=True)
@@ -498,6 +526,10 @@ class Config:
     search: Search = Search()
     # Where names are looked up.
     dns: Dns = Dns()
+    # How this server uses the Web.
+    web: Web = Web()
+    # Reports to other domains of how TLS went.
+    tls_reports: TlsReports = TlsReports()
     # Directories with drop-in plugin modules.
     plugin_path: tuple[Path, ...] = ()
 

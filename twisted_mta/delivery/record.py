@@ -67,6 +67,8 @@ def _written(handling: Handling) -> dict[str, Any]:
         "release_at": handling.release_at,
         "solicit": list(handling.solicit),
         "verp": handling.verp,
+        "give_up_at": handling.give_up_at,
+        "tls_waived": handling.tls_waived,
     }
 
 

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted_mta.delivery.beyond import Beyond
 from twisted_mta.delivery.queue import LEASE_S, Hop
 from twisted_mta.delivery.rows import TOPIC
-from twisted_mta.delivery.text import one_line
+from twisted_mta.delivery.text import channel, one_line
 from twisted_mta.errors import MailError, Temporary
 from twisted_mta.interfaces import Cancel, IDeliveryAgent, ILedger, IQueue
 from twisted_mta.mail.address import Address
@@ -338,14 +338,14 @@ class Runner:
                 continue
             said = one_line(outcome.diagnostic)
             self._log.info(
-                "{id}: to=<{to}>{sent_as}, agent={agent}, relay={relay}, tls={tls}, "
+                "{id}: to=<{to}>{sent_as}, agent={agent}, relay={relay}, {tls}"
                 "delay={delay:.1f}, dsn={dsn}, status={status}{said}",
                 id=to_text(job.envelope.id),
                 to=one_line(str(recipient)),
                 sent_as=rewritten and f", from=<{rewritten}>",
                 agent=job.agent,
                 relay=one_line(outcome.remote) or "none",
-                tls="/".join(outcome.tls.replace(",", " ").split()) or "none",
+                tls=channel(outcome),
                 delay=delay,
                 dsn=outcome.status,
                 status=outcome.result.value,

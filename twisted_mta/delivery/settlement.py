@@ -71,6 +71,9 @@ def judge(
             expired, status = True, _NOT_IN_TIME
         late = late or (not by.returns and now >= deadline)
         due = min(due, deadline) if now < deadline else due
+    if give_up_at := envelope.handling.give_up_at:
+        expired = expired or now >= give_up_at
+        due = min(due, give_up_at) if now < give_up_at else due
     delivered: list[tuple[Address, Outcome]] = []
     failed: list[tuple[Address, Outcome]] = []
     deferred: list[tuple[Address, Outcome]] = []

@@ -7,6 +7,8 @@ what remains is bounded.
 
 import re
 
+from twisted_mta.mail.route import Outcome
+
 # C0, DEL and C1; line and paragraph separators; the marks that reorder text
 # (Unicode's Bidi_Control) and lone surrogates, which cannot be encoded.
 _UNSAFE = re.compile(
@@ -25,3 +27,13 @@ def one_line(text: str, most: int = _MOST) -> str:
     """
     line = _UNSAFE.sub(" ", text[: most + 1]).strip()
     return line if len(text) <= most else line[: most - 3] + "..."
+
+
+def channel(outcome: Outcome) -> str:
+    """How the channel was, as the log says it: C{tls=TLSv1.3, verified=dane, }; empty
+    if nothing was heard over any."""
+    if not outcome.tls:
+        return "tls=none, " if outcome.remote and outcome.replied else ""
+    version, _, rest = outcome.tls.partition(" ")
+    proof = rest.rpartition("(")[2].rstrip(")")
+    return f"tls={version}, verified={proof or 'none'}, "

@@ -83,6 +83,10 @@ class Handling:
         case.
     @ivar verp: with what the recipient is written into the sender for each of them,
         such as C{"+="} (L{twisted_mta.mail.verp}); empty: he is not.
+    @ivar give_up_at: from then on it is worth nothing, seconds since the epoch; 0:
+        the queue knows. Of what this server writes.
+    @ivar tls_waived: it may go without TLS, whatever anybody asks. The same; others
+        say it in its header (RFC 8689 5).
     """
 
     ret: Return | None = None
@@ -93,6 +97,8 @@ class Handling:
     release_at: float = 0.0
     solicit: tuple[str, ...] = ()
     verp: str = ""
+    give_up_at: float = 0.0
+    tls_waived: bool = False
 
 
 USUAL = Handling()

@@ -120,9 +120,9 @@ class Outcome:
         C{"traced"}: relayed, and he wants to hear of that in any case (RFC 2852).
     @ivar unreached: it was deferred before anything was said of this mail: nobody
         there could be spoken to.
-    @ivar tls: what the remote server was spoken to with, C{"TLSv1.3
-        TLS_AES_256_GCM_SHA384"}, C{", verified"} behind it if the certificate had to
-        be of the host's name; empty: in the clear, or not at all.
+    @ivar tls: how the channel was: C{"TLSv1.3 TLS_AES_256_GCM_SHA384 (dane)"}, what is
+        in brackets being by what the server's certificate was verified, or C{none};
+        empty: in the clear, or there was no channel.
     @ivar uncertain: the message was sent to its end, and then there was no answer: the
         remote server may have it (RFC 1047).
     """

@@ -52,6 +52,15 @@ class Connection(Stream):
         """Why it ended; empty while it stands."""
         return self._closed.reason if self._closed is not None else ""
 
+    @property
+    def source(self) -> str:
+        """Our address; empty if there is no connection any more."""
+        try:
+            host: str = cast(Any, self.transport).getHost().host
+        except (AttributeError, OSError):
+            return ""
+        return host
+
     async def lent(self) -> None:
         """Wait until the connection stands, its TLS included.
 

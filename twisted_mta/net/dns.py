@@ -53,11 +53,17 @@ class Garbled(Exception):
 
 
 def question(
-    name: dns.name.Name, kind: dns.rdatatype.RdataType
+    name: dns.name.Name, kind: dns.rdatatype.RdataType, validated: bool = False
 ) -> dns.message.QueryMessage:
     """A recursive question with EDNS and the AD bit, which asks to be told
-    whether the answer was validated (RFC 6840 5.7)."""
-    query = dns.message.make_query(name, kind, use_edns=0, payload=_EDNS_OCTETS)
+    whether the answer was validated (RFC 6840 5.7).
+
+    @param validated: ask for the signatures too (DO), without which some servers do
+        not say it.
+    """
+    query = dns.message.make_query(
+        name, kind, use_edns=0, payload=_EDNS_OCTETS, want_dnssec=validated
+    )
     query.flags |= dns.flags.AD
     return query
 
@@ -91,8 +97,13 @@ def read(
     if len(octets) < 12:
         raise Garbled("short of a header")
     cut = bool(octets[2] & _TC)
+    # A record of a strange form among those is not all of them (RFC 7672 2.2): see
+    # the message's C{errors}.
+    lenient = query.question[0].rdtype == dns.rdatatype.TLSA
     try:
-        answer = dns.message.from_wire(octets, question_only=cut)
+        answer = dns.message.from_wire(
+            octets, question_only=cut, continue_on_error=lenient
+        )
     except (dns.exception.DNSException, ValueError, NotImplementedError) as error:
         raise Garbled(type(error).__name__)
     if not isinstance(answer, dns.message.QueryMessage) or not query.is_response(

@@ -4,9 +4,9 @@ this machine or any that are named.
 It asks recursive servers and does not walk the DNS itself. It remembers answers
 for as long as they say, also that there is none (RFC 2308), and for a moment
 that nobody could tell (RFC 9520); whoever asks what is just being asked waits
-for the same answer. It trusts its servers as far as L{Answer.authentic} says,
-and no answer to be small, short or sane: names are followed for a bounded
-number of steps, every wait ends.
+for the same answer. It trusts its servers to validate only if it is told to
+(L{Answer.authentic}), and no answer to be small, short or sane: names are followed
+for a bounded number of steps, every wait ends.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import dns.rcode
 import dns.rdata
 import dns.rdatatype
 import dns.rdtypes.ANY.MX
+import dns.rdtypes.ANY.TLSA
 import dns.rdtypes.ANY.TXT
 import dns.reversename
 from dns.rdatatype import RdataType
@@ -40,6 +41,9 @@ from zope.interface import implementer
 
 from twisted_mta.errors import NoSuchDomain, ResolverUnavailable
 from twisted_mta.interfaces import IResolver
+from twisted_mta.mail import tlsa
+from twisted_mta.mail.lookup import Exchange, Located
+from twisted_mta.mail.tlsa import Tlsa
 from twisted_mta.net.dns import Garbled, Server, ask, question
 
 if TYPE_CHECKING:
@@ -80,14 +84,16 @@ class Answer:
     @ivar exists: C{False} for NXDOMAIN.
     @ivar records: of the type that was asked for; empty if there are none.
     @ivar name: the name that has them, aliases followed, without the last dot.
-    @ivar authentic: the server says that it validated the answer (AD). Worth
-        something only if the server and the way to it are trusted.
+    @ivar authentic: the server says that it validated the answer (AD), and is
+        trusted in that.
+    @ivar spoilt: there were TLSA records besides that cannot be read.
     """
 
     exists: bool
     records: tuple[dns.rdata.Rdata, ...]
     name: str
     authentic: bool
+    spoilt: bool = False
 
 
 @implementer(IResolver)
@@ -105,6 +111,7 @@ class Resolver:
         timeout_s: float = 3.0,
         rounds: int = 2,
         most_remembered: int = 10_000,
+        validating: bool = False,
     ) -> None:
         """
         @param reactor: the clock; provides UDP and TCP.
@@ -117,6 +124,8 @@ class Resolver:
         @param rounds: how often each server is asked, as the C library's.
         @param most_remembered: how many answers are kept; the ones used
             longest ago go first.
+        @param validating: the servers validate what they answer, and the way to them
+            is safe, so that they are believed in that.
         """
         if not servers:
             raise ValueError("a resolver needs at least one server")
@@ -127,31 +136,55 @@ class Resolver:
         self._timeout_s = timeout_s
         self._rounds = rounds
         self._most_remembered = most_remembered
+        self._validating = validating
         self._remembered: dict[_Key, tuple[float, Answer | None]] = {}
         self._asking: dict[_Key, list[Deferred[Answer | None]]] = {}
         self._sockets = DeferredSemaphore(_MOST_ASKING)
 
     async def mx(self, domain: str) -> Sequence[tuple[int, str]]:
+        return list((await self.exchange(domain)).records)
+
+    async def addresses(self, host: str) -> Sequence[str]:
+        return list((await self.locate(host)).addresses)
+
+    async def exchange(self, domain: str) -> Exchange:
         answer = await self.query(domain, RdataType.MX)
         if not answer.exists:
             raise NoSuchDomain
         records = cast("tuple[dns.rdtypes.ANY.MX.MX, ...]", answer.records)
-        return sorted((record.preference, _text(record.exchange)) for record in records)
+        found = sorted((one.preference, _text(one.exchange)) for one in records)
+        return Exchange(tuple(found), answer.name, answer.authentic)
 
-    async def addresses(self, host: str) -> Sequence[str]:
+    async def locate(self, host: str) -> Located:
         try:
-            return [str(ip_address(host))]
+            return Located((str(ip_address(host)),), host)
         except ValueError:
             pass
         named = self._hosts.get(host.lower())
         if named is not None:
-            return list(named)
+            return Located(tuple(named), host)
         kinds = (RdataType.AAAA, RdataType.A)
         answers = [await asked for asked in [self._answer(host, k) for k in kinds]]
         known = [record.to_text() for a in answers if a for record in a.records]
         if not known and None in answers:  # some servers fail at AAAA alone
             raise _unavailable(host)
-        return known
+        said = [answer for answer in answers if answer is not None]
+        secure = all(answer.authentic for answer in said)
+        name = said[0].name
+        aliased = self._validating and not secure and name != host.lower()
+        alias_secure = aliased and (await self.query(host, RdataType.CNAME)).authentic
+        return Located(tuple(known), name, secure, alias_secure)
+
+    async def tlsa(self, name: str) -> Sequence[Tlsa]:
+        answer = await self.query(name, RdataType.TLSA)
+        if not answer.authentic:
+            return ()
+        records = cast("tuple[dns.rdtypes.ANY.TLSA.TLSA, ...]", answer.records)
+        # In order, since servers give them in any, and reports are summed up by them.
+        found = sorted(
+            Tlsa(one.usage, one.selector, one.mtype, one.cert) for one in records
+        )[: tlsa.MOST]
+        return [*found, tlsa.UNREADABLE] if answer.spoilt else found
 
     async def txt(self, name: str) -> Sequence[bytes]:
         answer = await self.query(name, RdataType.TXT)
@@ -220,7 +253,7 @@ class Resolver:
             name = dns.name.from_text(text)
         except (dns.exception.DNSException, UnicodeError):
             return Answer(False, (), text, False), 0  # no name: it cannot exist
-        for_s, authentic = float(_LONGEST_S), True
+        for_s, authentic = float(_LONGEST_S), self._validating
         for _ in range(_MOST_CNAMES):
             response = await self._ask_all(name, kind)
             try:
@@ -228,17 +261,18 @@ class Resolver:
             except dns.exception.DNSException as error:
                 raise ResolverUnavailable(type(error).__name__)
             for_s = min(for_s, chain.minimum_ttl)
+            spoilt = bool(response.errors)
             authentic = authentic and bool(response.flags & dns.flags.AD)
             name = chain.canonical_name
             exists = response.rcode() == dns.rcode.NOERROR
             authority = any(r.rdtype == RdataType.SOA for r in response.authority)
             if chain.answer is not None:
                 found = tuple(chain.answer)
-                return Answer(True, found, _text(name), authentic), for_s
+                return Answer(True, found, _text(name), authentic, spoilt), for_s
             if not chain.cnames or authority or not exists:
                 # Without an SOA nothing says how long that holds (RFC 2308 5).
                 for_s = min(for_s, _LONGEST_NEGATIVE_S) if authority else 0
-                return Answer(exists, (), _text(name), authentic), for_s
+                return Answer(exists, (), _text(name), authentic, spoilt), for_s
         raise ResolverUnavailable("too many aliases")
 
     async def _ask_all(
@@ -252,7 +286,8 @@ class Resolver:
         await self._sockets.acquire()
         try:
             for server in self._servers[:] * self._rounds:
-                asking = ask(self._reactor, server, question(name, kind))
+                asked = question(name, kind, self._validating)
+                asking = ask(self._reactor, server, asked)
                 try:
                     response = await Deferred.fromCoroutine(asking).addTimeout(
                         self._timeout_s, self._reactor

@@ -270,17 +270,24 @@ class _Opportunistic:
         self, tlsProtocol: TLSMemoryBIOProtocol
     ) -> SSL.Connection:
         connection = SSL.Connection(self._context, None)
-        if not _is_address(self._host):
+        if not is_address(self._host):
             connection.set_tlsext_host_name(self._host.encode("ascii"))
         return connection
 
 
-@lru_cache(maxsize=16)
-def _opportunistic_context(pair: Pair | None) -> SSL.Context:
+def client_context(pair: Pair | None) -> SSL.Context:
+    """A client's context that believes whatever it is shown.
+
+    @param pair: the certificate to show if the server asks for one.
+    @raise CertificateError: it cannot be read.
+    """
     context = _context(SSL.TLS_CLIENT_METHOD, _OPPORTUNISTIC_CIPHERS)
     if pair is not None:
         _show(context, pair)
     return context
+
+
+_opportunistic_context = lru_cache(maxsize=16)(client_context)
 
 
 def opportunistic(
@@ -329,7 +336,8 @@ def _shown(pair: Pair) -> PrivateCertificate:
     return made
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether a host has no name but its address."""
     try:
         ip_address(host)
     except ValueError:

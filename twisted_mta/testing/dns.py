@@ -17,9 +17,11 @@ dot, C{;} before a comment::
     slow.example     DELAY     2.5
     silent.example   SILENT
     stalled.example  STALLED
+    mx.example.org   SIGNED
 
 C{TRUNCATED} names are cut over UDP and whole over TCP; C{STALLED} ones are cut
-over UDP and never answered over TCP; C{SILENT} ones are never answered.
+over UDP and never answered over TCP; C{SILENT} ones are never answered. Of C{SIGNED}
+ones it says that it validated the answer, if the names of all aliases on the way are.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 _LENGTH = struct.Struct("!H")
 _MOST_CNAMES = 16
 _SOA = "ns.test. hostmaster.test. 1 3600 600 86400 60"
-_MANNERS = frozenset({"SERVFAIL", "TRUNCATED", "DELAY", "SILENT", "STALLED"})
+_MANNERS = frozenset({"SERVFAIL", "TRUNCATED", "DELAY", "SILENT", "STALLED", "SIGNED"})
 
 _Records = dict[dns.rdatatype.RdataType, dns.rrset.RRset]
 
@@ -110,7 +112,10 @@ class Zone:
         if "SERVFAIL" in self.manners.get(name, ()):
             response.set_rcode(dns.rcode.SERVFAIL)
             return response
+        response.flags |= dns.flags.AD
         for _ in range(_MOST_CNAMES):
+            if "SIGNED" not in self.manners.get(name, ()):
+                response.flags &= ~dns.flags.AD
             records = self.records.get(name, {})
             if asked.rdtype in records:
                 response.answer.append(records[asked.rdtype])

@@ -10,31 +10,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectError
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from twisted_mta.delivery.smtp.exchanger import (
-    UNIX,
-    Exchangers,
-    Host,
-    Listening,
-    read,
-)
+from twisted_mta.delivery.smtp.demand import Demand
+from twisted_mta.delivery.smtp.exchanger import UNIX, Exchangers, Host, Listening
 from twisted_mta.delivery.smtp.outcome import (
     TlsFailed,
     Unusable,
     deferred,
-    failed,
     unreached,
 )
 from twisted_mta.delivery.smtp.pool import Pool, Way
+from twisted_mta.delivery.smtp.security import Policies, Security, Site
 from twisted_mta.delivery.smtp.session import Session, tls_context
 from twisted_mta.delivery.smtp.settings import Settings, Tls
+from twisted_mta.delivery.smtp.tlsmemory import TlsMemory
 from twisted_mta.delivery.smtp.work import Work
-from twisted_mta.interfaces import IContent, IDeliveryAgent, IForesight, IResolver
+from twisted_mta.errors import MailError
+from twisted_mta.interfaces import (
+    IContent,
+    IDeliveryAgent,
+    IForesight,
+    IResolver,
+    ITlsResults,
+)
 from twisted_mta.mail import header
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.job import Job
@@ -62,26 +66,30 @@ class SmtpAgent:
         resolver: IResolver,
         settings: Settings,
         listening: Listening = tuple,
+        policies: Policies | None = None,
+        results: ITlsResults | None = None,
+        memory: TlsMemory | None = None,
     ) -> None:
         """
         @param reactor: the clock; provides TCP.
         @param listening: called to learn at which addresses and ports this
             server takes mail, so that it does not speak to itself.
+        @param policies: of domains (MTA-STS), C{None}: they are not asked for.
+        @param results: where it is counted how TLS went.
+        @param memory: of which hosts had TLS.
         """
         self._reactor = reactor
         self._settings = settings
         self._exchangers = Exchangers(resolver, settings, listening)
+        self._security = Security(resolver, settings, policies, results)
+        self._memory = memory
         self._pool = Pool(reactor, settings.idle_s, settings.idle_connections)
 
     async def deliver(self, job: Job, content: IContent) -> Mapping[Address, Outcome]:
         """See L{IDeliveryAgent}. The next hop is a domain, or a host as
         L{exchanger.read <twisted_mta.delivery.smtp.exchanger.read>} takes it."""
         work = Work(job, content, self._reactor)
-        way = job.next_hop, await self._tls(work)
-        if way[1] is Tls.PROMISED and not self._knows_host(job.next_hop):
-            text = "REQUIRETLS is asked for, and whom to verify cannot be known"
-            work.settle(job.recipients, failed("5.7.30", text))
-            return work.outcomes
+        way = job.next_hop, self._tls(work)
         spoken_to = await self._over_idle(work, way)
         if work.open:
             await self._over_new(work, way, spoken_to)
@@ -102,9 +110,12 @@ class SmtpAgent:
                     return error.outcome
         outcome = deferred("4.4.1", "Nobody there can be spoken to")
         try:
-            for host in await self._exchangers.find(next_hop):
+            hosts = await self._exchangers.find(next_hop)
+            site = await self._security.site(*way)
+            for host in hosts:
                 try:
-                    session = await self._open(host, way[1])
+                    demand = await self._security.demand(site, host)
+                    session = await self._open(host, demand)
                     return await self._foreseen(session, way, recipient)
                 except Unusable as error:
                     outcome = error.outcome
@@ -133,30 +144,29 @@ class SmtpAgent:
             return Tls.NONE
         return self._settings.tls
 
-    async def _tls(self, work: Work) -> Tls:
+    def _tls(self, work: Work) -> Tls:
         """What is asked of the next server. A message may ask for more than the
         settings, or for less (RFC 8689); not where our password goes with it."""
         tls = self._own_tls(work.job.next_hop)
         if tls is Tls.NONE and self._settings.tls is not Tls.NONE:
             return tls
-        if work.job.envelope.handling.require_tls:
+        handling = work.job.envelope.handling
+        if handling.require_tls:
             return Tls.PROMISED
-        if tls.required and self._settings.credentials is None:
-            said = header.every(await work.header(), b"TLS-Required")
-            if len(said) == 1 and said[0].lower() == b"no":
-                return Tls.MAY
-        return tls
+        if handling.tls_waived and self._settings.credentials is None:
+            return Tls.WAIVED
+        return self._settings.tls
 
-    def _knows_host(self, next_hop: str) -> bool:
-        """Whether a host that has a certificate of its name is the right one (RFC 8689
-        4.2.1): the operator named it, or says that the DNS is to be believed, which is
-        asked without DNSSEC."""
-        try:
-            exchanged = read(next_hop).exchanged
-        except ValueError:
+    async def _waives(self, work: Work) -> bool:
+        """Whether a message is rather to go without TLS than not (RFC 8689 5). That is
+        in its header, which is looked at only where it matters."""
+        if work.job.envelope.handling.require_tls or self._settings.credentials:
             return False
-        named = not exchanged or self._settings.lmtp
-        return named or self._settings.tls is Tls.VERIFY
+        try:
+            said = header.every(await work.header(), b"TLS-Required")
+        except MailError:
+            return False
+        return len(said) == 1 and said[0].lower() == b"no"
 
     async def _over_idle(self, work: Work, way: Way) -> set[Host]:
         """Use connections that are there, until one turns out to work.
@@ -173,6 +183,7 @@ class SmtpAgent:
         next_hop, tls = way
         try:
             hosts = await self._exchangers.find(next_hop)
+            site = await self._security.site(next_hop, tls)
         except Unusable as error:
             work.blame(unreached(error.outcome))
             return
@@ -183,20 +194,36 @@ class SmtpAgent:
                 continue
             work.next_host()
             try:
-                session = await self._open(host, tls)
+                session, asked = await self._reach(host, site, work)
             except Unusable as error:
                 work.blame(unreached(error.outcome))
             else:
                 spoken_to.add(host)
-                await self._send(session, work, way)
+                await self._send(session, work, (next_hop, asked))
 
-    async def _open(self, host: Host, tls: Tls) -> Session:
+    async def _reach(self, host: Host, site: Site, work: Work) -> tuple[Session, Tls]:
+        """A session with a host as it should be; if that cannot be and the message
+        does not mind, as it is.
+
+        @return: and what was asked of it.
+        @raise Unusable: there is none.
+        """
+        try:
+            demand = await self._security.demand(site, host)
+            return await self._open(host, demand), site.tls
+        except TlsFailed:
+            if not await self._waives(work):
+                raise
+        demand = await self._security.demand(Site(Tls.WAIVED, ""), host)
+        return await self._open(host, demand), Tls.WAIVED
+
+    async def _open(self, host: Host, demand: Demand) -> Session:
         """A session that has begun.
 
         @raise Unusable: none with this host.
         """
         settings = self._settings
-        context = tls_context(host, tls, settings) if settings.implicit_tls else None
+        context = tls_context(host, demand, settings) if settings.implicit_tls else None
         family = ":" in host.address
         try:
             connection = await connect(
@@ -213,25 +240,46 @@ class SmtpAgent:
         except ConnectError as error:
             text = f"Cannot connect to {host}: {error}"
             raise Unusable(deferred("4.4.1", text, str(host)))
-        session = Session(connection, host, settings)
+        session = Session(connection, host, demand, settings)
+        tell = partial(self._security.count, host, demand, session.source)
         try:
-            await session.begin(tls)
+            await session.begin()
         except TlsFailed as error:
             session.abort()
-            if tls is not Tls.MAY:
+            tell(error.result, str(error))
+            if demand.tls is not Tls.MAY:
                 raise
             self.log.info(
                 "smtp: {host}: {why}; going on without", host=str(host), why=str(error)
             )
-            return await self._open(host, Tls.NONE)
+            return await self._open(host, demand.in_clear())
         except Unusable as error:
-            error.outcome = replace(error.outcome, tls=session.tls)
+            error.outcome = replace(error.outcome, tls=session.channel)
             session.leave()
             raise
         except BaseException:
             session.abort()
             raise
+        tell(*session.missed)
+        await self._look_at(session)
         return session
+
+    async def _look_at(self, session: Session) -> None:
+        """Whether a host that had TLS still has it.
+
+        @raise TlsFailed: no, and its mail is to wait.
+        """
+        demand, host = session.demand, session.host
+        if self._memory is None or demand.required or demand.waived:
+            return
+        try:
+            await self._memory.met(host.name, str(host), session.secure)
+        except TlsFailed:
+            session.leave()
+            raise
+        except BaseException:
+            session.abort()
+            raise
 
     async def _send(self, session: Session, work: Work, way: Way) -> bool:
         """Use a session, and further ones with the host if it takes no more over
@@ -239,8 +287,7 @@ class SmtpAgent:
 
         @return: whether the host said something of every recipient.
         """
-        work.next_host()
-        work.tls = session.tls
+        work.next_host(session.channel)
         waiting: Sequence[Address] = work.open
         # A server that wants a connection for each recipient does not keep us for ever.
         until = self._reactor.seconds() + self._settings.timeouts.message_s
@@ -251,8 +298,8 @@ class SmtpAgent:
                     remote = str(session.host)
                     raise Unusable(deferred("4.5.3", text, remote), retry=False)
                 session.leave()
-                session = await self._open(session.host, way[1])
-                work.tls = session.tls
+                session = await self._open(session.host, session.demand)
+                work.channel = session.channel
         except Unusable as error:
             session.leave()
             work.blame(error.outcome)

@@ -13,7 +13,7 @@ import random
 import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 from itertools import groupby, zip_longest
 from operator import itemgetter
@@ -24,6 +24,7 @@ from twisted_mta.delivery.smtp.outcome import Unusable, deferred, failed
 from twisted_mta.delivery.smtp.settings import Settings
 from twisted_mta.errors import NoSuchDomain, ResolverUnavailable
 from twisted_mta.interfaces import IResolver
+from twisted_mta.mail.lookup import Located
 
 # How many mail exchangers are looked up for one message. gmail.com has 5;
 # SPF's limit for a domain's mx is 10 (RFC 7208 4.6.4).
@@ -44,6 +45,21 @@ Listening = Callable[[], Iterable[tuple[str, int]]]
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a host is known to be who it should be, by the DNS.
+
+    @ivar bases: the names under which its TLSA records may be, best first (RFC 7672
+        2.2.2); none if its addresses are not authentic.
+    @ivar vouched: that it takes this mail is authentic, or the operator's word.
+    @ivar domains: the names of the domain whose mail it takes, if that is authentic.
+    """
+
+    bases: tuple[str, ...] = ()
+    vouched: bool = False
+    domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """One address of one host.
 
@@ -55,6 +71,7 @@ class Host:
     name: str
     address: str
     port: int
+    standing: Standing = field(default=Standing(), compare=False)
 
     def __str__(self) -> str:
         if not self.port:
@@ -162,10 +179,12 @@ class Exchangers:
     async def _of_host(self, hop: NextHop) -> Sequence[Host]:
         port = self._settings.port if hop.port is None else hop.port
         try:
-            addresses = await self._resolver.addresses(hop.name)
+            located = await self._resolver.locate(hop.name)
         except ResolverUnavailable as error:
             raise Unusable(deferred(error.status, error.text))
-        hosts = _mixed([Host(hop.name, address, port) for address in addresses])
+        standing = Standing(_bases(hop.name, located), True)
+        addresses = located.addresses
+        hosts = _mixed([Host(hop.name, one, port, standing) for one in addresses])
         if not hosts:  # the operator's mistake, not the sender's
             raise Unusable(deferred("4.4.4", f"{hop.name} has no address"))
         named = hop.port is not None or self._settings.lmtp
@@ -176,15 +195,21 @@ class Exchangers:
 
     async def _of_domain(self, domain: str) -> Sequence[Host]:
         try:
-            records = list(await self._resolver.mx(domain))
+            exchange = await self._resolver.exchange(domain)
         except NoSuchDomain:
             raise Unusable(failed("5.1.2", f"The domain {domain} does not exist"))
         except ResolverUnavailable as error:
             raise Unusable(deferred(error.status, error.text))
-        if records == [(0, "")]:
+        records = exchange.records
+        if records == ((0, ""),):
             raise Unusable(failed("5.1.10", f"{domain} accepts no mail (RFC 7505)"))
+        domains = tuple(dict.fromkeys((domain, exchange.name or domain)))
         search = _Search(
-            self._resolver, self._settings.port, self._is_us, self._settings.addresses
+            self._resolver,
+            self._settings.port,
+            self._is_us,
+            self._settings.addresses,
+            domains if exchange.secure else (),
         )
         mine = [preference for preference, name in records if name in self._names]
         search.us = bool(mine)
@@ -219,6 +244,7 @@ class _Search:
 
     @ivar us: one of its mail exchangers is this server, so that it and those
         that are no better are out (RFC 5321 5.1).
+    @param domains: the names of the domain, if its MX records are authentic.
     """
 
     def __init__(
@@ -227,8 +253,10 @@ class _Search:
         port: int,
         is_us: Callable[[Host], bool],
         most: int,
+        domains: tuple[str, ...] = (),
     ) -> None:
         self.us = False
+        self._domains = domains
         self._resolver = resolver
         self._port = port
         self._is_us = is_us
@@ -247,11 +275,14 @@ class _Search:
         for name in names[: _MOST_NAMES - self._names]:
             self._names += 1
             try:
-                addresses = await self._resolver.addresses(name)
+                located = await self._resolver.locate(name)
             except ResolverUnavailable as error:
                 self._trouble = error
             else:
-                hosts += [Host(name, address, self._port) for address in addresses]
+                vouched = bool(self._domains)
+                standing = Standing(_bases(name, located), vouched, self._domains)
+                for address in located.addresses:
+                    hosts.append(Host(name, address, self._port, standing))
         if any(self._is_us(host) for host in hosts):
             self.us = True
             return False
@@ -284,6 +315,15 @@ def _mixed(hosts: list[Host]) -> list[Host]:
     ]
     random.shuffle(families)
     return [host for pair in zip_longest(*families) for host in pair if host]
+
+
+def _bases(name: str, located: Located) -> tuple[str, ...]:
+    """See L{Standing.bases}."""
+    if _is_address(name):
+        return ()
+    if located.secure:
+        return tuple(dict.fromkeys((located.name, name)))
+    return (name,) if located.alias_secure else ()
 
 
 def _is_host(name: str) -> bool:

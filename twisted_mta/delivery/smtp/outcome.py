@@ -26,7 +26,15 @@ class Unusable(Exception):
 
 
 class TlsFailed(Unusable):
-    """The TLS handshake failed; without TLS it may work."""
+    """The channel is not as it should be: no TLS, or not with whom it must be. With
+    less asked it may work.
+
+    @ivar result: how a report calls it (RFC 8460 4.3).
+    """
+
+    def __init__(self, outcome: Outcome, result: str = "validation-failure") -> None:
+        super().__init__(outcome)
+        self.result = result
 
 
 def unreached(outcome: Outcome) -> Outcome:

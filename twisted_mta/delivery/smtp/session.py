@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from twisted_mta.delivery.smtp.demand import Demand, Proof
 from twisted_mta.delivery.smtp.dialog import Dialog, Stage
 from twisted_mta.delivery.smtp.exchanger import Host
 from twisted_mta.delivery.smtp.form import fit, spelt
@@ -34,37 +35,65 @@ from twisted_mta.mail.address import Address
 from twisted_mta.mail.route import Outcome
 from twisted_mta.net.client import Connection
 from twisted_mta.net.tls import CertificateError, opportunistic, verifying
+from twisted_mta.net.verification import (
+    Unverified,
+    check_authority,
+    check_tlsa,
+    watching,
+)
 from twisted_mta.wire.smtp import client
 from twisted_mta.wire.smtp.capabilities import Capabilities, capabilities
+
+# RFC 8460 4.3.1.
+_NO_TLS = "starttls-not-supported"
 
 
 class Session:
     """A connection to a server, for one message after the other.
 
     @ivar host: the server.
+    @ivar demand: what is asked of the channel to it.
+    @ivar channel: how that is, see L{Outcome.tls <twisted_mta.mail.route.Outcome>}.
+    @ivar missed: what it is not, though nothing depends on it: as a report calls it,
+        and in words; two empty texts if there is nothing.
     """
 
-    def __init__(self, connection: Connection, host: Host, settings: Settings) -> None:
+    def __init__(
+        self, connection: Connection, host: Host, demand: Demand, settings: Settings
+    ) -> None:
         self.host = host
+        self.demand = demand
+        self.channel = ""
+        self.missed = "", ""
         self._connection = connection
         self._dialog = Dialog(connection, host, settings)
         self._settings = settings
         self._remote = str(host)
         self._transactions = 0
-        self._verified = False
         self._domains: set[str] = set()
 
     # --- what the agent calls ---
 
-    async def begin(self, tls: Tls) -> None:
+    @property
+    def secure(self) -> bool:
+        """There is TLS."""
+        return self._connection.secure
+
+    @property
+    def source(self) -> str:
+        """Our address."""
+        return self._connection.source
+
+    async def begin(self) -> None:
         """Greeting, EHLO, TLS and AUTH.
 
-        @raise TlsFailed: the handshake failed.
+        @raise TlsFailed: the channel is not as it was asked for.
         @raise Unusable: this server is of no use now.
         """
         timeouts = self._settings.timeouts
-        self._verified = tls.verified
         self._connection.limit(timeouts.greeting_s, timeouts.message_s)
+        if self._connection.secure:
+            self._verify()
         greeting = await self._dialog.reply(Stage.GREETING)
         if not greeting.positive:
             # What is said here is of us, not of the mail, and so not final
@@ -73,9 +102,9 @@ class Session:
             final = greeting.code == 521
             raise Unusable(refused(greeting, self._remote, final=final))
         await self._hello()
-        if not self._connection.secure and tls is not Tls.NONE:
-            await self._start_tls(tls)
-        if tls is Tls.PROMISED and "REQUIRETLS" not in self._dialog.offers:
+        if not self._connection.secure and self.demand.tls is not Tls.NONE:
+            await self._start_tls()
+        if self.demand.promised and "REQUIRETLS" not in self._dialog.offers:
             text = "The server does not promise TLS on the rest of the way"
             raise Unusable(failed("5.7.30", text, self._remote))
         await log_in(self._dialog, self._settings)
@@ -137,13 +166,6 @@ class Session:
             and self._may_begin
         )
 
-    @property
-    def tls(self) -> str:
-        """What the server is spoken to with, see L{Outcome
-        <twisted_mta.mail.route.Outcome>}."""
-        tls = self._connection.tls
-        return f"{tls}, verified" if tls and self._verified else tls
-
     def leave(self) -> None:
         """Say goodbye, without waiting for the answer (Postfix:
         smtp_skip_quit_response); within content, hang up, so that what was
@@ -175,30 +197,53 @@ class Session:
             final = not self._settings.lmtp
             raise Unusable(refused(reply, self._remote, final=final))
 
-    async def _start_tls(self, tls: Tls) -> None:
+    async def _start_tls(self) -> None:
+        demand = self.demand
         text = "TLS is required, but the server "
         if "STARTTLS" in self._dialog.offers:
             reply = await self._dialog.ask(client.STARTTLS, Stage.TLS)
             if reply.positive:
-                await self._handshake(tls)
+                await self._handshake()
                 return
             text += f"said: {reply}"
-        elif tls is Tls.PROMISED:
+        elif demand.promised:
             text += "has none"
-            raise Unusable(failed("5.7.30", text, self._remote))
+            raise TlsFailed(failed("5.7.30", text, self._remote), _NO_TLS)
         else:
             text += "does not offer it"
-        if tls.required:
-            raise Unusable(deferred("4.7.4", text, self._remote))
+        if demand.required:
+            raise TlsFailed(deferred("4.7.4", text, self._remote), _NO_TLS)
+        self.missed = _NO_TLS, ""
 
-    async def _handshake(self, tls: Tls) -> None:
-        context = tls_context(self.host, tls, self._settings)
+    async def _handshake(self) -> None:
+        context = tls_context(self.host, self.demand, self._settings)
         self._connection.limit(self._settings.timeouts.tls_s)
         if not await self._connection.start_tls(context):
             text = f"TLS failed: {self._connection.reason}"
             raise TlsFailed(deferred("4.7.5", text, self._remote))
+        self._verify()
         self._dialog.offers = Capabilities()
         await self._hello()
+
+    def _verify(self) -> None:
+        """Judge the server's certificate; nothing was said to it over TLS yet.
+
+        @raise TlsFailed: it is not the right one.
+        """
+        demand, proof = self.demand, self.demand.proof
+        try:
+            if demand.tlsa:
+                check_tlsa(self._connection.handle(), demand.tlsa, demand.names)
+            elif proof is Proof.STS:
+                check_authority(self._connection.handle(), self.host.name)
+        except Unverified as error:
+            if demand.enforced:
+                text = f"{proof.value}: {error}"
+                outcome = deferred("4.7.5", text, self._remote)
+                raise TlsFailed(outcome, error.fault.value)
+            self.missed = error.fault.value, str(error)
+            proof = Proof.NONE
+        self.channel = f"{self._connection.tls} ({proof.value})"
 
     # --- a message ---
 
@@ -236,14 +281,17 @@ class Session:
         return await transaction.run(first=self._transactions == 1)
 
 
-def tls_context(host: Host, tls: Tls, settings: Settings) -> object:
+def tls_context(host: Host, demand: Demand, settings: Settings) -> object:
     """The TLS context for a host.
 
     @raise Unusable: none can be made.
     """
+    name = demand.name or host.name
     try:
-        if not tls.verified:
-            return opportunistic(host.name, settings.pair)
-        return verifying(host.name, settings.trust, settings.pair)
+        if demand.tls is Tls.VERIFY:
+            return verifying(name, settings.trust, settings.pair)
+        if demand.proof is Proof.STS:
+            return watching(name, settings.trust, settings.pair)
+        return opportunistic(name, settings.pair)
     except (CertificateError, ValueError) as error:
-        raise Unusable(deferred("4.7.5", f"No TLS with {host.name}: {error}"))
+        raise Unusable(deferred("4.7.5", f"No TLS with {name}: {error}"))

@@ -19,7 +19,14 @@ class Tls(Enum):
     NONE = "none"  # no TLS even if it is offered
     MAY = "may"  # TLS with anybody if it works, else none (RFC 7435)
     ENCRYPT = "encrypt"  # TLS with anybody, or no mail
+    # As the DNS says (RFC 7672): TLS with whoever has the certificate of the host's
+    # TLSA records; where it has none, as MAY.
+    DANE = "dane"
+    DANE_ONLY = "dane-only"  # or no mail
     VERIFY = "verify"  # TLS with whoever has a certificate for the host's name
+    # TLS if it works, whatever the next domain says of it: what a message asks for (RFC
+    # 8689 5), not an operator.
+    WAIVED = "waived"
     # The same, and the server promises it for the rest of the way (RFC 8689): what
     # a message asks for, not an operator.
     PROMISED = "promised"
@@ -27,12 +34,22 @@ class Tls(Enum):
     @property
     def verified(self) -> bool:
         """The certificate must be right."""
-        return self in (Tls.VERIFY, Tls.PROMISED)
+        return self in (Tls.DANE_ONLY, Tls.VERIFY, Tls.PROMISED)
 
     @property
     def required(self) -> bool:
         """Rather no delivery than one in the clear."""
         return self.verified or self is Tls.ENCRYPT
+
+    @property
+    def by_dns(self) -> bool:
+        """TLSA records are asked for."""
+        return self in (Tls.DANE, Tls.DANE_ONLY)
+
+    @property
+    def by_policy(self) -> bool:
+        """A domain's MTA-STS policy (RFC 8461) may ask for more than this."""
+        return self in (Tls.MAY, Tls.ENCRYPT, Tls.DANE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +137,7 @@ class Settings:
 
     hostname: str
     port: int = 25
-    tls: Tls = Tls.MAY
+    tls: Tls = Tls.DANE
     implicit_tls: bool = False
     credentials: Credentials | TokenFile | Certified | None = None
     pair: Pair | None = None

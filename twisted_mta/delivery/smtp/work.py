@@ -30,7 +30,7 @@ class Work:
     @ivar outcomes: what is known of each recipient so far.
     @ivar open: the recipients for whom another host may do better.
     @ivar conversions: of the message, for servers that take less.
-    @ivar tls: what the host is spoken to with, see L{Outcome}.
+    @ivar channel: how the one to the host being tried is, see L{Outcome.tls}.
     """
 
     def __init__(self, job: Job, content: IContent, clock: IReactorTime) -> None:
@@ -40,7 +40,7 @@ class Work:
         self.open = list(job.recipients)
         self._unanswered = set(job.recipients)
         self.conversions: dict[Level, Conversion] = {}
-        self.tls = ""
+        self.channel = ""
         self._clock = clock
         self._header: bytes | None = None
 
@@ -60,10 +60,10 @@ class Work:
         passed_s = self._clock.seconds() - self.job.envelope.received_at
         return by.seconds - int(max(0.0, passed_s))
 
-    def next_host(self) -> None:
+    def next_host(self, channel: str = "") -> None:
         """Another host is tried: it has said nothing yet."""
         self._unanswered = set(self.open)
-        self.tls = ""
+        self.channel = channel
 
     def settle(self, recipients: Iterable[Address], outcome: Outcome) -> None:
         """Record what a host means for recipients."""
@@ -87,7 +87,7 @@ class Work:
 
     def _spoken(self, outcome: Outcome) -> Outcome:
         """With what the host is spoken to with."""
-        return replace(outcome, tls=self.tls) if self.tls else outcome
+        return replace(outcome, tls=self.channel) if self.channel else outcome
 
     def end(self) -> None:
         """No other host may be tried in this attempt."""
