@@ -497,6 +497,19 @@ class MemoryTests(ChannelCase):
         await self.again(offers=OFFERS)
         await self.waits("4.7.5", "had TLS lately", self.agent())
 
+    async def test_missed_twice(self):
+        """TLS that came back and is gone again is missed anew."""
+        self.secured()
+        await self.sent("none")
+        await self.again(offers=OFFERS)
+        await self.waits("4.7.5", "had TLS lately", self.agent())
+        await self.again()
+        self.clock.advance(3600)
+        await self.sent("none", self.agent())
+        await self.again(offers=OFFERS)
+        self.clock.advance(86400)
+        await self.waits("4.7.5", "had TLS lately", self.agent())
+
     async def test_broken(self):
         """A handshake that fails is no TLS either."""
         self.secured()
