@@ -9,6 +9,7 @@ known here some milliseconds after it was given (two seconds if the hint is lost
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -86,6 +87,20 @@ class Standing:
                 reason = f": {rule.reason}" if rule.reason else ""
                 return HELD, f"held by rule {rule.id}{reason}"
         return (FROZEN if route.next_hop in self.frozen else FREE), ""
+
+    def thawed(
+        self, transaction: ITransaction, rows: Sequence[tuple[Any, ...]]
+    ) -> Sequence[tuple[Any, ...]]:
+        """Those of the rows to be claimed whose next hops are not frozen. One that is
+        was accepted by a process that did not know it yet, and is put aside.
+
+        @param rows: begin with the row's id, and have the next hop at 7.
+        """
+        if not self.frozen:
+            return rows
+        stray = [(FROZEN, row[0]) for row in rows if row[7] in self.frozen]
+        transaction.executemany("UPDATE hop SET held = ? WHERE id = ?", stray)
+        return [row for row in rows if row[7] not in self.frozen]
 
     def _rule(self, envelope: Envelope, route: ToAgent) -> Rule | None:
         """The first rule that fits."""
