@@ -131,8 +131,8 @@ class Queue(Backlog):
         hops: dict[tuple[str, str, int], int] = {}
         reasons: set[str] = set()
         recipients: dict[tuple[int, str], str] = {}
-        for route in routes:
-            held, reason = self._standing.held(envelope, route)
+        ordered = self._standing.held(envelope, routes)
+        for route, (held, reason) in zip(routes, ordered, strict=True):
             if reason:
                 reasons.add(reason)
             hop = route.agent, route.next_hop, held
