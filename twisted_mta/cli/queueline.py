@@ -11,7 +11,7 @@ from twisted_mta.mail.filter import STATES, Filter
 
 Leaf = Callable[[str, str, str], argparse.ArgumentParser]
 
-_WATCHING = "which messages; all that is said has to fit (* is any text)"
+_WHICH = "which messages; all that is said has to fit (* is any text)"
 
 _COMMANDS = (
     ("hold", "make no attempts until released", "queuechange.hold"),
@@ -132,7 +132,7 @@ def _orders(leaf: Leaf) -> None:
         help="list them (the default), add one from a filter, remove some",
     )
     rules.add_argument("rules", metavar="RULE", nargs="*", help="ids, to remove")
-    coming(rules.add_argument_group("filter", _WATCHING))
+    coming(rules.add_argument_group("filter", _WHICH))
     rules.add_argument("--all", action="store_true", help="all mail for elsewhere")
     rules.add_argument("--reason", default="", help="for those who look later")
     json(rules)
@@ -161,7 +161,7 @@ def coming(group: argparse._ArgumentGroup, agent: str = "--agent") -> None:
 
 def filters(leaf: argparse.ArgumentParser, agent: str = "--agent") -> None:
     """What can be said of mail that waits; see L{coming}."""
-    group = leaf.add_argument_group("filter", _WATCHING)
+    group = leaf.add_argument_group("filter", _WHICH)
     group.add_argument("ids", metavar="ID", nargs="*", help="queue ids")
     group.add_argument(
         "--state", action="append", metavar="STATE", help=", ".join(STATES)

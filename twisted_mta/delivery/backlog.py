@@ -212,7 +212,8 @@ def _existing(
 ) -> list[int]:
     """The messages' keys, each once.
 
-    @param held: only of those that have a row which is held, or one which is not.
+    @param held: only of those that have a row which is held, or one which is neither
+        held nor frozen.
     @raise NoSuchQueueId: one of them is not there.
     """
     keys = []
@@ -221,7 +222,7 @@ def _existing(
         if not list(transaction.execute("SELECT 1 FROM queued WHERE id = ?", (key,))):
             raise NoSuchQueueId(f"No message {id!r} in the queue")
         if held is not None:
-            sql = "SELECT 1 FROM hop WHERE queued_id = ? AND (held = 1) = ? LIMIT 1"
+            sql = "SELECT 1 FROM hop WHERE queued_id = ? AND held = ? LIMIT 1"
             if not list(transaction.execute(sql, (key, int(held)))):
                 continue
         keys.append(key)

@@ -8,7 +8,7 @@ here, has the message once, and without the detour.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted_mta.delivery.forward import prefix
 from twisted_mta.delivery.record import write_notification
@@ -20,8 +20,8 @@ from twisted_mta.mail.route import ToAgent
 
 _Kind = tuple[str, str, int, Address | None, Address | None]
 
-# C{hop.held} of a route, and why if it is held.
-_Held = Callable[[Envelope, ToAgent], tuple[int, str]]
+# C{hop.held} of each route, and why if it is held.
+_Held = Callable[[Envelope, Sequence[ToAgent]], Iterable[tuple[int, str]]]
 
 # The first columns of the tables hop and recipient.
 Rows = list[tuple[SqlValue, ...]]
@@ -34,7 +34,7 @@ def rows(
     their recipients: hop, address, notification. Why some are held.
 
     @param due: when they are tried first.
-    @param held: says whether a route is held.
+    @param held: says which routes are held.
     """
     if any(route.forwarder is not None for route in routes):
         routes = sorted(routes, key=lambda route: route.forwarder is not None)
@@ -42,13 +42,12 @@ def rows(
     placed: set[tuple[str, str, str]] = set()
     recipients: Rows = []
     reasons: set[str] = set()
-    for route in routes:
+    for route, (hold, reason) in zip(routes, held(envelope, routes), strict=True):
         address = str(route.recipient)
         target = route.agent, route.next_hop, address
         if target in placed:
             continue
         placed.add(target)
-        hold, reason = held(envelope, route)
         if reason:
             reasons.add(reason)
         kind = (*target[:2], hold, route.sender, route.forwarder)

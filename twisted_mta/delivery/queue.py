@@ -28,8 +28,9 @@ from zope.interface import implementer
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
 from twisted_mta.delivery.backlog import Backlog
 from twisted_mta.delivery.ending import Ending
-from twisted_mta.delivery.history import History, attempted, cut_short, notified
+from twisted_mta.delivery.history import History, attempted, notified
 from twisted_mta.delivery.hoprows import rows
+from twisted_mta.delivery.lease import TAKEN, lose, take
 from twisted_mta.delivery.notice import POSTMASTER, Notices
 from twisted_mta.delivery.record import (
     read_address,
@@ -40,7 +41,7 @@ from twisted_mta.delivery.record import (
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.rows import TOPIC, of
 from twisted_mta.delivery.settlement import Settlement, judge
-from twisted_mta.delivery.standing import FROZEN, Standing
+from twisted_mta.delivery.standing import Standing
 from twisted_mta.delivery.suppression import Suppression
 from twisted_mta.errors import MailError, Permanent, Temporary
 from twisted_mta.interfaces import ILedger, IQueue, ITransaction
@@ -168,44 +169,16 @@ class Queue(Backlog):
             rows_of = partial(_first, now, min(most, _CLAIMED))
 
         def unit(transaction: ITransaction) -> list[tuple[Any, ...]]:
-            rows = self._thawed(transaction, rows_of(transaction))
+            rows = self._standing.thawed(transaction, rows_of(transaction))
             taken = _within(rows, room, most if per_hop is None else per_hop)
             claimed = _with_recipients(transaction, taken)
-            self._lease_all(transaction, claimed, now)
+            take(transaction, self.history, self._owner, now, now + LEASE_S, claimed)
             return claimed
 
         rows = await self._ledger.write(unit, brief=True)
         # A message for a thousand domains is a thousand rows, but one envelope.
         envelopes = {text: read_envelope(text) for text in {row[1] for row in rows}}
         return [_job(row, envelopes[row[1]]) for row in rows]
-
-    def _thawed(
-        self, transaction: ITransaction, rows: Sequence[tuple[Any, ...]]
-    ) -> Sequence[tuple[Any, ...]]:
-        """Those of the rows whose next hops are not frozen. One that is was accepted
-        by a process that did not know it yet."""
-        frozen = self._standing.frozen
-        stray = [(FROZEN, row[0]) for row in rows if row[7] in frozen] if frozen else ()
-        if not stray:
-            return rows
-        transaction.executemany("UPDATE hop SET held = ? WHERE id = ?", stray)
-        return [row for row in rows if row[7] not in frozen]
-
-    def _lease_all(
-        self, transaction: ITransaction, rows: Sequence[tuple[Any, ...]], now: float
-    ) -> None:
-        """Take the leases of rows. Of those that another process had, and did not give
-        back in time, nobody will tell what became of the attempt."""
-        lost = [
-            cut_short(row[12], row[6], row[7], row[11], now)
-            for row in rows
-            if row[10] not in ("", self._owner)
-        ]
-        self.history.happened(transaction, lost)
-        transaction.executemany(
-            "UPDATE hop SET lease = ?, due = ?, leased_at = ? WHERE id = ?",
-            [(self._owner, now + LEASE_S, now, row[0]) for row in rows],
-        )
 
     async def seize(self, rows: Sequence[int]) -> Sequence[Job]:
         """See L{IQueue.seize}."""
@@ -215,7 +188,7 @@ class Queue(Backlog):
             free = " AND (h.lease = '' OR h.due <= ?) ORDER BY h.id"
             found = of(transaction, f"{_CLAIM} h.id", rows, free, now)
             seized = _with_recipients(transaction, found)
-            self._lease_all(transaction, seized, now)
+            take(transaction, self.history, self._owner, now, now + LEASE_S, seized)
             return seized
 
         seized = await self._ledger.write(unit)
@@ -234,10 +207,10 @@ class Queue(Backlog):
         """See L{IQueue.give_back}. Among those that are due, the oldest
         messages come first again."""
         rows = [("", job.envelope.received_at, job.id, self._owner) for job in jobs]
-        ids = [job.id for job in begun]
+        ids, now = [job.id for job in begun], self._clock.seconds()
 
         def unit(transaction: ITransaction) -> None:
-            self._lose(transaction, ids, self._owner)
+            lose(transaction, self.history, self._owner, now, ids)
             _lease(transaction, rows)
             transaction.changed(TOPIC)
 
@@ -249,24 +222,14 @@ class Queue(Backlog):
         that died, as it would have given them back. What it had begun may have come
         to its end at the next server."""
         leased = transaction.execute("SELECT id FROM hop WHERE lease = ?", (owner,))
-        self._lose(transaction, [id for (id,) in leased], owner)
-        transaction.execute(
+        ids = [id for (id,) in leased]
+        lose(transaction, self.history, owner, self._clock.seconds(), ids)
+        transaction.executemany(
             "UPDATE hop SET lease = '', due ="
-            " (SELECT queued_at FROM queued WHERE id = hop.queued_id)"
-            " WHERE lease = ?",
-            (owner,),
+            " (SELECT queued_at FROM queued WHERE id = hop.queued_id) WHERE id = ?",
+            [(id,) for id in ids],
         )
         transaction.changed(TOPIC)
-
-    def _lose(self, transaction: ITransaction, ids: Sequence[int], owner: str) -> None:
-        """Attempts end of which nobody will tell what became of them."""
-        what = "queued_id, agent, next_hop, leased_at FROM hop WHERE id"
-        rows = of(transaction, what, ids, " AND lease = ?", owner)
-        now = self._clock.seconds()
-        self.history.happened(
-            transaction,
-            [cut_short(id, agent, hop, at, now) for id, agent, hop, at in rows],
-        )
 
     async def next_due(self, busy: Collection[Hop] = ()) -> float | None:
         """See L{IQueue.next_due}."""
@@ -415,7 +378,7 @@ def _due(
 
 _CLAIM = (
     "h.id, q.envelope, q.content_id, q.prefix, q.size, q.eight_bit, h.agent,"
-    " h.next_hop, h.attempts, h.warned, h.lease, h.leased_at, q.id, h.sender, h.prefix"
+    f" h.next_hop, h.attempts, h.warned, {TAKEN}, h.sender, h.prefix"
     " FROM hop h JOIN queued q ON q.id = h.queued_id WHERE"
 )
 

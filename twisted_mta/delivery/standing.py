@@ -9,6 +9,7 @@ known here some milliseconds after it was given (two seconds if the hint is lost
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -31,8 +32,8 @@ FREE, HELD, FROZEN = 0, 1, 2
 # After the ledger failed.
 _TROUBLE_S = 5.0
 
-#: Rules that there may be: each is held against each recipient of a message for
-#: elsewhere, 2 us a piece.
+#: Rules that there may be: each is held against each message for elsewhere, 1 us a
+#: piece, and those that fit its sender and account against each of its recipients.
 RULES_MOST = 100
 
 
@@ -73,30 +74,46 @@ class Standing:
             self._later.cancel()
             self._later = None
 
-    def held(self, envelope: Envelope, route: ToAgent) -> tuple[int, str]:
-        """What a row that is accepted begins with: C{hop.held}, and why if it is
-        held."""
+    def held(
+        self, envelope: Envelope, routes: Sequence[ToAgent]
+    ) -> Sequence[tuple[int, str]]:
+        """What rows that are accepted begin with: for each C{hop.held}, and why if it
+        is held."""
+        rules = self._rules_for(envelope) if self._rules else ()
+        return [self._held(envelope, route, rules) for route in routes]
+
+    def _held(
+        self, envelope: Envelope, route: ToAgent, rules: Sequence[Rule]
+    ) -> tuple[int, str]:
         if route.hold:
             return HELD, "held by its route"
         if envelope.quarantined:
             return HELD, "quarantined by a policy"
-        if self._rules:
-            rule = self._rule(envelope, route)
-            if rule is not None:
+        for rule in rules:
+            if rule.filter.fits_way(str(route.recipient), route.agent, route.next_hop):
                 reason = f": {rule.reason}" if rule.reason else ""
                 return HELD, f"held by rule {rule.id}{reason}"
         return (FROZEN if route.next_hop in self.frozen else FREE), ""
 
-    def _rule(self, envelope: Envelope, route: ToAgent) -> Rule | None:
-        """The first rule that fits."""
+    def _rules_for(self, envelope: Envelope) -> Sequence[Rule]:
+        """The rules that some recipient of a message may fit."""
         sender = "" if envelope.sender is None else str(envelope.sender)
-        recipient = str(route.recipient)
-        for rule in self._rules:
-            if rule.filter.fits(
-                sender, envelope.origin.login, recipient, route.agent, route.next_hop
-            ):
-                return rule
-        return None
+        account = envelope.origin.login
+        return [rule for rule in self._rules if rule.filter.fits_from(sender, account)]
+
+    def thawed(
+        self, transaction: ITransaction, rows: Sequence[tuple[Any, ...]]
+    ) -> Sequence[tuple[Any, ...]]:
+        """Those of the rows to be claimed whose next hops are not frozen. One that is
+        was accepted by a process that did not know it yet, and is put aside.
+
+        @param rows: begin with the row's id, and have the next hop at 7.
+        """
+        if not self.frozen:
+            return rows
+        stray = [(FROZEN, row[0]) for row in rows if row[7] in self.frozen]
+        transaction.executemany("UPDATE hop SET held = ? WHERE id = ?", stray)
+        return [row for row in rows if row[7] not in self.frozen]
 
     def _changed(self) -> None:
         if self._reading is not None:

@@ -102,20 +102,22 @@ class Filter:
             if field.name != "everything"
         )
 
-    def fits(
-        self, sender: str, account: str, recipient: str, agent: str, next_hop: str
-    ) -> bool:
-        """Whether a message that is being accepted is meant. State, age and error
-        are of what waits: none of them can be said of it.
+    # Of mail that is being accepted. State, age and error are of what waits: none of
+    # them can be said of it.
+
+    def fits_from(self, sender: str, account: str) -> bool:
+        """Whether a message is meant by where it comes from.
 
         @param sender: empty for the null sender.
         """
+        return _fits(self.sender, sender or NULL) and _fits(self.account, account)
+
+    def fits_way(self, recipient: str, agent: str, next_hop: str) -> bool:
+        """Whether one of its recipients is, by whom it is and how it goes there."""
         return (
-            _fits(self.sender, sender or NULL)
-            and _fits(self.recipient, recipient)
+            _fits(self.recipient, recipient)
             and (self.domain is None or matches(at_domain(self.domain), recipient))
             and _fits(self.site, next_hop)
-            and _fits(self.account, account)
             and _fits(self.agent, agent)
         )
 
