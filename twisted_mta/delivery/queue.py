@@ -18,6 +18,7 @@ for new messages only.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,9 @@ from zope.interface import implementer
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
 from twisted_mta.delivery.backlog import Backlog
 from twisted_mta.delivery.ending import Ending
+from twisted_mta.delivery.flow import flow
 from twisted_mta.delivery.notice import Notices
+from twisted_mta.delivery.parking import Parked, Parking, wake
 from twisted_mta.delivery.record import (
     read_address,
     read_envelope,
@@ -38,6 +41,7 @@ from twisted_mta.delivery.record import (
 )
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.rows import TOPIC, of
+from twisted_mta.delivery.selection import Selection, other_than
 from twisted_mta.delivery.settlement import Settlement, judge
 from twisted_mta.errors import MailError, Permanent, Temporary
 from twisted_mta.interfaces import ILedger, IQueue, ITransaction
@@ -85,6 +89,7 @@ class Queue(Backlog):
         self._owner = owner
         self._schedule = schedule
         self._notices = Notices(clock, ledger, own, hostname)
+        self._selection = Selection(clock, ledger)
 
     # --- in ---
 
@@ -126,11 +131,12 @@ class Queue(Backlog):
                 hops[hop] = new_id()
             asked = write_notification(route.notification)
             recipients[hops[hop], str(route.recipient)] = asked
+        of = flow(envelope)
         transaction.executemany(
             "INSERT INTO hop (id, queued_id, agent, next_hop, held, due, lease,"
-            " attempts, warned) VALUES (?, ?, ?, ?, ?, ?, '', 0, 0)",
+            " attempts, warned, flow) VALUES (?, ?, ?, ?, ?, ?, '', 0, 0, ?)",
             [
-                (id, envelope.id, agent, next_hop, int(hold), due)
+                (id, envelope.id, agent, next_hop, int(hold), due, of)
                 for (agent, next_hop, hold), id in hops.items()
             ],
         )
@@ -144,31 +150,42 @@ class Queue(Backlog):
     # --- to the agents ---
 
     async def claim(
-        self, most: int, room: Mapping[Hop, int] = _NONE, per_hop: int | None = None
+        self,
+        most: int,
+        room: Mapping[Hop, int] = _NONE,
+        per_hop: int | None = None,
+        flows: Collection[str] = (),
     ) -> Sequence[Job]:
         """See L{IQueue.claim}."""
         now = self._clock.seconds()
         busy = [hop for hop in room if not room[hop]]
-        if busy:
-            # They may have many rows, which are passed over without the lock.
-            found = await self._ledger.read(partial(_due, now, busy, most))
+        selection, few = self._selection, min(most, _CLAIMED)
+        if selection.crowded or busy or flows:
+            if selection.crowded:
+                found = await selection.next(few, set(busy), flows)
+            else:
+                # They may have many rows, which are passed over without the lock.
+                but = busy, list(flows)
+                found = await self._ledger.read(partial(_due, now, *but, most))
             if not found:
                 return []
             rows_of = partial(_these, now, found)
         else:
-            rows_of = partial(_first, now, min(most, _CLAIMED))
+            rows_of = partial(_first, now, few)
 
         def unit(transaction: ITransaction) -> list[tuple[Any, ...]]:
             rows = rows_of(transaction)
             taken = _within(rows, room, most if per_hop is None else per_hop)
             claimed = _with_recipients(transaction, taken)
             transaction.executemany(
-                "UPDATE hop SET lease = ?, due = ? WHERE id = ?",
+                "UPDATE hop SET lease = ?, due = ?, site = '' WHERE id = ?",
                 [(self._owner, now + LEASE_S, row[0]) for row in claimed],
             )
             return claimed
 
         rows = await self._ledger.write(unit, brief=True)
+        if len(rows) >= few and not selection.crowded:
+            await selection.count()
         # A message for a thousand domains is a thousand rows, but one envelope.
         envelopes = {text: read_envelope(text) for text in {row[1] for row in rows}}
         return [_job(row, envelopes[row[1]]) for row in rows]
@@ -203,9 +220,39 @@ class Queue(Backlog):
         )
         transaction.changed(TOPIC)
 
-    async def next_due(self, busy: Collection[Hop] = ()) -> float | None:
+    async def park(self, parked: Sequence[Parked]) -> None:
+        """See L{IQueue.park}. Those whose sender is to be told something now are
+        settled one by one."""
+        now = self._clock.seconds()
+        waiting: list[Parked] = []
+        for one in parked:
+            job = one.job
+            landmark = self._schedule.landmark(job.envelope.released_at, now)
+            if one.outcome is not None:
+                outcomes = dict.fromkeys(job.recipients, one.outcome)
+                settlement = judge(job, outcomes, self._schedule, now)
+                if settlement.failed or settlement.warn:
+                    await self.settle(job, outcomes)
+                    continue
+                if job.envelope.handling.by is not None:
+                    landmark = min(landmark, settlement.due)
+            waiting.append(replace(one, due=min(one.due, landmark)))
+        if waiting:
+            brief = len(waiting) <= _CLAIMED
+            await self._ledger.write(Parking(self._owner, waiting), brief=brief)
+
+    async def wake(self, agent: str, site: str, most: int) -> int:
+        """See L{IQueue.wake}."""
+        now = self._clock.seconds()
+        return await self._ledger.write(
+            lambda transaction: wake(transaction, agent, site, now, most)
+        )
+
+    async def next_due(
+        self, busy: Collection[Hop] = (), flows: Collection[str] = ()
+    ) -> float | None:
         """See L{IQueue.next_due}."""
-        passed_over, values = _other_than(busy)
+        passed_over, values = other_than(list(busy), list(flows))
 
         def query(transaction: ITransaction) -> float | None:
             rows = transaction.execute(
@@ -215,7 +262,7 @@ class Queue(Backlog):
             )
             return next((float(due) for (due,) in rows), None)
 
-        if busy:  # it may have to pass over many rows
+        if busy or flows:  # it may have to pass over many rows
             return await self._ledger.read(query)
         return await self._ledger.lookup(query)
 
@@ -282,15 +329,6 @@ class Queue(Backlog):
             notice.log(self._log)
 
 
-def _other_than(busy: Collection[Hop]) -> tuple[str, list[str]]:
-    """A condition that leaves hops out, any number of them, and its values."""
-    if not busy:
-        return "", []
-    pairs = ", ".join(["(?, ?)"] * len(busy))
-    condition = f" AND (h.agent, h.next_hop) NOT IN (VALUES {pairs})"
-    return condition, [value for hop in busy for value in hop]
-
-
 def _lease(
     transaction: ITransaction, rows: Sequence[tuple[str, float, int, str]]
 ) -> None:
@@ -302,10 +340,14 @@ def _lease(
 
 
 def _due(
-    now: float, busy: Sequence[Hop], most: int, transaction: ITransaction
+    now: float,
+    busy: Sequence[Hop],
+    flows: Sequence[str],
+    most: int,
+    transaction: ITransaction,
 ) -> list[int]:
-    """The first rows that are due, but for those of some hops."""
-    passed_over, values = _other_than(busy)
+    """The first rows that are due, but for those of some hops and flows."""
+    passed_over, values = other_than(busy, flows)
     found = transaction.execute(
         f"SELECT h.id FROM hop h WHERE h.held = 0 AND h.due <= ?{passed_over}"
         " ORDER BY h.due, h.id LIMIT ?",

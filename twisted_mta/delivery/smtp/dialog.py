@@ -91,7 +91,9 @@ class Dialog:
         else:
             reason = self.connection.reason
             text = f"Lost the connection while waiting for {stage.value}: {reason}"
-        raise Unusable(deferred("4.4.2", text, self.remote), retry=retry)
+        # RFC 3463 3.5: no answer from the host; or it broke off what it had begun.
+        status = "4.4.1" if stage is Stage.GREETING else "4.4.2"
+        raise Unusable(deferred(status, text, self.remote), retry=retry)
 
 
 def _seconds(timeouts: Timeouts) -> Mapping[Stage, float]:

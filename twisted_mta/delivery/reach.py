@@ -1,0 +1,45 @@
+"""Whether an attempt says that its site is there.
+
+It judges outcomes by what they say, of whichever agent: a reply came from somebody,
+and only 421 (RFC 5321 3.8: the service is not available) is of the whole site; without
+a reply, X.4.x (RFC 3463 3.5: the network) means that nobody was reached, but for X.4.2:
+somebody was there, and the transaction broke off. That may be of the one message, which
+shall not keep a site dead. Anything else is of the message, or of us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from twisted_mta.mail.route import Outcome, Result
+
+# RFC 3463: persistent transient failure, network and routing status.
+_NETWORK = "4.4."
+_BROKEN_OFF = "4.4.2"
+_CLOSING = "421"
+
+
+def reached(outcomes: Iterable[Outcome]) -> bool | None:
+    """What the outcomes of an attempt say of the site.
+
+    @return: C{True}: somebody answered; C{False}: nobody could be reached; C{None}:
+        nothing.
+    """
+    said: bool | None = None
+    for outcome in outcomes:
+        one = _reached(outcome)
+        if one:
+            return True
+        if one is False:
+            said = False
+    return said
+
+
+def _reached(outcome: Outcome) -> bool | None:
+    if outcome.result is not Result.DEFERRED:
+        # What failed without a reply never came as far as the site.
+        return True if outcome.result is Result.DELIVERED or outcome.replied else None
+    if outcome.replied:
+        return not outcome.diagnostic.startswith(_CLOSING)
+    network = outcome.status.startswith(_NETWORK)
+    return False if network and outcome.status != _BROKEN_OFF else None
