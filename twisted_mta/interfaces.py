@@ -600,8 +600,11 @@ class IQueue(Interface):
         @param parked: L{Parked <twisted_mta.delivery.parking.Parked>}.
         """
 
+    def await_site(job: Job, site: str) -> Awaitable[None]:
+        """A row that was tried and is deferred waits for a site, too."""
+
     def wake(agent: str, site: str, most: int) -> Awaitable[int]:
-        """Make rows due that were parked for a site.
+        """Make rows due that wait for a site.
 
         @return: how many there were, at most C{most}.
         """

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -120,7 +121,7 @@ class Outages:
             )
             self._set((agent, site), outage if failures else None)
 
-    def _changed(self, transaction: ITransaction) -> list[tuple[str, ...]]:
+    def _changed(self, transaction: ITransaction) -> list[tuple[Any, ...]]:
         return list(
             transaction.execute(
                 "SELECT agent, site, changed_at, since, probe_at, failures, diagnostic"
@@ -137,11 +138,15 @@ class Outages:
                 self._known.popitem(last=False)
 
     async def down(self, key: Key, diagnostic: str) -> Outage:
-        """A site was found down, for the first time or again.
+        """A site was found down, for the first time or again. If another process found
+        that out just now, it is as that says.
 
         @raise Temporary: it could not be recorded; this process knows all the same.
         """
+        await self.refresh()
         now, before = self._clock.seconds(), self._known.get(key)
+        if before is not None and now < before.probe_at:
+            return before
         failures = before.failures + 1 if before else 1
         pause_s = self._pause_s(failures)
         outage = Outage(
@@ -177,10 +182,10 @@ class Outages:
         now = self._clock.seconds()
 
         def unit(transaction: ITransaction) -> None:
+            transaction.execute("DELETE FROM outage WHERE agent = ? AND site = ?", key)
             transaction.execute(
-                "DELETE FROM outage WHERE agent = ? AND site = ?", key
+                "DELETE FROM outage WHERE changed_at < ?", (now - _OLD_S,)
             )
-            transaction.execute("DELETE FROM outage WHERE changed_at < ?", (now - _OLD_S,))
             transaction.execute(
                 "INSERT INTO outage (agent, site, changed_at, since, probe_at,"
                 " failures, diagnostic) VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -241,6 +241,15 @@ class Queue(Backlog):
             brief = len(waiting) <= _CLAIMED
             await self._ledger.write(Parking(self._owner, waiting), brief=brief)
 
+    async def await_site(self, job: Job, site: str) -> None:
+        """See L{IQueue.await_site}."""
+        await self._ledger.write(
+            lambda transaction: transaction.executemany(
+                "UPDATE hop SET site = ? WHERE id = ? AND lease = ''", [(site, job.id)]
+            ),
+            brief=True,
+        )
+
     async def wake(self, agent: str, site: str, most: int) -> int:
         """See L{IQueue.wake}."""
         now = self._clock.seconds()

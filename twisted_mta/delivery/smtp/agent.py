@@ -9,6 +9,9 @@ and the number of hosts of an attempt are bounded whatever they do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectError
@@ -18,22 +21,23 @@ from zope.interface import implementer
 from twisted_mta.delivery.smtp.exchanger import Exchangers, Host, Listening, read
 from twisted_mta.delivery.smtp.outcome import TlsFailed, Unusable, deferred, failed
 from twisted_mta.delivery.smtp.pool import Pool, Way
+from twisted_mta.delivery.smtp.race import Race
 from twisted_mta.delivery.smtp.session import Session, tls_context
 from twisted_mta.delivery.smtp.settings import Settings, Tls
 from twisted_mta.delivery.smtp.work import Work
-from twisted_mta.interfaces import IContent, IDeliveryAgent, IResolver
+from twisted_mta.interfaces import IContent, IDeliveryAgent, IResolver, ISited
 from twisted_mta.mail import header
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome
-from twisted_mta.net.client import connect
+from twisted_mta.net.client import Connection, connect
 from twisted_mta.wire.smtp.client import SmtpClientEngine
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
 
-@implementer(IDeliveryAgent)
+@implementer(IDeliveryAgent, ISited)
 class SmtpAgent:
     """Speaks SMTP to other servers."""
 
@@ -69,6 +73,10 @@ class SmtpAgent:
         if work.open:
             await self._over_new(work, way, spoken_to)
         return work.outcomes
+
+    async def site(self, next_hop: str) -> str:
+        """See L{ISited}."""
+        return await self._exchangers.site(next_hop)
 
     async def close(self) -> None:
         """See L{IDeliveryAgent}."""
@@ -114,30 +122,72 @@ class SmtpAgent:
         except Unusable as error:
             work.blame(error.outcome)
             return
-        for host in hosts:
-            if not work.open or len(spoken_to) >= self._settings.sessions:
-                return
-            if host in spoken_to:
-                continue
+        if not spoken_to:
+            spoken_to = await self._over_shared(work, way, hosts)
+        for _, group in groupby(hosts, key=attrgetter("preference")):
+            left = [host for host in group if host not in spoken_to]
+            while left and work.open and len(spoken_to) < self._settings.sessions:
+                try:
+                    session = await self._open_one(left, tls, work)
+                except Unusable as error:
+                    work.blame(error.outcome)
+                    continue
+                if session is not None:
+                    spoken_to.add(session.host)
+                    await self._send(session, work, way)
+
+    async def _over_shared(
+        self, work: Work, way: Way, hosts: Sequence[Host]
+    ) -> set[Host]:
+        """Use connections that were opened for other domains of these hosts, the best
+        ones.
+
+        @return: the host that answered, if any.
+        """
+        best = [host for host in hosts if host.preference == hosts[0].preference]
+        while work.open and (session := self._pool.take_to(best, way[1])):
+            if await self._send(session, work, way):
+                return {session.host}
+        return set()
+
+    async def _open_one(
+        self, hosts: list[Host], tls: Tls, work: Work
+    ) -> Session | None:
+        """A session that has begun, with whichever of some hosts answers first. That
+        one is taken from the list, and those that were found not to answer.
+
+        @return: C{None}: nobody answers.
+        @raise Unusable: who answered is of no use.
+        """
+        race = Race(self._reactor, partial(self._connect, tls=tls), Connection.abort)
+        first = await race.run(hosts)
+        for host, error in race.failures:
+            hosts.remove(host)
+            if not isinstance(error, Unusable):
+                raise error
             work.next_host()
-            try:
-                session = await self._open(host, tls)
-            except Unusable as error:
-                work.blame(error.outcome)
-            else:
-                spoken_to.add(host)
-                await self._send(session, work, way)
+            work.blame(error.outcome)
+        work.next_host()
+        if first is None:
+            return None
+        host, connection = first
+        hosts.remove(host)
+        return await self._begin(connection, host, tls)
 
     async def _open(self, host: Host, tls: Tls) -> Session:
         """A session that has begun.
 
         @raise Unusable: none with this host.
         """
+        return await self._begin(await self._connect(host, tls), host, tls)
+
+    async def _connect(self, host: Host, tls: Tls) -> Connection:
+        """@raise Unusable: it cannot be connected to."""
         settings = self._settings
         context = tls_context(host, tls, settings) if settings.implicit_tls else None
         family = ":" in host.address
         try:
-            connection = await connect(
+            return await connect(
                 self._reactor,
                 (host.address, host.port),
                 SmtpClientEngine(),
@@ -151,7 +201,10 @@ class SmtpAgent:
         except ConnectError as error:
             text = f"Cannot connect to {host}: {error}"
             raise Unusable(deferred("4.4.1", text, str(host)))
-        session = Session(connection, host, settings)
+
+    async def _begin(self, connection: Connection, host: Host, tls: Tls) -> Session:
+        """@raise Unusable: no session with this host."""
+        session = Session(connection, host, self._settings)
         try:
             await session.begin(tls)
         except TlsFailed as error:

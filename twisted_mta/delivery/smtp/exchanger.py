@@ -12,7 +12,7 @@ import random
 import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 from itertools import groupby, zip_longest
 from operator import itemgetter
@@ -42,11 +42,13 @@ class Host:
     """One address of one host.
 
     @ivar name: as A-labels; the address itself if that is all that is known.
+    @ivar preference: lower is better; those that are equal share the mail.
     """
 
     name: str
     address: str
     port: int
+    preference: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         return f"{self.name}[{self.address}]:{self.port}"
@@ -119,6 +121,19 @@ class Exchangers:
             return await self._of_domain(hop.name)
         return await self._of_host(hop)
 
+    async def site(self, next_hop: str) -> str:
+        """The names of the hosts that take mail for a next hop, the same for all
+        domains that have the same; the next hop itself if they are not known."""
+        try:
+            hop = read(next_hop)
+            if not hop.exchanged:
+                return hop.name if hop.port is None else f"{hop.name}:{hop.port}"
+            records = await self._resolver.mx(hop.name)
+        except (ValueError, NoSuchDomain, ResolverUnavailable):
+            return next_hop
+        names = sorted({name.lower() for _, name in records if _is_host(name)})
+        return ",".join(names[:_MOST_NAMES]) or hop.name
+
     async def _of_host(self, hop: NextHop) -> Sequence[Host]:
         port = self._settings.port if hop.port is None else hop.port
         try:
@@ -149,10 +164,10 @@ class Exchangers:
         search.us = bool(mine)
         best = min(mine, default=65536)
         usable = [(p, n) for p, n in records if p < best and _is_host(n)]
-        for _, group in groupby(
+        for preference, group in groupby(
             usable if records else [(0, domain)], key=itemgetter(0)
         ):
-            if not await search.group([name for _, name in group]):
+            if not await search.group(preference, [name for _, name in group]):
                 break
         return search.result(domain)
 
@@ -196,7 +211,7 @@ class _Search:
         self._found: list[Host] = []
         self._trouble: ResolverUnavailable | None = None
 
-    async def group(self, names: list[str]) -> bool:
+    async def group(self, preference: int, names: list[str]) -> bool:
         """Look up hosts that are equally good.
 
         @return: whether worse ones are to be looked up too.
@@ -210,7 +225,9 @@ class _Search:
             except ResolverUnavailable as error:
                 self._trouble = error
             else:
-                hosts += [Host(name, address, self._port) for address in addresses]
+                hosts += [
+                    Host(name, address, self._port, preference) for address in addresses
+                ]
         if any(self._is_us(host) for host in hosts):
             self.us = True
             return False

@@ -1,4 +1,5 @@
-"""Connections that wait a moment for the next message to the same next hop.
+"""Connections that wait a moment for the next message to the same next hop, or to
+another that has the same host.
 
 Bounded in number and time. One that the server closed meanwhile is found out
 when it is used.
@@ -6,8 +7,10 @@ when it is used.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+from twisted_mta.delivery.smtp.exchanger import Host
 from twisted_mta.delivery.smtp.session import Session
 from twisted_mta.delivery.smtp.settings import Tls
 
@@ -32,8 +35,18 @@ class Pool:
 
     def take(self, way: Way) -> Session | None:
         """An idle session, the one used last; the caller's from now on."""
+        return self._take(lambda known, _: known == way)
+
+    def take_to(self, hosts: Collection[Host], tls: Tls) -> Session | None:
+        """The same to one of these hosts, whatever next hop it was opened for; of
+        which as much was asked about TLS."""
+        return self._take(
+            lambda known, session: known[1] is tls and session.host in hosts
+        )
+
+    def _take(self, fits: Callable[[Way, Session], bool]) -> Session | None:
         for item in reversed(self._idle):
-            if item[0] == way:
+            if fits(item[0], item[1]):
                 self._idle.remove(item)
                 item[2].cancel()
                 if item[1].reusable:
