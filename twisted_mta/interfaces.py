@@ -600,8 +600,14 @@ class IQueue(Interface):
         @param parked: L{Parked <twisted_mta.delivery.parking.Parked>}.
         """
 
-    def await_site(job: Job, site: str) -> Awaitable[None]:
-        """A row that was tried and is deferred waits for a site, too."""
+    def await_site(
+        ids: Sequence[int], site: str, due: float | None = None
+    ) -> Awaitable[None]:
+        """Rows that were settled and are still there wait for a site, too.
+
+        @param ids: the jobs'.
+        @param due: until when at most; C{None}: as their settlements say.
+        """
 
     def wake(agent: str, site: str, most: int) -> Awaitable[int]:
         """Make rows due that wait for a site.

@@ -6,6 +6,8 @@ one that syncs to disk would take minutes for what is hours here.
 
 from __future__ import annotations
 
+import os
+import random
 from collections import Counter
 
 from twisted.internet.defer import Deferred
@@ -24,15 +26,17 @@ HOUR = 3600.0
 SITES = 2000
 PROVIDER = "provider"
 DEAD = "dead"
+SEED = int(os.environ.get("TWISTED_MTA_WORLD", "1"))
 # The longest pause, with what chance adds, and what is in the queue before.
 LONGEST = 7200 * 1.1 + 120
 
 
 class WorldCase(TestCase):
     def setUp(self) -> None:
+        random.seed(SEED)
         self.office = Office(ledger=QuickLedger())
         self.clock: Clock = self.office.clock
-        self.world = World(self.clock)
+        self.world = World(self.clock, SEED)
         self.queue = self.queue_of("one")
         self.runners: list[Runner] = []
         self.agents = []
@@ -137,7 +141,7 @@ class WorldTests(WorldCase):
             if minute == 30:
                 # It is killed: nothing of it goes on, its lock is free.
                 two._stopping = True
-                for job, task in list(two._running.values()):
+                for _, task in list(two._running.values()):
                     task.cancel()
                 self.runners.remove(two)
                 self.office.ledger.dead.append("two")

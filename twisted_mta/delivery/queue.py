@@ -233,6 +233,8 @@ class Queue(Backlog):
                 settlement = judge(job, outcomes, self._schedule, now)
                 if settlement.failed or settlement.warn:
                     await self.settle(job, outcomes)
+                    until = min(one.due, landmark)
+                    await self.await_site([job.id], one.site, until)
                     continue
                 if job.envelope.handling.by is not None:
                     landmark = min(landmark, settlement.due)
@@ -241,14 +243,20 @@ class Queue(Backlog):
             brief = len(waiting) <= _CLAIMED
             await self._ledger.write(Parking(self._owner, waiting), brief=brief)
 
-    async def await_site(self, job: Job, site: str) -> None:
+    async def await_site(
+        self, ids: Sequence[int], site: str, due: float | None = None
+    ) -> None:
         """See L{IQueue.await_site}."""
-        await self._ledger.write(
-            lambda transaction: transaction.executemany(
-                "UPDATE hop SET site = ? WHERE id = ? AND lease = ''", [(site, job.id)]
-            ),
-            brief=True,
-        )
+        rows = [(site, due, id) for id in ids]
+
+        def unit(transaction: ITransaction) -> None:
+            transaction.executemany(
+                "UPDATE hop SET site = ?, due = COALESCE(?, due)"
+                " WHERE id = ? AND lease = ''",
+                rows,
+            )
+
+        await self._ledger.write(unit, brief=True)
 
     async def wake(self, agent: str, site: str, most: int) -> int:
         """See L{IQueue.wake}."""

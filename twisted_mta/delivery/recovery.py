@@ -35,6 +35,10 @@ from twisted_mta.mail.route import Outcome, Result
 _WOKEN = 25
 _WAKE_S = 1.0
 
+# Rows that were tried in vain, and are due when the site answers, as those that were not
+# tried.
+_VAIN = 100
+
 # While a probe runs, the other rows of its site wait at least so long: it takes no
 # longer than that to connect.
 _PROBING_S = 30.0
@@ -87,6 +91,7 @@ class Recovery:
         answered = reached(outcomes.values())
         if answered:
             site.window.answered()
+            site.vain.clear()
             if self._outages.of(site.key) is not None:
                 site.window.begin()
                 site.waking, site.wake_at = True, 0.0
@@ -95,20 +100,19 @@ class Recovery:
                 return self._wake(site)
         elif answered is False:
             dead = site.window.failed()
+            site.vain = [*site.vain[-_VAIN:], job.id]
             known = self._outages.of(site.key) is not None
             # What began before the site was found dead says nothing new.
             if site.probe == job.id or (dead and not known):
                 site.waking = False
-                return self._down(job, site, outcomes)
+                return self._down(site, outcomes)
         return None
 
-    async def _down(
-        self, job: Job, site: Site, outcomes: Mapping[Address, Outcome]
-    ) -> None:
+    async def _down(self, site: Site, outcomes: Mapping[Address, Outcome]) -> None:
         why = next(iter(outcomes.values())).diagnostic
         try:
             outage = await self._outages.down(site.key, why)
-            await self._queue.await_site(job, site.key[1])
+            await self._queue.await_site(site.vain, site.key[1])
         except Temporary as error:
             self._log.warn(
                 "{site}: others cannot be told that it is down: {why}",

@@ -136,10 +136,11 @@ class Runner:
         if self._loop is not None:
             self._alarm.wake()
             await self._loop
-        for job, asking in list(self._asked.values()):
-            asking.cancel()
-            self._asked.pop(job.id, None)
         unfinished = self._waiting()
+        for _, asking in list(self._asked.values()):
+            asking.cancel()
+        self._asked.clear()
+        self._parked.clear()
         for job, site in self._places.waiting():
             self._places.leave(job, site)
         end = self._clock.seconds() + self._grace_s

@@ -25,6 +25,7 @@ class Site:
         once.
     @ivar probe: the row that finds out whether the site is there again.
     @ivar first: the time of the probe for which a row was parked.
+    @ivar vain: the rows of the attempts that reached nobody since somebody answered.
     @ivar waking: rows may be parked for it, and it is there; more of them are made due
         from C{wake_at} on.
     """
@@ -37,6 +38,7 @@ class Site:
         "probe",
         "ready",
         "running",
+        "vain",
         "wake_at",
         "waking",
         "window",
@@ -50,6 +52,7 @@ class Site:
         self.ready: dict[int, Job] = {}
         self.probe: int | None = None
         self.first = 0.0
+        self.vain: list[int] = []
         self.waking = False
         self.wake_at = 0.0
         self._hops: dict[tuple[str, str], None] = {}
