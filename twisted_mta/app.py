@@ -238,6 +238,7 @@ class Mta:
             "resolver": _resolver(self._reactor, self._config),
             "ledger": office.ledger,
             "rates": self._place.rates,
+            "share": self._place.share,
         }
         await self._start_queue(environment)
         await self._start_listeners(environment)

@@ -11,7 +11,7 @@ import difflib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Environment:
     @ivar hostname: the server's name on the Internet.
     @ivar rates: counts by key, over all workers; what was added is taken back by who
         added it.
+    @ivar share: what this worker has of a number that all have together.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Environment:
     ledger: ILedger
     rates: ITally
     log: Logger
+    share: Callable[[int], int] = int
 
 
 class Shelf:

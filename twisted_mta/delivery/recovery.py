@@ -35,8 +35,8 @@ from twisted_mta.mail.route import Outcome, Result
 _WOKEN = 25
 _WAKE_S = 1.0
 
-# Rows that were tried in vain, and are due when the site answers, as those that were not
-# tried.
+# Rows that were tried in vain, and are due when the site answers, as those that were
+# not tried.
 _VAIN = 100
 
 # While a probe runs, the other rows of its site wait at least so long: it takes no
@@ -68,8 +68,10 @@ class Recovery:
             return Parked(job, now)
         if now < outage.probe_at:
             due = outage.probe_at + outage.pause_s * random()
-            if site.first != outage.probe_at:
-                site.first = due = outage.probe_at
+            if site.first[0] != outage.probe_at or site.first[1] == job.id:
+                # It may be parked again, when its sender was told of the delay.
+                site.first = outage.probe_at, job.id
+                due = outage.probe_at
         else:
             due = now + _PROBING_S + outage.pause_s * random()
         return Parked(job, due, site.key[1], _outcome(site, outage))

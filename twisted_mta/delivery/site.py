@@ -24,7 +24,7 @@ class Site:
     @ivar ready: rows that wait here for a place, so that a connection is used again at
         once.
     @ivar probe: the row that finds out whether the site is there again.
-    @ivar first: the time of the probe for which a row was parked.
+    @ivar first: the time of the next probe, and the row that waits for just that.
     @ivar vain: the rows of the attempts that reached nobody since somebody answered.
     @ivar waking: rows may be parked for it, and it is there; more of them are made due
         from C{wake_at} on.
@@ -51,7 +51,7 @@ class Site:
         self.running = 0
         self.ready: dict[int, Job] = {}
         self.probe: int | None = None
-        self.first = 0.0
+        self.first = 0.0, 0
         self.vain: list[int] = []
         self.waking = False
         self.wake_at = 0.0

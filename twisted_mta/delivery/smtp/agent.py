@@ -18,6 +18,7 @@ from twisted.internet.error import ConnectError
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twisted_mta.delivery.smtp.allowance import Allowance
 from twisted_mta.delivery.smtp.exchanger import Exchangers, Host, Listening, read
 from twisted_mta.delivery.smtp.outcome import TlsFailed, Unusable, deferred, failed
 from twisted_mta.delivery.smtp.pool import Pool, Way
@@ -59,6 +60,10 @@ class SmtpAgent:
         self._settings = settings
         self._exchangers = Exchangers(resolver, settings, listening)
         self._pool = Pool(reactor, settings.idle_s, settings.idle_connections)
+        # By whether it is IPv6: we have an address of each.
+        self._allowances = [
+            Allowance(settings.connections, self._pool.spare) for _ in range(2)
+        ]
 
     async def deliver(self, job: Job, content: IContent) -> Mapping[Address, Outcome]:
         """See L{IDeliveryAgent}. The next hop is a domain, or a host as
@@ -186,6 +191,7 @@ class SmtpAgent:
         settings = self._settings
         context = tls_context(host, tls, settings) if settings.implicit_tls else None
         family = ":" in host.address
+        ended = await self._allowances[family].take()
         try:
             return await connect(
                 self._reactor,
@@ -197,8 +203,12 @@ class SmtpAgent:
                 source=next(
                     (s for s in settings.sources if (":" in s) == family), None
                 ),
+                ended=ended,
             )
-        except ConnectError as error:
+        except BaseException as error:
+            ended()
+            if not isinstance(error, ConnectError):
+                raise
             text = f"Cannot connect to {host}: {error}"
             raise Unusable(deferred("4.4.1", text, str(host)))
 
@@ -250,5 +260,8 @@ class SmtpAgent:
         except BaseException:
             session.abort()
             raise
-        self._pool.put(way, session)
+        if self._allowances[":" in session.host.address].wanted:
+            session.leave()
+        else:
+            self._pool.put(way, session)
         return True

@@ -62,6 +62,13 @@ class Pool:
         expiry = self._clock.callLater(self._idle_s, self._expire, session)
         self._idle.append((way, session, expiry))
 
+    def spare(self) -> None:
+        """End the one that has been idle longest, if any: somebody waits."""
+        if self._idle:
+            _, session, expiry = self._idle.pop(0)
+            expiry.cancel()
+            session.leave()
+
     def close(self) -> None:
         """End all, now and from now on."""
         self._most = 0
