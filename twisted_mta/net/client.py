@@ -41,7 +41,7 @@ class Connection(Stream):
         @param ended: called when a connection that stood is no more.
         """
         super().__init__(reactor, engine, lambda _: self._lend(), name, tls)
-        self._on_end = ended
+        self._at_end = ended
         self._waiter: Deferred[object] | None = None
         self._lent: Deferred[None] = Deferred()
         self._given_back: Deferred[None] | None = Deferred()
@@ -82,8 +82,8 @@ class Connection(Stream):
             error = ConnectError(string=self.reason)  # type: ignore[no-untyped-call]
             self._lent.errback(error)
         self.close()
-        if self._on_end is not None:
-            self._on_end()
+        if self._at_end is not None:
+            self._at_end()
 
     # The caller's coroutine is not this Stream's task: it waits by a Deferred.
 

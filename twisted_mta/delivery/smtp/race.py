@@ -86,7 +86,9 @@ class Race(Generic[T, C]):
         except CancelledError:
             return
         except Exception as error:
-            self.failures.append((runner, error))
+            # One that is given up says so in its own way, and has not failed.
+            if not self._over:
+                self.failures.append((runner, error))
         else:
             if self._over or self._first is not None:
                 self._drop(result)
