@@ -25,6 +25,7 @@ _TIMES_FREE = 8
 # Sites that are remembered though nothing goes there: how large their windows were, and
 # when the next message may go.
 _REMEMBERED = 10_000
+_FORGOTTEN = 1_000
 
 
 class Places:
@@ -86,7 +87,10 @@ class Places:
         return Site(key, Window(self._initial, most), Pace(*pace) if pace else None)
 
     def _forget(self) -> None:
-        for key in list(self._sites)[: len(self._sites) - _REMEMBERED]:
+        if len(self._sites) <= _REMEMBERED:
+            return
+        # Some at once: it is to look at each of them.
+        for key in list(self._sites)[:_FORGOTTEN]:
             if self._sites[key].idle:
                 del self._sites[key]
                 self._busy.pop(key, None)

@@ -7,7 +7,7 @@ when it is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from twisted_mta.delivery.smtp.exchanger import Host
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # A next hop, and what is asked of it about TLS.
 Way = tuple[str, Tls]
 
+Idle = tuple[Way, Session, "IDelayedCall"]
+
 
 class Pool:
     """Idle sessions by where they lead."""
@@ -31,27 +33,26 @@ class Pool:
         self._clock = clock
         self._idle_s = idle_s
         self._most = most
-        self._idle: list[tuple[Way, Session, IDelayedCall]] = []
+        self._idle: list[Idle] = []
 
     def take(self, way: Way) -> Session | None:
         """An idle session, the one used last; the caller's from now on."""
-        return self._take(lambda known, _: known == way)
+        return self._take([item for item in self._idle if item[0] == way])
 
     def take_to(self, hosts: Collection[Host], tls: Tls) -> Session | None:
         """The same to one of these hosts, whatever next hop it was opened for; of
         which as much was asked about TLS."""
         return self._take(
-            lambda known, session: known[1] is tls and session.host in hosts
+            [item for item in self._idle if item[1].host in hosts and item[0][1] is tls]
         )
 
-    def _take(self, fits: Callable[[Way, Session], bool]) -> Session | None:
-        for item in reversed(self._idle):
-            if fits(item[0], item[1]):
-                self._idle.remove(item)
-                item[2].cancel()
-                if item[1].reusable:
-                    return item[1]
-                item[1].leave()
+    def _take(self, fitting: list[Idle]) -> Session | None:
+        for item in reversed(fitting):
+            self._idle.remove(item)
+            item[2].cancel()
+            if item[1].reusable:
+                return item[1]
+            item[1].leave()
         return None
 
     def put(self, way: Way, session: Session) -> None:
