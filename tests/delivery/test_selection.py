@@ -84,6 +84,20 @@ class SelectionTests(OfficeCase):
         self.assertEqual(len(seen), 2000)
         self.assertEqual(len(set(seen)), 2000)
 
+    def test_longest_ago(self) -> None:
+        """Among many senders whose turn was longest ago is first, so that who comes
+        new waits for none of them."""
+        for number in range(400):
+            sender = Address("x", f"s{number}.test")
+            self.send(sender, f"t{number}.test", f"u{number}.test", f"v{number}.test")
+        for _ in range(45):
+            self.claim(20)
+        self.assertTrue(self.queue._selection.crowded)
+        self.send(Address("x", "new.test"), "late.test")
+        self.clock.advance(1)
+        hops = [job.next_hop for job in self.claim(20)]
+        self.assertIn("late.test", hops)
+
     def test_priority(self) -> None:
         """In a crowd a higher priority is older by minutes, as ever."""
         self.claim(40)

@@ -115,10 +115,11 @@ class FlowTests(unittest.TestCase):
 class ReachTests(unittest.TestCase):
     def test_reached(self) -> None:
         """What outcomes say of a site: replies come from somebody, 421 is of the
-        whole site, the network's status without a reply means nobody."""
+        whole site, no answer means nobody."""
         down = Outcome(Result.DEFERRED, "4.4.1", "Cannot connect", "mx.test")
         closing = Outcome(Result.DEFERRED, "4.3.2", "421 4.3.2 Later", "mx.test", True)
         broken_off = Outcome(Result.DEFERRED, "4.4.2", "Lost the connection")
+        no_dns = Outcome(Result.DEFERRED, "4.4.3", "No DNS server can say anything")
         no_name = Outcome(Result.FAILED, "5.1.2", "The domain does not exist")
         ours = Outcome(Result.DEFERRED, "4.3.0", "The message cannot be read")
         for outcomes, answer in (
@@ -131,6 +132,7 @@ class ReachTests(unittest.TestCase):
             ([down, ours], False),
             ([broken_off], None),
             ([no_name], None),
+            ([no_dns], None),
             ([ours], None),
             ([], None),
         ):

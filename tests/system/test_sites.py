@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import smtplib
 import sqlite3
 from collections import Counter
 from contextlib import closing, suppress
 from typing import Any
 
-from tests.system.daemon import mta, run, wait_until
+from tests.system.daemon import PATIENCE_S, mta, run, wait_until
 from tests.system.sink import Answer, Sink
-from tests.system.workercase import Crew, Crewed, children, submit, wait_gone
+from tests.system.workercase import (
+    ALICE,
+    PASSWORD,
+    TRUSTING,
+    Crew,
+    Crewed,
+    children,
+    wait_gone,
+)
 
 MESSAGES = 40
 
@@ -25,8 +34,13 @@ class DownTests(Crewed):
             return ledger.execute(sql).fetchall()
 
     def send(self, crew: Crew, count: int, first: int = 0) -> None:
-        for number in range(first, first + count):
-            submit(crew, f"{number}", f"x{number}@elsewhere.test")
+        port = crew.ports["submission"]
+        with smtplib.SMTP("127.0.0.1", port, timeout=PATIENCE_S) as client:
+            client.starttls(context=TRUSTING)
+            client.login(ALICE, PASSWORD)
+            for number in range(first, first + count):
+                to = f"x{number}@elsewhere.test"
+                client.sendmail(ALICE, [to], f"Subject: {number}\r\n\r\nHello\r\n")
 
     def test_killed_while_it_waits(self) -> None:
         """Mail for a site that is down waits without attempts. All processes are

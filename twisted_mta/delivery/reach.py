@@ -2,9 +2,10 @@
 
 It judges outcomes by what they say, of whichever agent: a reply came from somebody,
 and only 421 (RFC 5321 3.8: the service is not available) is of the whole site; without
-a reply, X.4.x (RFC 3463 3.5: the network) means that nobody was reached, but for X.4.2:
-somebody was there, and the transaction broke off. That may be of the one message, which
-shall not keep a site dead. Anything else is of the message, or of us.
+a reply, X.4.1 (RFC 3463 3.5: no answer from the host) means that nobody was reached.
+Anything else is of the message, or of us: a transaction that broke off (X.4.2) may be
+the one message's doing, which shall not keep a site dead; a DNS that is away (X.4.3)
+shall not make all sites dead.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from collections.abc import Iterable
 
 from twisted_mta.mail.route import Outcome, Result
 
-# RFC 3463: persistent transient failure, network and routing status.
-_NETWORK = "4.4."
-_BROKEN_OFF = "4.4.2"
+# RFC 3463 3.5: no answer from the host.
+_NO_ANSWER = "4.4.1"
 _CLOSING = "421"
 
 
@@ -41,5 +41,4 @@ def _reached(outcome: Outcome) -> bool | None:
         return True if outcome.result is Result.DELIVERED or outcome.replied else None
     if outcome.replied:
         return not outcome.diagnostic.startswith(_CLOSING)
-    network = outcome.status.startswith(_NETWORK)
-    return False if network and outcome.status != _BROKEN_OFF else None
+    return False if outcome.status == _NO_ANSWER else None

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, zip_longest
@@ -71,6 +71,9 @@ class Selection:
         self._looked_at = self._counted_at = float("-inf")
         self._took_s = 0.0
         self._from = ""
+        # When each flow had its last turn, by count; the latest are last.
+        self._turns: dict[str, int] = {}
+        self._turn = 0
         #: More is due than is taken in a moment.
         self.crowded = False
 
@@ -113,13 +116,22 @@ class Selection:
                 left.append(one)
             else:
                 ids.append(one.id)
+                self._had_turn(one.flow)
         self._found.extendleft(reversed(left))
         return ids
+
+    def _had_turn(self, flow: str) -> None:
+        self._turn += 1
+        self._turns.pop(flow, None)
+        self._turns[flow] = self._turn
+        if len(self._turns) > _FLOWS:
+            del self._turns[next(iter(self._turns))]
 
     async def _look(self, busy: Collection[Hop], flows: Collection[str]) -> None:
         began = self._clock.seconds()
         most = _LOOKED_SLOWLY if self._took_s > _SLOWLY_S else _LOOKED
-        query = partial(_look, began, list(busy), list(flows), self._from, most)
+        turns = dict(self._turns)
+        query = partial(_look, began, list(busy), list(flows), self._from, turns, most)
         self.crowded, self._from, found = await self._ledger.read(query)
         self._found = deque(found)
         self._looked_at = self._clock.seconds()
@@ -149,12 +161,14 @@ def _look(
     busy: Sequence[Hop],
     flows: Sequence[str],
     start: str,
+    turns: Mapping[str, int],
     most: int,
     transaction: ITransaction,
 ) -> tuple[bool, str, Sequence[Candidate]]:
     """Look once.
 
     @param start: the flow behind which those that have turns begin.
+    @param turns: when each had its last; whose was longest ago is first.
     @return: whether it is a crowd, where the next look begins, and rows.
     """
     passed_over, values = other_than(busy)
@@ -187,9 +201,10 @@ def _look(
     oldest = rows(oldest_of_all, now, *more, most // 2)
     due = [one for one in _flows(transaction, now, start) if one not in flows]
     random.shuffle(due)  # two processes do not take the same rows
+    due.sort(key=lambda one: turns.get(one, 0))
     each = max(1, most // 2 // len(due)) if due else 0
-    turns = [rows(one_flow, one, now, *values, each) for one in due[:most]]
-    in_turn = [one for round in zip_longest(*turns) for one in round if one]
+    of_each = [rows(one_flow, one, now, *values, each) for one in due[:most]]
+    in_turn = [one for round in zip_longest(*of_each) for one in round if one]
     mixed = chain.from_iterable(zip_longest(in_turn, oldest))
     once = {one.id: one for one in mixed if one}
     last = max(due) if len(due) >= _FLOWS else ""
