@@ -17,7 +17,7 @@ for new messages only.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,6 +26,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twisted_mta.delivery import claim
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
 from twisted_mta.delivery.backlog import Backlog
 from twisted_mta.delivery.ending import Ending
@@ -33,14 +34,12 @@ from twisted_mta.delivery.flow import flow
 from twisted_mta.delivery.notice import Notices
 from twisted_mta.delivery.parking import Parked, Parking, wake
 from twisted_mta.delivery.record import (
-    read_address,
     read_envelope,
-    read_notification,
     write_envelope,
     write_notification,
 )
 from twisted_mta.delivery.retry import Schedule
-from twisted_mta.delivery.rows import TOPIC, of
+from twisted_mta.delivery.rows import TOPIC
 from twisted_mta.delivery.selection import Selection, other_than
 from twisted_mta.delivery.settlement import Settlement, judge
 from twisted_mta.errors import MailError, Permanent, Temporary
@@ -54,11 +53,6 @@ from twisted_mta.mail.route import Outcome, ToAgent
 #: How long a lease lasts, in seconds, if nobody notices that its process died
 #: (which is a matter of seconds). Whoever works longer renews it.
 LEASE_S = 120.0
-
-# Rows of one claim, which is made in the reactor's thread: 20 us each; and recipients
-# after which no further row is taken: 1 us each.
-_CLAIMED = 40
-_RECIPIENTS = 400
 
 Hop = tuple[str, str]
 
@@ -159,24 +153,24 @@ class Queue(Backlog):
         """See L{IQueue.claim}."""
         now = self._clock.seconds()
         busy = [hop for hop in room if not room[hop]]
-        selection, few = self._selection, min(most, _CLAIMED)
+        selection, few = self._selection, min(most, claim.CLAIMED)
         if selection.crowded or busy or flows:
             if selection.crowded:
                 found = await selection.next(few, set(busy), flows)
             else:
                 # They may have many rows, which are passed over without the lock.
                 but = busy, list(flows)
-                found = await self._ledger.read(partial(_due, now, *but, most))
+                found = await self._ledger.read(partial(claim.due, now, *but, most))
             if not found:
                 return []
-            rows_of = partial(_these, now, found)
+            rows_of = partial(claim.these, now, found)
         else:
-            rows_of = partial(_first, now, few)
+            rows_of = partial(claim.first, now, few)
 
         def unit(transaction: ITransaction) -> list[tuple[Any, ...]]:
             rows = rows_of(transaction)
-            taken = _within(rows, room, most if per_hop is None else per_hop)
-            claimed = _with_recipients(transaction, taken)
+            taken = claim.within(rows, room, most if per_hop is None else per_hop)
+            claimed = claim.with_recipients(transaction, taken)
             transaction.executemany(
                 "UPDATE hop SET lease = ?, due = ?, site = '' WHERE id = ?",
                 [(self._owner, now + LEASE_S, row[0]) for row in claimed],
@@ -188,7 +182,7 @@ class Queue(Backlog):
             await selection.count()
         # A message for a thousand domains is a thousand rows, but one envelope.
         envelopes = {text: read_envelope(text) for text in {row[1] for row in rows}}
-        return [_job(row, envelopes[row[1]]) for row in rows]
+        return [claim.job(row, envelopes[row[1]]) for row in rows]
 
     async def renew(self, jobs: Collection[Job]) -> None:
         """See L{IQueue.renew}."""
@@ -240,7 +234,7 @@ class Queue(Backlog):
                     landmark = min(landmark, settlement.due)
             waiting.append(replace(one, due=min(one.due, landmark)))
         if waiting:
-            brief = len(waiting) <= _CLAIMED
+            brief = len(waiting) <= claim.CLAIMED
             await self._ledger.write(Parking(self._owner, waiting), brief=brief)
 
     async def await_site(
@@ -353,101 +347,4 @@ def _lease(
     old owner."""
     transaction.executemany(
         "UPDATE hop SET lease = ?, due = ? WHERE id = ? AND lease = ?", rows
-    )
-
-
-def _due(
-    now: float,
-    busy: Sequence[Hop],
-    flows: Sequence[str],
-    most: int,
-    transaction: ITransaction,
-) -> list[int]:
-    """The first rows that are due, but for those of some hops and flows."""
-    passed_over, values = other_than(busy, flows)
-    found = transaction.execute(
-        f"SELECT h.id FROM hop h WHERE h.held = 0 AND h.due <= ?{passed_over}"
-        " ORDER BY h.due, h.id LIMIT ?",
-        (now, *values, most),
-    )
-    return [id for (id,) in found]
-
-
-_CLAIM = (
-    "h.id, q.envelope, q.content_id, q.prefix, q.size, q.eight_bit, h.agent,"
-    " h.next_hop, h.attempts, h.warned FROM hop h JOIN queued q ON q.id = h.queued_id"
-    " WHERE"
-)
-
-
-def _these(
-    now: float, ids: Sequence[int], transaction: ITransaction
-) -> Sequence[tuple[Any, ...]]:
-    """Those of some rows that are still due."""
-    more = " AND h.held = 0 AND h.due <= ? ORDER BY h.due, h.id"
-    return of(transaction, f"{_CLAIM} h.id", ids, more, now)
-
-
-def _first(
-    now: float, most: int, transaction: ITransaction
-) -> Sequence[tuple[Any, ...]]:
-    """The first rows that are due."""
-    sql = f"SELECT {_CLAIM} h.held = 0 AND h.due <= ? ORDER BY h.due, h.id LIMIT ?"
-    return list(transaction.execute(sql, (now, most)))
-
-
-def _within(
-    rows: Iterable[tuple[Any, ...]], room: Mapping[Hop, int], per_hop: int
-) -> list[tuple[Any, ...]]:
-    """Those of the rows for which their hops have room."""
-    taken: list[tuple[Any, ...]] = []
-    left = dict(room)
-    for row in rows:
-        hop = row[6], row[7]
-        more = left.get(hop, per_hop)
-        if more:
-            left[hop] = more - 1
-            taken.append(row)
-    return taken
-
-
-def _with_recipients(
-    transaction: ITransaction, rows: Sequence[tuple[Any, ...]]
-) -> list[tuple[Any, ...]]:
-    """Rows with their recipients, by address; no more rows once there are many of
-    those."""
-    found: list[tuple[Any, ...]] = []
-    count = 0
-    for row in rows:
-        recipients = transaction.execute(
-            "SELECT address, notification FROM recipient WHERE hop_id = ?"
-            " ORDER BY address",
-            row[:1],
-        )
-        found.append((*row, list(recipients)))
-        count += len(found[-1][-1])
-        if count >= _RECIPIENTS:
-            break
-    return found
-
-
-def _job(row: tuple[Any, ...], envelope: Envelope) -> Job:
-    id, _, content, prefix, size, eight_bit, agent, next_hop, attempts, warned, to = row
-    return Job(
-        id=id,
-        envelope=envelope,
-        content=content,
-        prefix=prefix,
-        size=size,
-        eight_bit=bool(eight_bit),
-        agent=agent,
-        next_hop=next_hop,
-        recipients=tuple(read_address(address) for address, _ in to),
-        attempts=attempts,
-        warned=bool(warned),
-        notifications={
-            read_address(address): read_notification(asked)
-            for address, asked in to
-            if asked
-        },
     )
