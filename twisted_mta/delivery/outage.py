@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from twisted_mta.config.schema import Queue as Settings
 from twisted_mta.delivery.text import one_line
+from twisted_mta.errors import Temporary
 from twisted_mta.interfaces import Cancel, ILedger, ITransaction
 
 #: The ledger's topic of outages.
@@ -143,7 +145,8 @@ class Outages:
 
         @raise Temporary: it could not be recorded; this process knows all the same.
         """
-        await self.refresh()
+        with suppress(Temporary):
+            await self.refresh()
         now, before = self._clock.seconds(), self._known.get(key)
         if before is not None and now < before.probe_at:
             return before

@@ -2,8 +2,8 @@
 
 Of the places in all none belongs to anybody, but whoever has many finds fewer: a flow
 may have at most so many times what is free (dynamic thresholds, Choudhury and Hahne
-1998). One sender alone has eight ninths of the places, two have half each, and one who
-comes new finds one free, however long the attempts of others take.
+1998). One sender alone has eight ninths of the places, two have nearly half each, and
+one who comes new finds one free, however long the attempts of a few others take.
 """
 
 from __future__ import annotations

@@ -7,9 +7,8 @@ until somebody may probe it (L{Outages}), and are due when it answers. It knows 
 no protocol and no retry times. It trusts no agent: one that hangs has only its share of
 the attempts, site by site and sender by sender.
 
-BUGS: C{concurrency} attempts at hops that hang, of many senders, keep other mail
-waiting until they time out, but for the one place that is always left to a sender who
-has none.
+BUGS: as in Postfix, C{concurrency} attempts at hops that hang keep other mail waiting
+until they time out, if they are of many senders.
 """
 
 from __future__ import annotations
@@ -281,10 +280,18 @@ class Runner:
 
         @raise Temporary: the leases are still ours.
         """
-        if self._parked:
-            parked = list(self._parked)
+        if not self._parked:
+            return
+        parked = list(self._parked)
+        try:
             await self._queue.park(parked)
-            del self._parked[: len(parked)]
+        except Temporary:
+            raise
+        except Exception:
+            # They are not to keep all others waiting; their leases end.
+            self._parked.clear()
+            raise
+        del self._parked[: len(parked)]
 
     def _launch(self) -> None:
         """Start what has a place, oldest first."""

@@ -26,7 +26,10 @@ _QUEUED = (
     "INSERT INTO queued VALUES (70, {content}, 20, 0, x'', 'ann@a.test',"
     ' \'{{"recipients": ["eve@b.test"]}}\', 0)'
 )
-_HOP = "INSERT INTO hop VALUES (71, 70, 'smtp', 'b.test', 1, 0, '', 0, 0)"
+_HOP = (
+    "INSERT INTO hop (id, queued_id, agent, next_hop, held, due, lease, attempts,"
+    " warned) VALUES (71, 70, 'smtp', 'b.test', 1, 0, '', 0, 0)"
+)
 _RECIPIENT = "INSERT INTO recipient VALUES (71, 'eve@b.test', '', '', '', 0, '')"
 
 
