@@ -2,8 +2,8 @@
 
 Of who logged in that is the account. Of others it is the sender's domain; whoever
 comes from elsewhere may choose it, so those are put together in a bounded number of
-flows (stochastic fairness queueing, McKenney 1990): a thousand domains that somebody
-made up are not a thousand turns more than one. Bounces are one flow.
+flows (stochastic fairness queueing, McKenney 1990): a million domains that somebody
+made up are not a million turns. Bounces are one flow.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from zlib import crc32
 
 from twisted_mta.mail.envelope import Envelope
 
-# Flows of those who did not log in. Two domains share one by a chance of 1 in 1000.
-_FLOWS = 1000
+# Flows of those who did not log in. Two domains share one by a chance of 1 in 4000.
+_FLOWS = 4000
 
 
 def flow(envelope: Envelope) -> str:
