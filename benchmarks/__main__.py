@@ -17,6 +17,7 @@ from benchmarks import (
     pop3,
     relay,
     search,
+    sites,
     soak,
     table,
 )
@@ -32,6 +33,7 @@ WORKLOADS = {
     "pop3": pop3,
     "relay": relay,
     "search": search,
+    "sites": sites,
     "soak": soak,
 }
 

@@ -178,12 +178,15 @@ class Sink:
 
 
 @contextmanager
-def sink() -> Iterator[Sink]:
-    """An smtp-sink, until the end."""
+def sink(host: str = "127.0.0.1") -> Iterator[Sink]:
+    """An smtp-sink, until the end.
+
+    @param host: where it listens; C{0.0.0.0}: at each address of the loopback.
+    """
     port = free_port()
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
     process = subprocess.Popen(
-        ["smtp-sink", "-c", *user, "-m", "1000", f"127.0.0.1:{port}", "1000"],
+        ["smtp-sink", "-c", *user, "-m", "1000", f"{host}:{port}", "1000"],
         stdout=subprocess.PIPE,
     )
     try:

@@ -188,16 +188,16 @@ def installation(
     """A directory with the config of C{try} and more settings, and accounts.
 
     @param more: YAML to append.
-    @param relay: C{HOST:PORT} for mail for elsewhere.
+    @param relay: C{HOST:PORT} for mail for elsewhere; empty: its own exchangers.
     @param plaintext: passwords may come without TLS.
     """
     directory = Path(tempfile.mkdtemp(prefix="twisted-mta-bench-"))
     try:
         base = _port_base()
         where = ["--directory", str(directory / "data"), "--port-base", str(base)]
-        made = _run(
-            "twisted_mta.cli.main", "try", "--print-config", *where, "--relay", relay
-        )
+        where += ["--relay", relay] if relay else []
+        made = _run("twisted_mta.cli.main", "try", "--print-config", *where)
+        made = made.replace('routes: [{domain: "*", hold: true}]\n', "")
         lines = [line for line in made.splitlines() if not line.startswith("workers:")]
         if HAS_WORKERS:
             lines.append(f"workers: {workers}")

@@ -315,6 +315,8 @@ class Mta:
             concurrency=place.share(queue.concurrency) if per_hop else 0,
             per_hop=per_hop,
             grace_s=_GRACE_S,
+            settings=queue,
+            share=place.share,
         )
         await self._runner.start()
         self._go_on()

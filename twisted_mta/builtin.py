@@ -85,6 +85,9 @@ class SmtpAgentConfig:
     # Our addresses to connect from, at most one of each family. Empty: the
     # system chooses.
     sources: tuple[str, ...] = ()
+    # Connections at the same time from each of our addresses, of all workers
+    # together; at least one for each worker. None: any number.
+    connections: int | None = None
     # More names of this server in the DNS, beside hostname, such as that of a
     # router that passes port 25 on to it: an MX of that name is never tried.
     own_names: tuple[str, ...] = ()
@@ -115,6 +118,8 @@ class SmtpAgentConfig:
             check_trust(self.trust)
         _credentials(self)
         _sources(self.sources)
+        if self.connections is not None and self.connections < 1:
+            raise ValueError("connections: must be more than 0")
 
 
 @implementer(IPlugin, IChecksNextHop, IForesees)
@@ -153,6 +158,9 @@ class SmtpAgentPlugin:
                 pair=_pair(config),
                 trust=config.trust,
                 sources=_sources(config.sources),
+                connections=None
+                if config.connections is None
+                else max(1, environment.share(config.connections)),
                 own_names=frozenset(map(str.lower, config.own_names)),
                 loopback=config.loopback,
                 without=frozenset(config.without),

@@ -659,13 +659,16 @@ class IQueue(Interface):
         most: int,
         room: Mapping[tuple[str, str], int] = {},
         per_hop: int | None = None,
+        flows: Collection[str] = (),
     ) -> Awaitable[Sequence[Job]]:
         """Rows that are due, leased to this process: no other gets them until the
-        lease ends. Of the first C{most}, oldest due first, those that can be taken.
+        lease ends. Of the first C{most}, oldest due first, those that can be taken;
+        if very many are due, half of them the oldest, half from each sender in turn.
 
         @param room: how many more are taken of an agent and next hop; rows of those
             that have no room are passed over, and do not count as first.
         @param per_hop: how many are taken of each other; C{None}: any number.
+        @param flows: of these (L{flow <twisted_mta.delivery.flow.flow>}) none is taken.
         """
 
     def renew(jobs: Collection[Job]) -> Awaitable[None]:
@@ -695,8 +698,32 @@ class IQueue(Interface):
         @param who: it was none: this operator returns the message.
         """
 
+    def park(parked: Sequence[Any]) -> Awaitable[None]:
+        """Put rows off that were claimed and not tried, and end their leases. It is
+        no attempt, but a recipient whose time is over is returned, and the sender
+        of one who is late is told.
+
+        @param parked: L{Parked <twisted_mta.delivery.parking.Parked>}.
+        """
+
+    def await_site(
+        ids: Sequence[int], site: str, due: float | None = None
+    ) -> Awaitable[None]:
+        """Rows that were settled and are still there wait for a site, too.
+
+        @param ids: the jobs'.
+        @param due: until when at most; C{None}: as their settlements say.
+        """
+
+    def wake(agent: str, site: str, most: int) -> Awaitable[int]:
+        """Make rows due that wait for a site.
+
+        @return: how many there were, at most C{most}.
+        """
+
     def next_due(
         busy: Collection[tuple[str, str]] = (),
+        flows: Collection[str] = (),
     ) -> Awaitable[float | None]:
         """When the next row becomes due that L{claim} would then give, seconds
         since the epoch; C{None} if none waits."""
@@ -940,6 +967,17 @@ class ISuppression(Interface):
 
         @raise NoSuchAccount: there is none.
         """
+
+
+class ISited(Interface):
+    """What an agent may provide besides: it knows which of its next hops are one
+    site, such as a thousand domains at one provider. Limits, and what is known of a
+    site that is down, are of the site."""
+
+    def site(next_hop: str) -> Awaitable[str]:
+        """The name of the site of a next hop; the same for all that are one. Never
+        raises: what cannot be known now is a site of its own. Cheap to ask again:
+        what it takes is remembered for a while."""
 
 
 class IResolver(Interface):

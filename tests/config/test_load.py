@@ -186,6 +186,22 @@ class Fitting(unittest.TestCase):
         ):
             self.assertEqual(problems(text), (f"mta.yaml:{expected}",))
 
+    def test_sites(self) -> None:
+        """A site is a domain, and its limits are more than nothing."""
+        for site, said in (
+            ("{domain: Gmail.com}", "[0].domain: write it in lower case: gmail.com"),
+            ("{domain: 'a b'}", "[0].domain: must be a domain, or .domain"),
+            (
+                "{domain: a.test, connections: 0}",
+                "[0].connections: must be more than 0",
+            ),
+            (
+                "{domain: a.test, rate: 5}",
+                "[0].rate: must be a rate such as 10/s, 600/m or 1000/h",
+            ),
+        ):
+            self.assertProblem(f"queue: {{sites: [{site}]}}\n", f"queue.sites{said}")
+
     def test_nothing_is_zero(self) -> None:
         """A limit of nothing would refuse everything."""
         self.assertProblem("smtp: {hops: 0}\n", "smtp.hops: must be more than 0")
@@ -253,6 +269,21 @@ class Units(unittest.TestCase):
         for bad in ("", "5X", "-1", True, None, 1.5):
             with self.subTest(bad=bad), self.assertRaises(ValueError):
                 units.octets(bad)
+
+    def test_rates(self) -> None:
+        """So many in a second, minute, hour or day."""
+        for text, count, seconds in (
+            ("10/s", 10, 1),
+            ("600 / m", 600, 60),
+            ("1000/h", 1000, 3600),
+            ("5000/d", 5000, 86400),
+        ):
+            rate = units.rate(text)
+            self.assertEqual((rate.count, rate.seconds), (count, seconds))
+            self.assertEqual(units.rate(str(rate)), rate)
+        for bad in ("", "5", 5, "0/m", "5/w", "-1/s", True, None, "1.5/s"):
+            with self.subTest(bad=bad), self.assertRaises(ValueError):
+                units.rate(bad)
 
     def test_written(self) -> None:
         """What is written reads as the same."""

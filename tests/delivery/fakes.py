@@ -239,7 +239,12 @@ class Ledger:
     def watch(self, topic: str, callback: Callable[[], None]) -> Cancel:
         entry = topic, callback
         self._watches.append(entry)
-        return lambda: self._watches.remove(entry)
+
+        def unwatch() -> None:
+            if entry in self._watches:
+                self._watches.remove(entry)
+
+        return unwatch
 
     async def inherit(self, unit: Callable[[ITransaction, str], None]) -> Sequence[str]:
         names = []

@@ -43,14 +43,17 @@ class Answer(Enum):
 class Sink(Program):
     """The sink, started.
 
-    @ivar port: where it listens on 127.0.0.1.
+    @ivar port: where it listens on 127.0.0.1; any that is free unless it is given.
     """
 
-    def __init__(self, directory: Path, answer: Answer = Answer.ACCEPT) -> None:
+    def __init__(
+        self, directory: Path, answer: Answer = Answer.ACCEPT, port: int = 0
+    ) -> None:
         self.directory = directory
         directory.mkdir(exist_ok=True)
         self.answer(answer)
-        super().__init__([sys.executable, "-m", "tests.system.sink", str(directory)])
+        words = ["-m", "tests.system.sink", str(directory), str(port)]
+        super().__init__([sys.executable, *words])
         self.port = int(self.line())
 
     def answer(self, answer: Answer) -> None:
@@ -94,8 +97,8 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _Connection)
+    def __init__(self, directory: Path, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Connection)
         self.directory = directory
         self.numbers = count(1)
         self.lock = threading.Lock()
@@ -219,7 +222,7 @@ class _Connection(socketserver.StreamRequestHandler):
 
 def main(words: Sequence[str]) -> None:
     """Serve from a directory; says its port."""
-    with _Server(Path(words[0])) as server:
+    with _Server(Path(words[0]), int(words[1])) as server:
         print(server.server_address[1], flush=True)
         server.serve_forever()
 

@@ -182,6 +182,14 @@ def _limits(config: Config) -> Iterator[Problem]:
         yield ("smtp", "highest_priority"), "must be 0 to 9"
     if config.queue.growth_percent < 100:
         yield ("queue", "growth_percent"), "must be at least 100"
+    for index, site in enumerate(config.queue.sites):
+        where = ("queue", "sites", index)
+        if not domain_name(site.domain.removeprefix(".")):
+            yield (*where, "domain"), "must be a domain, or .domain"
+        elif site.domain != site.domain.lower():
+            yield (*where, "domain"), f"write it in lower case: {site.domain.lower()}"
+        if site.connections is not None and site.connections < 1:
+            yield (*where, "connections"), "must be more than 0"
     for name in ("relay_from", "verify_from", "xclient_from", "xforward_from"):
         yield from _networks(("smtp", name), getattr(config.smtp, name))
     for index, domain in enumerate(config.smtp.etrn):

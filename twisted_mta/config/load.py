@@ -327,6 +327,7 @@ def _converter() -> cattrs.Converter:
     for newtype, parse in (
         (units.Seconds, units.seconds),
         (units.Octets, units.octets),
+        (units.Rate, units.rate),
     ):
         converter.register_structure_hook_func(_is(newtype), _parsed_by(parse))
     by_origin: tuple[tuple[Any, Any], ...] = (

@@ -95,6 +95,9 @@ SMTP_AGENT = """\
 #   # Our addresses to connect from, at most one of each family. Empty: the
 #   # system chooses.
 #   sources: []
+#   # Connections at the same time from each of our addresses, of all workers
+#   # together; at least one for each worker. None: any number.
+#   connections: null
 #   # More names of this server in the DNS, beside hostname, such as that of a
 #   # router that passes port 25 on to it: an MX of that name is never tried.
 #   own_names: []

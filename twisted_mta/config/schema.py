@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from attrs import field, frozen
 
-from twisted_mta.config.units import Octets, Seconds
+from twisted_mta.config.units import Octets, Rate, Seconds
 
 #: Workers. They write to one ledger, one at a time: a machine with more processors
 #: than this waits for that.
@@ -321,6 +321,19 @@ class Pop3:
 
 
 @frozen(kw_only=True)
+class Site:
+    """A site: where mail for one domain, or for many, is taken by the same hosts."""
+
+    # A domain whose mail exchangers it is, with all other domains that have the same;
+    # or .example.net: all sites whose hosts are all below it are one.
+    domain: str
+    # The most attempts at the same time. null: concurrency_per_hop.
+    connections: int | None = None
+    # The most messages in a time, such as 600/m. null: rate_per_site.
+    rate: Rate | None = None
+
+
+@frozen(kw_only=True)
 class Queue:
     """Mail for elsewhere that waits."""
 
@@ -337,12 +350,22 @@ class Queue:
     give_up_after: Seconds = _time(5 * 86400)
     # Attempts at the same time. Postfix: 100 processes.
     concurrency: int = 100
-    # The same to one next hop. Postfix: 20.
+    # The same to one site: a next hop, with all others that have the same mail
+    # exchangers. Postfix: 20.
     concurrency_per_hop: int = 20
     # How long it can be seen what became of a message, once it is done with: every
     # attempt, and what operators did. It takes some 500 octets a message. 0: not at
     # all.
     history: Seconds = _time(7 * 86400)
+    # The same to begin with: it grows as a site answers, and shrinks as it does not.
+    # Postfix: 5.
+    initial_concurrency: int = 5
+    # The most messages to one site in a time, such as 600/m. null: any number.
+    rate_per_site: Rate | None = None
+    # Other limits for some sites; the first that fits. Such as
+    # [{domain: gmail.com, connections: 10, rate: 600/m}]; .outlook.com stands for
+    # all sites whose hosts are below it, together.
+    sites: tuple[Site, ...] = ()
 
 
 @frozen(kw_only=True)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NewType
 
 Seconds = NewType("Seconds", float)
@@ -10,7 +11,23 @@ Octets = NewType("Octets", int)
 _TIME = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SIZE = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _TIME_FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])")
+_RATE_FORM = re.compile(r"(\d+)\s*/\s*([smhd])")
 _SIZE_FORM = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many in a time.
+
+    @ivar count: more than 0.
+    """
+
+    count: int
+    seconds: float
+
+    def __str__(self) -> str:
+        unit = next(unit for unit, s in _TIME.items() if s == self.seconds)
+        return f"{self.count}/{unit}"
 
 
 def seconds(value: object) -> Seconds:
@@ -35,6 +52,17 @@ def octets(value: object) -> Octets:
     if match is None or isinstance(value, bool):
         raise ValueError("must be a size such as 64K, 50M or 1G")
     return Octets(int(match[1]) * _SIZE[match[2].lower()])
+
+
+def rate(value: object) -> Rate:
+    """How many in a time: C{10/s}, C{600/m}, C{1000/h}, C{5000/d}.
+
+    @raise ValueError: it is none.
+    """
+    match = _RATE_FORM.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or not int(match[1]):
+        raise ValueError("must be a rate such as 10/s, 600/m or 1000/h")
+    return Rate(int(match[1]), float(_TIME[match[2]]))
 
 
 def written(value: object) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_mta.delivery.history import History
+from twisted_mta.delivery.outage import hurry
 from twisted_mta.delivery.rows import TOPIC, drop
 from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import NoSuchQueueId
@@ -85,6 +86,7 @@ class Backlog:
             else:
                 messages, due = _existing(transaction, ids, held=False), _DUE
             transaction.executemany(due, [(now, id, now) for id in messages])
+            hurry(transaction, now)
             transaction.changed(TOPIC)
             return len(messages)
 
@@ -118,6 +120,7 @@ class Backlog:
 
         def unit(transaction: ITransaction) -> None:
             transaction.executemany(_DUE_UNASKED, [(now, id, now) for id in waiting])
+            hurry(transaction, now)
             transaction.changed(TOPIC)
 
         if waiting:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from twisted_mta.delivery.outage import hurry
 from twisted_mta.delivery.record import (
     read_address,
     read_notification,
@@ -35,8 +36,8 @@ _HOP = (
 # Beside another row, which has what the message has on that way alone.
 _NEW = (
     "INSERT INTO hop (id, queued_id, agent, next_hop, held, due, lease, attempts,"
-    " warned, sender, prefix) SELECT ?, ?, ?, ?, ?, ?, '', ?, ?, sender, prefix"
-    " FROM hop WHERE id = ?"
+    " warned, sender, prefix, flow) SELECT ?, ?, ?, ?, ?, ?, '', ?, ?, sender, prefix,"
+    " flow FROM hop WHERE id = ?"
 )
 
 Way = tuple[str, str]
@@ -215,6 +216,7 @@ def flush(
         "UPDATE hop SET due = ? WHERE id = ? AND due > ?",
         [(order.now, row.id, order.now) for row in ready],
     )
+    hurry(transaction, order.now)
     transaction.changed(TOPIC)
     return tally(ready, busy)
 

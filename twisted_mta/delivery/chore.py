@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from twisted_mta.delivery.runner import Alarm
+from twisted_mta.delivery.alarm import Alarm
 from twisted_mta.errors import Temporary
 
 # A server that has just started has other things to do first.

@@ -36,7 +36,7 @@ def take(
     ]
     history.happened(transaction, lost)
     transaction.executemany(
-        "UPDATE hop SET lease = ?, due = ?, leased_at = ? WHERE id = ?",
+        "UPDATE hop SET lease = ?, due = ?, leased_at = ?, site = '' WHERE id = ?",
         [(owner, until, now, row[0]) for row in rows],
     )
 

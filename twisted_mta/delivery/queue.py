@@ -17,7 +17,8 @@ for new messages only.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,24 +26,26 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twisted_mta.delivery import taking
 from twisted_mta.delivery.acceptance import Acceptance, OwnMail
 from twisted_mta.delivery.backlog import Backlog
 from twisted_mta.delivery.ending import Ending
+from twisted_mta.delivery.flow import flow
 from twisted_mta.delivery.history import History, attempted, notified
 from twisted_mta.delivery.hoprows import rows
-from twisted_mta.delivery.lease import TAKEN, lose, take
+from twisted_mta.delivery.lease import lose, take
 from twisted_mta.delivery.notice import POSTMASTER, Notices
+from twisted_mta.delivery.parking import Parked, Parking, wake
 from twisted_mta.delivery.record import (
-    read_address,
     read_envelope,
-    read_notification,
     write_envelope,
 )
 from twisted_mta.delivery.retry import Schedule
-from twisted_mta.delivery.rows import TOPIC, of
+from twisted_mta.delivery.rows import TOPIC
 from twisted_mta.delivery.settlement import Settlement, judge
 from twisted_mta.delivery.standing import Standing
 from twisted_mta.delivery.suppression import Suppression
+from twisted_mta.delivery.turn import Selection, other_than
 from twisted_mta.errors import MailError, Permanent, Temporary
 from twisted_mta.interfaces import ILedger, IQueue, ITransaction
 from twisted_mta.mail.address import Address
@@ -55,11 +58,6 @@ from twisted_mta.mail.route import Outcome, ToAgent
 #: How long a lease lasts, in seconds, if nobody notices that its process died
 #: (which is a matter of seconds). Whoever works longer renews it.
 LEASE_S = 120.0
-
-# Rows of one claim, which is made in the reactor's thread: 20 us each; and recipients
-# after which no further row is taken: 1 us each.
-_CLAIMED = 40
-_RECIPIENTS = 400
 
 Hop = tuple[str, str]
 
@@ -98,6 +96,7 @@ class Queue(Backlog):
         self._schedule = schedule
         self._suppression = suppression
         self._notices = Notices(clock, ledger, own, hostname)
+        self._selection = Selection(clock, ledger)
 
     # --- in ---
 
@@ -134,11 +133,12 @@ class Queue(Backlog):
         )
         held = self._standing.held
         hops, recipients, reasons = rows(envelope, routes, due, held)
+        of_whom = flow(envelope)
         transaction.executemany(
             "INSERT INTO hop (id, queued_id, agent, next_hop, held, due, sender,"
-            " prefix, lease, attempts, warned)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', 0, 0)",
-            hops,
+            " prefix, flow, lease, attempts, warned)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0, 0)",
+            [(*hop, of_whom) for hop in hops],
         )
         transaction.executemany(
             "INSERT INTO recipient (hop_id, address, notification, status,"
@@ -154,45 +154,55 @@ class Queue(Backlog):
     # --- to the agents ---
 
     async def claim(
-        self, most: int, room: Mapping[Hop, int] = _NONE, per_hop: int | None = None
+        self,
+        most: int,
+        room: Mapping[Hop, int] = _NONE,
+        per_hop: int | None = None,
+        flows: Collection[str] = (),
     ) -> Sequence[Job]:
         """See L{IQueue.claim}."""
         now = self._clock.seconds()
         busy = [hop for hop in room if not room[hop]]
-        if busy:
-            # They may have many rows, which are passed over without the lock.
-            found = await self._ledger.read(partial(_due, now, busy, most))
+        selection, few = self._selection, min(most, taking.CLAIMED)
+        if selection.crowded or busy or flows:
+            if selection.crowded:
+                found = await selection.next(few, set(busy), flows)
+            else:
+                # They may have many rows, which are passed over without the lock.
+                but = busy, list(flows)
+                found = await self._ledger.read(partial(taking.due, now, *but, most))
             if not found:
                 return []
-            rows_of = partial(_these, now, found)
+            rows_of = partial(taking.these, now, found)
         else:
-            rows_of = partial(_first, now, min(most, _CLAIMED))
+            rows_of = partial(taking.first, now, few)
 
         def unit(transaction: ITransaction) -> list[tuple[Any, ...]]:
             rows = self._standing.thawed(transaction, rows_of(transaction))
-            taken = _within(rows, room, most if per_hop is None else per_hop)
-            claimed = _with_recipients(transaction, taken)
+            taken = taking.within(rows, room, most if per_hop is None else per_hop)
+            claimed = taking.with_recipients(transaction, taken)
             take(transaction, self.history, self._owner, now, now + LEASE_S, claimed)
             return claimed
 
         rows = await self._ledger.write(unit, brief=True)
+        if len(rows) >= few and not selection.crowded:
+            await selection.count()
         # A message for a thousand domains is a thousand rows, but one envelope.
         envelopes = {text: read_envelope(text) for text in {row[1] for row in rows}}
-        return [_job(row, envelopes[row[1]]) for row in rows]
+        return [taking.job(row, envelopes[row[1]]) for row in rows]
 
     async def seize(self, rows: Sequence[int]) -> Sequence[Job]:
         """See L{IQueue.seize}."""
         now = self._clock.seconds()
 
         def unit(transaction: ITransaction) -> list[tuple[Any, ...]]:
-            free = " AND (h.lease = '' OR h.due <= ?) ORDER BY h.id"
-            found = of(transaction, f"{_CLAIM} h.id", rows, free, now)
-            seized = _with_recipients(transaction, found)
+            found = taking.free(now, rows, transaction)
+            seized = taking.with_recipients(transaction, found)
             take(transaction, self.history, self._owner, now, now + LEASE_S, seized)
             return seized
 
         seized = await self._ledger.write(unit)
-        return [_job(row, read_envelope(row[1])) for row in seized]
+        return [taking.job(row, read_envelope(row[1])) for row in seized]
 
     async def renew(self, jobs: Collection[Job]) -> None:
         """See L{IQueue.renew}."""
@@ -231,9 +241,56 @@ class Queue(Backlog):
         )
         transaction.changed(TOPIC)
 
-    async def next_due(self, busy: Collection[Hop] = ()) -> float | None:
+    async def park(self, parked: Sequence[Parked]) -> None:
+        """See L{IQueue.park}. Those whose sender is to be told something now are
+        settled one by one."""
+        now = self._clock.seconds()
+        waiting: list[Parked] = []
+        for one in parked:
+            job = one.job
+            landmark = self._schedule.landmark(job.envelope.released_at, now)
+            if one.outcome is not None:
+                outcomes = dict.fromkeys(job.recipients, one.outcome)
+                settlement = judge(job, outcomes, self._schedule, now)
+                if settlement.failed or settlement.warn:
+                    await self.settle(job, outcomes)
+                    until = min(one.due, landmark)
+                    await self.await_site([job.id], one.site, until)
+                    continue
+                if job.envelope.handling.by is not None:
+                    landmark = min(landmark, settlement.due)
+            waiting.append(replace(one, due=min(one.due, landmark)))
+        if waiting:
+            brief = len(waiting) <= taking.CLAIMED
+            await self._ledger.write(Parking(self._owner, waiting), brief=brief)
+
+    async def await_site(
+        self, ids: Sequence[int], site: str, due: float | None = None
+    ) -> None:
+        """See L{IQueue.await_site}."""
+        rows = [(site, due, id) for id in ids]
+
+        def unit(transaction: ITransaction) -> None:
+            transaction.executemany(
+                "UPDATE hop SET site = ?, due = COALESCE(?, due)"
+                " WHERE id = ? AND lease = ''",
+                rows,
+            )
+
+        await self._ledger.write(unit, brief=True)
+
+    async def wake(self, agent: str, site: str, most: int) -> int:
+        """See L{IQueue.wake}."""
+        now = self._clock.seconds()
+        return await self._ledger.write(
+            lambda transaction: wake(transaction, agent, site, now, most)
+        )
+
+    async def next_due(
+        self, busy: Collection[Hop] = (), flows: Collection[str] = ()
+    ) -> float | None:
         """See L{IQueue.next_due}."""
-        passed_over, values = _other_than(busy)
+        passed_over, values = other_than(list(busy), list(flows))
 
         def query(transaction: ITransaction) -> float | None:
             rows = transaction.execute(
@@ -243,7 +300,7 @@ class Queue(Backlog):
             )
             return next((float(due) for (due,) in rows), None)
 
-        if busy:  # it may have to pass over many rows
+        if busy or flows:  # it may have to pass over many rows
             return await self._ledger.read(query)
         return await self._ledger.lookup(query)
 
@@ -344,15 +401,6 @@ class Queue(Backlog):
             notice.log(self._log)
 
 
-def _other_than(busy: Collection[Hop]) -> tuple[str, list[str]]:
-    """A condition that leaves hops out, any number of them, and its values."""
-    if not busy:
-        return "", []
-    pairs = ", ".join(["(?, ?)"] * len(busy))
-    condition = f" AND (h.agent, h.next_hop) NOT IN (VALUES {pairs})"
-    return condition, [value for hop in busy for value in hop]
-
-
 def _lease(
     transaction: ITransaction, rows: Sequence[tuple[str, float, int, str]]
 ) -> None:
@@ -360,101 +408,4 @@ def _lease(
     old owner."""
     transaction.executemany(
         "UPDATE hop SET lease = ?, due = ? WHERE id = ? AND lease = ?", rows
-    )
-
-
-def _due(
-    now: float, busy: Sequence[Hop], most: int, transaction: ITransaction
-) -> list[int]:
-    """The first rows that are due, but for those of some hops."""
-    passed_over, values = _other_than(busy)
-    found = transaction.execute(
-        f"SELECT h.id FROM hop h WHERE h.held = 0 AND h.due <= ?{passed_over}"
-        " ORDER BY h.due, h.id LIMIT ?",
-        (now, *values, most),
-    )
-    return [id for (id,) in found]
-
-
-_CLAIM = (
-    "h.id, q.envelope, q.content_id, q.prefix, q.size, q.eight_bit, h.agent,"
-    f" h.next_hop, h.attempts, h.warned, {TAKEN}, h.sender, h.prefix"
-    " FROM hop h JOIN queued q ON q.id = h.queued_id WHERE"
-)
-
-
-def _these(
-    now: float, ids: Sequence[int], transaction: ITransaction
-) -> Sequence[tuple[Any, ...]]:
-    """Those of some rows that are still due."""
-    more = " AND h.held = 0 AND h.due <= ? ORDER BY h.due, h.id"
-    return of(transaction, f"{_CLAIM} h.id", ids, more, now)
-
-
-def _first(
-    now: float, most: int, transaction: ITransaction
-) -> Sequence[tuple[Any, ...]]:
-    """The first rows that are due."""
-    sql = f"SELECT {_CLAIM} h.held = 0 AND h.due <= ? ORDER BY h.due, h.id LIMIT ?"
-    return list(transaction.execute(sql, (now, most)))
-
-
-def _within(
-    rows: Iterable[tuple[Any, ...]], room: Mapping[Hop, int], per_hop: int
-) -> list[tuple[Any, ...]]:
-    """Those of the rows for which their hops have room."""
-    taken: list[tuple[Any, ...]] = []
-    left = dict(room)
-    for row in rows:
-        hop = row[6], row[7]
-        more = left.get(hop, per_hop)
-        if more:
-            left[hop] = more - 1
-            taken.append(row)
-    return taken
-
-
-def _with_recipients(
-    transaction: ITransaction, rows: Sequence[tuple[Any, ...]]
-) -> list[tuple[Any, ...]]:
-    """Rows with their recipients, by address; no more rows once there are many of
-    those."""
-    found: list[tuple[Any, ...]] = []
-    count = 0
-    for row in rows:
-        recipients = transaction.execute(
-            "SELECT address, notification FROM recipient WHERE hop_id = ?"
-            " ORDER BY address",
-            row[:1],
-        )
-        found.append((*row, list(recipients)))
-        count += len(found[-1][-1])
-        if count >= _RECIPIENTS:
-            break
-    return found
-
-
-def _job(row: tuple[Any, ...], envelope: Envelope) -> Job:
-    id, _, content, prefix, size, eight_bit, agent, next_hop, *rest = row
-    attempts, warned, *_, sender, own_prefix, to = rest
-    if own_prefix is not None:
-        prefix, size = own_prefix + prefix, size + len(own_prefix)
-    return Job(
-        id=id,
-        envelope=envelope,
-        content=content,
-        prefix=prefix,
-        size=size,
-        eight_bit=bool(eight_bit),
-        agent=agent,
-        next_hop=next_hop,
-        recipients=tuple(read_address(address) for address, _ in to),
-        attempts=attempts,
-        warned=bool(warned),
-        notifications={
-            read_address(address): read_notification(asked)
-            for address, asked in to
-            if asked
-        },
-        rewritten=None if sender is None else read_address(sender),
     )

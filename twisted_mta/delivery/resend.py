@@ -41,8 +41,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from twisted_mta.delivery.alarm import Alarm
 from twisted_mta.delivery.claim import Claim, Key, Screen, take_back
-from twisted_mta.delivery.runner import Alarm
 from twisted_mta.errors import Temporary
 from twisted_mta.interfaces import ILedger, ITransaction
 

@@ -63,3 +63,9 @@ class Schedule:
         due = now + wait
         landmarks = self.warn_at(queued_at), self.give_up_at(queued_at)
         return min([due, *(at for at in landmarks if now < at)])
+
+    def landmark(self, queued_at: float, now: float) -> float:
+        """The next time at which there is something to say of a message; infinite if
+        there is none."""
+        landmarks = self.warn_at(queued_at), self.give_up_at(queued_at)
+        return min([at for at in landmarks if now < at], default=float("inf"))

@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from twisted_mta.delivery.alarm import Alarm
 from twisted_mta.delivery.rows import of
-from twisted_mta.delivery.runner import Alarm
 from twisted_mta.errors import Temporary
 from twisted_mta.interfaces import ILedger, ITransaction
 from twisted_mta.mail.ids import since

@@ -8,7 +8,7 @@ or C{abort}. Which host, and what is said, is the caller's.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -32,12 +32,19 @@ class Connection(Stream):
     """A Stream in its caller's hands."""
 
     def __init__(
-        self, reactor: IReactorTime, engine: IEngine, name: str, tls: object | None
+        self,
+        reactor: IReactorTime,
+        engine: IEngine,
+        name: str,
+        tls: object | None,
+        ended: Callable[[], None] | None = None,
     ) -> None:
         """
         @param tls: the client's TLS context, if the connection begins with it.
+        @param ended: called when a connection that stood is no more.
         """
         super().__init__(reactor, engine, lambda _: self._lend(), name, tls)
+        self._at_end = ended
         self._waiter: Deferred[object] | None = None
         self._lent: Deferred[None] = Deferred()
         self._given_back: Deferred[None] | None = Deferred()
@@ -87,6 +94,8 @@ class Connection(Stream):
             error = ConnectError(string=self.reason)  # type: ignore[no-untyped-call]
             self._lent.errback(error)
         self.close()
+        if self._at_end is not None:
+            self._at_end()
 
     # The caller's coroutine is not this Stream's task: it waits by a Deferred.
 
@@ -138,6 +147,7 @@ async def connect(
     timeout_s: float,
     tls: object | None = None,
     source: str | None = None,
+    ended: Callable[[], None] | None = None,
 ) -> Connection:
     """Connect.
 
@@ -147,10 +157,11 @@ async def connect(
     @param timeout_s: for TCP to connect, and again for TLS to begin.
     @param tls: the client's TLS context for implicit TLS.
     @param source: our address to connect from; any if C{None}.
+    @param ended: called when a connection that stood is no more.
     @return: a connection that is the caller's to close, C{close} or C{abort}.
     @raise ConnectError: it could not, in that time.
     """
-    connection = Connection(reactor, engine, name, tls)
+    connection = Connection(reactor, engine, name, tls, ended)
     connection.limit(timeout_s)
     endpoint = _endpoint(reactor, address, timeout_s, source)
     try:

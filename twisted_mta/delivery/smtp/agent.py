@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectError
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twisted_mta.delivery.smtp.allowance import Allowance
 from twisted_mta.delivery.smtp.demand import Demand
 from twisted_mta.delivery.smtp.exchanger import UNIX, Exchangers, Host, Listening
 from twisted_mta.delivery.smtp.outcome import (
@@ -26,6 +29,7 @@ from twisted_mta.delivery.smtp.outcome import (
     unreached,
 )
 from twisted_mta.delivery.smtp.pool import Pool, Way
+from twisted_mta.delivery.smtp.race import Race
 from twisted_mta.delivery.smtp.security import Policies, Security, Site
 from twisted_mta.delivery.smtp.session import Session, tls_context
 from twisted_mta.delivery.smtp.settings import Settings, Tls
@@ -37,20 +41,21 @@ from twisted_mta.interfaces import (
     IDeliveryAgent,
     IForesight,
     IResolver,
+    ISited,
     ITlsResults,
 )
 from twisted_mta.mail import header
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome
-from twisted_mta.net.client import connect
+from twisted_mta.net.client import Connection, connect
 from twisted_mta.wire.smtp.client import SmtpClientEngine
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
 
-@implementer(IDeliveryAgent, IForesight)
+@implementer(IDeliveryAgent, IForesight, ISited)
 class SmtpAgent:
     """Speaks SMTP to other servers, or LMTP.
 
@@ -84,6 +89,10 @@ class SmtpAgent:
         self._security = Security(resolver, settings, policies, results)
         self._memory = memory
         self._pool = Pool(reactor, settings.idle_s, settings.idle_connections)
+        # By whether it is IPv6: we have an address of each.
+        self._allowances = [
+            Allowance(settings.connections, self._pool.spare) for _ in range(2)
+        ]
 
     async def deliver(self, job: Job, content: IContent) -> Mapping[Address, Outcome]:
         """See L{IDeliveryAgent}. The next hop is a domain, or a host as
@@ -94,6 +103,10 @@ class SmtpAgent:
         if work.open:
             await self._over_new(work, way, spoken_to)
         return work.outcomes
+
+    async def site(self, next_hop: str) -> str:
+        """See L{ISited}."""
+        return await self._exchangers.site(next_hop)
 
     async def close(self) -> None:
         """See L{IDeliveryAgent}."""
@@ -187,46 +200,100 @@ class SmtpAgent:
         except Unusable as error:
             work.blame(unreached(error.outcome))
             return
-        for host in hosts:
-            if not work.open or len(spoken_to) >= self._settings.sessions:
-                return
-            if host in spoken_to:
+        if not spoken_to:
+            spoken_to = await self._over_shared(work, way, site, hosts)
+        for _, group in groupby(hosts, key=attrgetter("preference")):
+            left = [host for host in group if host not in spoken_to]
+            while left and work.open and len(spoken_to) < self._settings.sessions:
+                try:
+                    found = await self._open_one(left, site, work)
+                except Unusable as error:
+                    work.blame(unreached(error.outcome))
+                    continue
+                if found is not None:
+                    session, asked = found
+                    spoken_to.add(session.host)
+                    await self._send(session, work, (next_hop, asked))
+
+    async def _over_shared(
+        self, work: Work, way: Way, site: Site, hosts: Sequence[Host]
+    ) -> set[Host]:
+        """Use connections that were opened for other domains of these hosts, the best
+        ones; those of which as much was asked as this domain asks.
+
+        @return: the host that answered, if any.
+        """
+        best = [host for host in hosts if host.preference == hosts[0].preference]
+        if not self._pool.leads_to(best, way[1]):
+            return set()
+        demands: dict[Host, Demand] = {}
+        for host in best:
+            try:
+                demands[host] = await self._security.demand(site, host)
+            except TlsFailed:
+                continue  # which is said when it is to be spoken to
+        while work.open and (session := self._pool.take_to(demands, way[1])):
+            if await self._send(session, work, way):
+                return {session.host}
+        return set()
+
+    async def _open_one(
+        self, hosts: list[Host], site: Site, work: Work
+    ) -> tuple[Session, Tls] | None:
+        """A session that has begun, with whichever of some hosts answers first. That
+        one is taken from the list, and those that were found not to answer. If its TLS
+        is not as it should be and the message does not mind, it is as it is.
+
+        @return: and what was asked of it; C{None}: nobody answers.
+        @raise Unusable: who answered is of no use.
+        """
+        approach = partial(self._approach, site)
+        race = Race(self._reactor, approach, lambda found: found[1].abort())
+        first = await race.run(hosts)
+        waived: Host | None = None
+        for host, error in race.failures:
+            hosts.remove(host)
+            if not isinstance(error, Unusable):
+                raise error
+            if isinstance(error, TlsFailed) and await self._waives(work):
+                waived = waived or host
                 continue
             work.next_host()
+            work.blame(unreached(error.outcome))
+        work.next_host()
+        if first is not None:
+            waived, (demand, connection) = first
+            hosts.remove(waived)
             try:
-                session, asked = await self._reach(host, site, work)
-            except Unusable as error:
-                work.blame(unreached(error.outcome))
-            else:
-                spoken_to.add(host)
-                await self._send(session, work, (next_hop, asked))
+                return await self._begin(connection, waived, demand), site.tls
+            except TlsFailed:
+                if not await self._waives(work):
+                    raise
+        if waived is None:
+            return None
+        demand = await self._security.demand(Site(Tls.WAIVED, ""), waived)
+        return await self._open(waived, demand), Tls.WAIVED
 
-    async def _reach(self, host: Host, site: Site, work: Work) -> tuple[Session, Tls]:
-        """A session with a host as it should be; if that cannot be and the message
-        does not mind, as it is.
-
-        @return: and what was asked of it.
-        @raise Unusable: there is none.
-        """
-        try:
-            demand = await self._security.demand(site, host)
-            return await self._open(host, demand), site.tls
-        except TlsFailed:
-            if not await self._waives(work):
-                raise
-        demand = await self._security.demand(Site(Tls.WAIVED, ""), host)
-        return await self._open(host, demand), Tls.WAIVED
+    async def _approach(self, site: Site, host: Host) -> tuple[Demand, Connection]:
+        """@raise Unusable: it is not to be spoken to, or cannot be connected to."""
+        demand = await self._security.demand(site, host)
+        return demand, await self._connect(host, demand)
 
     async def _open(self, host: Host, demand: Demand) -> Session:
         """A session that has begun.
 
         @raise Unusable: none with this host.
         """
+        return await self._begin(await self._connect(host, demand), host, demand)
+
+    async def _connect(self, host: Host, demand: Demand) -> Connection:
+        """@raise Unusable: it cannot be connected to."""
         settings = self._settings
         context = tls_context(host, demand, settings) if settings.implicit_tls else None
         family = ":" in host.address
+        ended = await self._allowances[family].take()
         try:
-            connection = await connect(
+            return await connect(
                 self._reactor,
                 (host.address, host.port),
                 SmtpClientEngine(),
@@ -236,11 +303,20 @@ class SmtpAgent:
                 source=next(
                     (s for s in settings.sources if (":" in s) == family), None
                 ),
+                ended=ended,
             )
-        except ConnectError as error:
+        except BaseException as error:
+            ended()
+            if not isinstance(error, ConnectError):
+                raise
             text = f"Cannot connect to {host}: {error}"
             raise Unusable(deferred("4.4.1", text, str(host)))
-        session = Session(connection, host, demand, settings)
+
+    async def _begin(
+        self, connection: Connection, host: Host, demand: Demand
+    ) -> Session:
+        """@raise Unusable: no session with this host."""
+        session = Session(connection, host, demand, self._settings)
         tell = partial(self._security.count, host, demand, session.source)
         try:
             await session.begin()
@@ -309,5 +385,8 @@ class SmtpAgent:
         except BaseException:
             session.abort()
             raise
-        self._pool.put(way, session)
+        if self._allowances[":" in session.host.address].wanted:
+            session.leave()
+        else:
+            self._pool.put(way, session)
         return True

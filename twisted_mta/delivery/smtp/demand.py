@@ -60,6 +60,13 @@ class Demand:
         """Rather no mail than in the clear."""
         return self.tls.required or self.promised
 
+    def same_as(self, other: Demand) -> bool:
+        """Whether a channel that meets one meets the other, too; who is told of it is
+        all the same."""
+        return replace(self, counted=None, result="") == replace(
+            other, counted=None, result=""
+        )
+
     def in_clear(self) -> Demand:
         """The same without TLS, when it failed; that has been counted."""
         return replace(self, tls=Tls.NONE, proof=Proof.NONE, counted=None)

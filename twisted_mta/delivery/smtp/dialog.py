@@ -95,7 +95,9 @@ class Dialog:
         else:
             reason = self.connection.reason
             text = f"Lost the connection while waiting for {stage.value}: {reason}"
-        outcome = deferred("4.4.2", text, self.remote, uncertain=sent)
+        # RFC 3463 3.5: no answer from the host; or it broke off what it had begun.
+        status = "4.4.1" if stage is Stage.GREETING else "4.4.2"
+        outcome = deferred(status, text, self.remote, uncertain=sent)
         raise Unusable(outcome, retry=retry)
 
 

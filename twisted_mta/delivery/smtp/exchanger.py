@@ -66,11 +66,13 @@ class Host:
     @ivar name: as A-labels; the address itself if that is all that is known.
     @ivar address: an IP address, or the path of a socket.
     @ivar port: 0 of a socket.
+    @ivar preference: lower is better; those that are equal share the mail.
     """
 
     name: str
     address: str
     port: int
+    preference: int = field(default=0, compare=False)
     standing: Standing = field(default=Standing(), compare=False)
 
     def __str__(self) -> str:
@@ -176,6 +178,21 @@ class Exchangers:
             return [Host("localhost", hop, 0)]
         return await self._of_host(hop)
 
+    async def site(self, next_hop: str) -> str:
+        """The names of the hosts that take mail for a next hop, the same for all
+        domains that have the same; the next hop itself if they are not known."""
+        if self._settings.lmtp:
+            return next_hop
+        try:
+            hop = read(next_hop)
+            if not hop.exchanged:
+                return hop.name if hop.port is None else f"{hop.name}:{hop.port}"
+            records = await self._resolver.mx(hop.name)
+        except (ValueError, NoSuchDomain, ResolverUnavailable):
+            return next_hop
+        names = sorted({name.lower() for _, name in records if _is_host(name)})
+        return ",".join(names[:_MOST_NAMES]) or hop.name
+
     async def _of_host(self, hop: NextHop) -> Sequence[Host]:
         port = self._settings.port if hop.port is None else hop.port
         try:
@@ -184,7 +201,7 @@ class Exchangers:
             raise Unusable(deferred(error.status, error.text))
         standing = Standing(_bases(hop.name, located), True)
         addresses = located.addresses
-        hosts = _mixed([Host(hop.name, one, port, standing) for one in addresses])
+        hosts = _mixed([Host(hop.name, one, port, 0, standing) for one in addresses])
         if not hosts:  # the operator's mistake, not the sender's
             raise Unusable(deferred("4.4.4", f"{hop.name} has no address"))
         named = hop.port is not None or self._settings.lmtp
@@ -215,10 +232,10 @@ class Exchangers:
         search.us = bool(mine)
         best = min(mine, default=65536)
         usable = [(p, n) for p, n in records if p < best and _is_host(n)]
-        for _, group in groupby(
+        for preference, group in groupby(
             usable if records else [(0, domain)], key=itemgetter(0)
         ):
-            if not await search.group([name for _, name in group]):
+            if not await search.group(preference, [name for _, name in group]):
                 break
         return search.result(domain)
 
@@ -265,7 +282,7 @@ class _Search:
         self._found: list[Host] = []
         self._trouble: ResolverUnavailable | None = None
 
-    async def group(self, names: list[str]) -> bool:
+    async def group(self, preference: int, names: list[str]) -> bool:
         """Look up hosts that are equally good.
 
         @return: whether worse ones are to be looked up too.
@@ -282,7 +299,7 @@ class _Search:
                 vouched = bool(self._domains)
                 standing = Standing(_bases(name, located), vouched, self._domains)
                 for address in located.addresses:
-                    hosts.append(Host(name, address, self._port, standing))
+                    hosts.append(Host(name, address, self._port, preference, standing))
         if any(self._is_us(host) for host in hosts):
             self.us = True
             return False

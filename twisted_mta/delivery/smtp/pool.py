@@ -1,4 +1,5 @@
-"""Connections that wait a moment for the next message to the same next hop.
+"""Connections that wait a moment for the next message to the same next hop, or to
+another that has the same host.
 
 Bounded in number and time. One that the server closed meanwhile is found out
 when it is used.
@@ -6,8 +7,11 @@ when it is used.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+from twisted_mta.delivery.smtp.demand import Demand
+from twisted_mta.delivery.smtp.exchanger import Host
 from twisted_mta.delivery.smtp.session import Session
 from twisted_mta.delivery.smtp.settings import Tls
 
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
 
 # A next hop, and what is asked of it about TLS.
 Way = tuple[str, Tls]
+
+Idle = tuple[Way, Session, "IDelayedCall"]
 
 
 class Pool:
@@ -28,17 +34,40 @@ class Pool:
         self._clock = clock
         self._idle_s = idle_s
         self._most = most
-        self._idle: list[tuple[Way, Session, IDelayedCall]] = []
+        self._idle: list[Idle] = []
 
     def take(self, way: Way) -> Session | None:
         """An idle session, the one used last; the caller's from now on."""
-        for item in reversed(self._idle):
-            if item[0] == way:
-                self._idle.remove(item)
-                item[2].cancel()
-                if item[1].reusable:
-                    return item[1]
-                item[1].leave()
+        return self._take([item for item in self._idle if item[0] == way])
+
+    def leads_to(self, hosts: Collection[Host], tls: Tls) -> bool:
+        """Whether an idle session leads to one of these hosts, of which as much was
+        asked about TLS by message and config."""
+        return bool(self._to(hosts, tls))
+
+    def take_to(self, demands: Mapping[Host, Demand], tls: Tls) -> Session | None:
+        """The same to one of these hosts, whatever next hop it was opened for; of
+        which as much was demanded."""
+        return self._take(
+            [
+                item
+                for item in self._to(demands, tls)
+                if item[1].demand.same_as(demands[item[1].host])
+            ]
+        )
+
+    def _to(self, hosts: Collection[Host], tls: Tls) -> list[Idle]:
+        return [
+            item for item in self._idle if item[1].host in hosts and item[0][1] is tls
+        ]
+
+    def _take(self, fitting: list[Idle]) -> Session | None:
+        for item in reversed(fitting):
+            self._idle.remove(item)
+            item[2].cancel()
+            if item[1].reusable:
+                return item[1]
+            item[1].leave()
         return None
 
     def put(self, way: Way, session: Session) -> None:
@@ -48,6 +77,13 @@ class Pool:
             return
         expiry = self._clock.callLater(self._idle_s, self._expire, session)
         self._idle.append((way, session, expiry))
+
+    def spare(self) -> None:
+        """End the one that has been idle longest, if any: somebody waits."""
+        if self._idle:
+            _, session, expiry = self._idle.pop(0)
+            expiry.cancel()
+            session.leave()
 
     def close(self) -> None:
         """End all, now and from now on."""

@@ -127,6 +127,8 @@ class Settings:
     @ivar idle_s: how long a connection is kept for the next message (Postfix:
         2 s), and
     @ivar idle_connections: how many are kept in all.
+    @ivar connections: at the same time from one address of ours, those that are idle
+        included; C{None}: any number.
     @ivar messages: over one connection (Exim: connection_max_messages).
     @ivar without: extensions that are not used even if they are offered (Postfix:
         smtp_discard_ehlo_keywords).
@@ -150,6 +152,7 @@ class Settings:
     recipients: int = 50
     idle_s: float = 2
     idle_connections: int = 50
+    connections: int | None = None
     messages: int = 500
     without: frozenset[str] = frozenset()
     xforward: bool = False
