@@ -173,6 +173,28 @@ class LimitTests(SiteCase):
             self.pass_time(3)
         self.assertEqual(self.ledger.count("queued"), 0)
 
+    def test_rule_found_later(self) -> None:
+        """A rule whose domain cannot be looked up at first holds once it can."""
+        provider = dict(self.agent.sites)
+        self.agent.sites = {"p1.test": "mx.provider.test"}
+        sites = (schema.Site(domain="p7.test", connections=2, rate=Rate(600, 60.0)),)
+        self.runner(settings=self.settings(sites=sites))
+        self.send_to("p1.test")
+        self.agent.let_go()
+        self.agent.sites = provider
+        self.pass_time(301)
+        self.send_to("p1.test")
+        self.agent.let_go()
+        self.pass_time(301)
+        for _ in range(10):
+            self.send_to("p1.test")
+        self.pass_time(1)
+        self.assertEqual(len(self.agent.hung), 2)
+        while self.agent.hung:
+            self.agent.let_go()
+            self.pass_time(3)
+        self.assertEqual(self.ledger.count("queued"), 0)
+
     def test_share_of_nothing(self) -> None:
         """What has room for one is left to one process."""
         sites = (schema.Site(domain="p1.test", connections=1),)
