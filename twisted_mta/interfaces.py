@@ -20,7 +20,7 @@ from twisted_mta.mail.channel import Channel
 from twisted_mta.mail.confirmation import Confirmation
 from twisted_mta.mail.criterion import Criterion, Found
 from twisted_mta.mail.envelope import Envelope
-from twisted_mta.mail.job import Job, Waiting
+from twisted_mta.mail.job import Job, Parked, Waiting
 from twisted_mta.mail.mime import Structure
 from twisted_mta.mail.placement import (
     Appended,
@@ -592,13 +592,10 @@ class IQueue(Interface):
         warnings that it causes: delivered and failed recipients leave the
         queue, deferred ones wait for their next time or expire."""
 
-    def park(parked: Sequence[Any]) -> Awaitable[None]:
+    def park(parked: Sequence[Parked]) -> Awaitable[None]:
         """Put rows off that were claimed and not tried, and end their leases. It is
         no attempt, but a recipient whose time is over is returned, and the sender
-        of one who is late is told.
-
-        @param parked: L{Parked <twisted_mta.delivery.parking.Parked>}.
-        """
+        of one who is late is told."""
 
     def await_site(
         ids: Sequence[int], site: str, due: float | None = None

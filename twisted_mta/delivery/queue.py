@@ -32,7 +32,7 @@ from twisted_mta.delivery.backlog import Backlog
 from twisted_mta.delivery.ending import Ending
 from twisted_mta.delivery.flow import flow
 from twisted_mta.delivery.notice import Notices
-from twisted_mta.delivery.parking import Parked, Parking, wake
+from twisted_mta.delivery.parking import Parking, wake
 from twisted_mta.delivery.record import (
     read_envelope,
     write_envelope,
@@ -47,7 +47,7 @@ from twisted_mta.interfaces import ILedger, IQueue, ITransaction
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.ids import new_id, to_text
-from twisted_mta.mail.job import Job
+from twisted_mta.mail.job import Job, Parked
 from twisted_mta.mail.route import Outcome, ToAgent
 
 #: How long a lease lasts, in seconds, if nobody notices that its process died

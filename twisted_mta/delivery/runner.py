@@ -26,7 +26,6 @@ from twisted_mta.delivery.attempt import TROUBLE_MOST_S, TROUBLE_S, Attempts
 from twisted_mta.delivery.beyond import Beyond
 from twisted_mta.delivery.naming import Naming
 from twisted_mta.delivery.outage import Outages
-from twisted_mta.delivery.parking import Parked
 from twisted_mta.delivery.places import Places
 from twisted_mta.delivery.queue import LEASE_S, Hop
 from twisted_mta.delivery.recovery import Recovery
@@ -35,7 +34,7 @@ from twisted_mta.delivery.site import Site
 from twisted_mta.errors import Temporary
 from twisted_mta.interfaces import Cancel, IDeliveryAgent, ILedger, IQueue
 from twisted_mta.mail.ids import to_text
-from twisted_mta.mail.job import Job
+from twisted_mta.mail.job import Job, Parked
 
 # Leases are renewed when a third of them is over: two renewals may fail.
 _RENEW_S = LEASE_S / 3
