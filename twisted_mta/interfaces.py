@@ -30,7 +30,7 @@ from twisted_mta.mail.criterion import Criterion, Found
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.filter import Filter
 from twisted_mta.mail.history import Event, Finished, Story
-from twisted_mta.mail.job import Job, Page, Waiting
+from twisted_mta.mail.job import Job, Page, Parked, Waiting
 from twisted_mta.mail.lookup import Exchange, Located
 from twisted_mta.mail.mime import Structure
 from twisted_mta.mail.placement import (
@@ -698,13 +698,10 @@ class IQueue(Interface):
         @param who: it was none: this operator returns the message.
         """
 
-    def park(parked: Sequence[Any]) -> Awaitable[None]:
+    def park(parked: Sequence[Parked]) -> Awaitable[None]:
         """Put rows off that were claimed and not tried, and end their leases. It is
         no attempt, but a recipient whose time is over is returned, and the sender
-        of one who is late is told.
-
-        @param parked: L{Parked <twisted_mta.delivery.parking.Parked>}.
-        """
+        of one who is late is told."""
 
     def await_site(
         ids: Sequence[int], site: str, due: float | None = None

@@ -53,6 +53,15 @@ class WindowTests(unittest.TestCase):
         closed.answered()
         self.assertEqual(closed.size, 0)
 
+    def test_bound(self) -> None:
+        """Another limit holds at once, whichever way it goes."""
+        window = Window(5, 20)
+        for most, size in ((3, 3), (0, 0), (10, 1), (10, 1)):
+            window.bound(most)
+            self.assertEqual(window.size, size)
+        window.begin()
+        self.assertEqual(window.size, 5)
+
 
 class PaceTests(unittest.TestCase):
     def go(self, pace: Pace, seconds: float) -> list[float]:

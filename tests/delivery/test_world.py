@@ -26,6 +26,7 @@ HOUR = 3600.0
 SITES = 2000
 PROVIDER = "provider"
 DEAD = "dead"
+# Another is another world.
 SEED = int(os.environ.get("TWISTED_MTA_WORLD", "1"))
 # The longest pause, with what chance adds, and what is in the queue before.
 LONGEST = 7200 * 1.1 + 120
@@ -145,6 +146,9 @@ class WorldTests(WorldCase):
                     task.cancel()
                 self.runners.remove(two)
                 self.office.ledger.dead.append("two")
+                self.pass_time(3)
+                leases = "SELECT COUNT(*) FROM hop WHERE lease = 'two'"
+                self.assertEqual(self.office.ledger.rows(leases), [(0,)])
         self.assertTrue(one)
         self.pass_time(9 * HOUR)
         self.now(succession.stop())

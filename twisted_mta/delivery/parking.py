@@ -8,28 +8,11 @@ attempts that were made are not counted any higher.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from twisted_mta.delivery.rows import TOPIC
 from twisted_mta.delivery.text import one_line
 from twisted_mta.interfaces import ITransaction
-from twisted_mta.mail.job import Job
-from twisted_mta.mail.route import Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A row that waits.
-
-    @ivar due: until when, if nothing happens before.
-    @ivar site: the site that it waits for; empty: it only waits for its time.
-    @ivar outcome: what is known of it, for all its recipients; C{None}: what was.
-    """
-
-    job: Job
-    due: float
-    site: str = ""
-    outcome: Outcome | None = None
+from twisted_mta.mail.job import Parked
 
 
 class Parking:

@@ -27,6 +27,9 @@ _TIMES_FREE = 8
 _REMEMBERED = 10_000
 _FORGOTTEN = 1_000
 
+# How long the rule of a site holds until it is looked for again.
+_RULED_S = 300.0
+
 
 class Places:
     """The places of one process.
@@ -62,17 +65,41 @@ class Places:
 
     # --- rows that wait ---
 
-    def site(self, key: Hop) -> Site:
+    def site(self, key: Hop, now: float) -> Site:
         """A site, perhaps new."""
         site = self._sites.get(key)
         if site is None:
             site = self._sites[key] = self._made(key)
+            site.ruled_until = now + _RULED_S
             self._forget()
         else:
             self._sites.move_to_end(key)
+            if not now < site.ruled_until <= now + _RULED_S:
+                site.ruled_until = now + _RULED_S
+                self._rule_anew(site)
         return site
 
+    def _rule_anew(self, site: Site) -> None:
+        """The rule of a site may have been found only now: its domain could not be
+        looked up, or has moved."""
+        most, pace = self._limits(site.key)
+        site.window.bound(most)
+        if pace != site.rate:
+            site.rate, site.pace = pace, Pace(*pace) if pace else None
+        if not most:
+            self._busy[site.key] = site
+        else:
+            self._look(site)
+
     def _made(self, key: Hop) -> Site:
+        most, pace = self._limits(key)
+        site = Site(key, Window(self._initial, most), pace)
+        if not most:  # the others have all of it
+            self._busy[key] = site
+        return site
+
+    def _limits(self, key: Hop) -> tuple[int, tuple[int, float] | None]:
+        """The most attempts at a site, and its rate."""
         rule, most, pace = self._rule(key), self._most, self._pace
         if rule is not None:
             if rule.connections is not None:
@@ -81,10 +108,7 @@ class Places:
                 pace = self._share(rule.rate.count), rule.rate.seconds
         if pace is not None and not pace[0]:
             most, pace = 0, None
-        if not most:  # the others have all of it
-            self._busy[key] = site = Site(key, Window(0, 0), None)
-            return site
-        return Site(key, Window(self._initial, most), Pace(*pace) if pace else None)
+        return most, pace
 
     def _forget(self) -> None:
         if len(self._sites) <= _REMEMBERED:
@@ -113,6 +137,10 @@ class Places:
     def waiting(self) -> list[tuple[Job, Site]]:
         """Those that wait, in the order in which they came."""
         return list(self._ready.values())
+
+    def waits(self, id: int) -> bool:
+        """Whether a row waits here."""
+        return id in self._ready
 
     @property
     def ready(self) -> int:

@@ -35,7 +35,7 @@ from twisted_mta.delivery.history import History, attempted, notified
 from twisted_mta.delivery.hoprows import rows
 from twisted_mta.delivery.lease import lose, take
 from twisted_mta.delivery.notice import POSTMASTER, Notices
-from twisted_mta.delivery.parking import Parked, Parking, wake
+from twisted_mta.delivery.parking import Parking, wake
 from twisted_mta.delivery.record import (
     read_envelope,
     write_envelope,
@@ -52,7 +52,7 @@ from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.history import Event, Kind
 from twisted_mta.mail.ids import new_id, to_text
-from twisted_mta.mail.job import Job
+from twisted_mta.mail.job import Job, Parked
 from twisted_mta.mail.route import Outcome, ToAgent
 
 #: How long a lease lasts, in seconds, if nobody notices that its process died

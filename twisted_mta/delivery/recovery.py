@@ -20,14 +20,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from twisted_mta.delivery.outage import Outage, Outages
-from twisted_mta.delivery.parking import Parked
 from twisted_mta.delivery.reach import reached
 from twisted_mta.delivery.site import Site
 from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import Temporary
 from twisted_mta.interfaces import IQueue
 from twisted_mta.mail.address import Address
-from twisted_mta.mail.job import Job
+from twisted_mta.mail.job import Job, Parked
 from twisted_mta.mail.route import Outcome, Result
 
 # Rows that are made due in one go for a site that answers, for each attempt that may

@@ -26,7 +26,6 @@ from twisted_mta.delivery.attempt import TROUBLE_MOST_S, TROUBLE_S, Attempts
 from twisted_mta.delivery.beyond import Beyond
 from twisted_mta.delivery.naming import Naming
 from twisted_mta.delivery.outage import Outages
-from twisted_mta.delivery.parking import Parked
 from twisted_mta.delivery.places import Places
 from twisted_mta.delivery.queue import LEASE_S, Hop
 from twisted_mta.delivery.recovery import Recovery
@@ -35,7 +34,7 @@ from twisted_mta.delivery.site import Site
 from twisted_mta.errors import Temporary
 from twisted_mta.interfaces import Cancel, IDeliveryAgent, ILedger, IQueue
 from twisted_mta.mail.ids import to_text
-from twisted_mta.mail.job import Job
+from twisted_mta.mail.job import Job, Parked
 
 # Leases are renewed when a third of them is over: two renewals may fail.
 _RENEW_S = LEASE_S / 3
@@ -211,7 +210,7 @@ class Runner:
         jobs = await self._queue.claim(most, room, self._of_unknown, flows)
         for job in jobs:
             # Our lease may have ended, and was renewed by this.
-            if job.id not in self._running and job.id not in self._asked:
+            if not self._has(job.id):
                 self._arrive(job)
         if jobs:
             return 0
@@ -233,6 +232,14 @@ class Runner:
             *(job for job, _ in self._asked.values()),
             *(one.job for one in self._parked),
         ]
+
+    def _has(self, id: int) -> bool:
+        return (
+            id in self._running
+            or id in self._asked
+            or self._places.waits(id)
+            or any(one.job.id == id for one in self._parked)
+        )
 
     def _leased(self) -> list[Job]:
         return [*self._waiting(), *(job for job, _ in self._running.values())]
@@ -265,11 +272,11 @@ class Runner:
             self._alarm.wake()
 
     def _sort(self, job: Job, name: str) -> None:
-        site = self._places.site((job.agent, name))
+        site = self._places.site((job.agent, name), self._clock.seconds())
         site.came((job.agent, job.next_hop))
         if self._recovery.is_down(site):
             self._parked.append(self._recovery.parked(job, site))
-        elif job.id in site.ready or site.takes:
+        elif site.takes:
             self._places.wait(job, site)
         else:
             put_off_s = _PUT_OFF_S * (1 + 2 * random())

@@ -19,7 +19,8 @@ class Site:
 
     @ivar key: its agent and name.
     @ivar window: attempts at the same time.
-    @ivar pace: messages in a time; C{None}: any number.
+    @ivar pace: messages in a time; C{None}: any number. Its rate is C{rate}.
+    @ivar ruled_until: then the limits are looked up again.
     @ivar running: attempts that run.
     @ivar ready: rows that wait here for a place, so that a connection is used again at
         once.
@@ -36,7 +37,9 @@ class Site:
         "key",
         "pace",
         "probe",
+        "rate",
         "ready",
+        "ruled_until",
         "running",
         "vain",
         "wake_at",
@@ -44,10 +47,14 @@ class Site:
         "window",
     )
 
-    def __init__(self, key: tuple[str, str], window: Window, pace: Pace | None) -> None:
+    def __init__(
+        self, key: tuple[str, str], window: Window, rate: tuple[int, float] | None
+    ) -> None:
         self.key = key
         self.window = window
-        self.pace = pace
+        self.rate = rate
+        self.pace = Pace(*rate) if rate else None
+        self.ruled_until = 0.0
         self.running = 0
         self.ready: dict[int, Job] = {}
         self.probe: int | None = None

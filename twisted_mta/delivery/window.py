@@ -23,26 +23,25 @@ class Window:
     @ivar size: attempts at the same time; from 1, or 0 if C{most} is 0.
     """
 
-    __slots__ = ("_better", "_cohorts", "_initial", "_most", "_worse", "size")
+    __slots__ = ("_better", "_cohorts", "_most", "_wanted", "_worse", "size")
 
     def __init__(self, initial: int, most: int) -> None:
         """
         @param initial: where it begins, at most C{most}.
         """
+        self._wanted = initial
         self._most = most
-        self._initial = min(max(initial, 1), most)
         self.begin()
 
     def begin(self) -> None:
         """Begin anew: nothing is known of the site."""
-        self.size = self._initial
+        self.size = min(max(self._wanted, 1), self._most)
         self._better = self._worse = self._cohorts = 0.0
 
     def bound(self, most: int) -> None:
         """Another limit holds from now on."""
         self._most = most
-        self._initial = min(max(self._initial, 1), most)
-        self.size = min(max(self.size, min(1, most)), most)
+        self.size = min(max(self.size, 1), most)
 
     def answered(self) -> None:
         """An attempt reached somebody, whatever the answer was."""

@@ -7,6 +7,7 @@ from twisted_mta.mail import dsn
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.dsn import Notification
 from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.route import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,21 @@ class Job:
     def notification(self, recipient: Address) -> Notification:
         """What the sender asks to be told of a recipient."""
         return self.notifications.get(recipient, dsn.USUAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A row that was claimed and is put off.
+
+    @ivar due: until when, if nothing happens before.
+    @ivar site: the site that it waits for; empty: it only waits for its time.
+    @ivar outcome: what is known of it, for all its recipients; C{None}: what was.
+    """
+
+    job: Job
+    due: float
+    site: str = ""
+    outcome: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
