@@ -406,6 +406,18 @@ class ChangeTests(OversightCase):
         self.assertEqual(self.now(self.oversight.redirect(ALL, ERIN)), Tally(1, 2))
         self.assertEqual(self.rows(), [("smtp", "third.test", [str(ERIN)])])
 
+    def test_redirect_to_another(self) -> None:
+        """So does who is a recipient already, whatever row that is in."""
+        self.send(CAROL, DAVE, ERIN)
+        for address in (DAVE, ERIN, CAROL):
+            meant = Filter(recipient=str(address))
+            self.assertEqual(
+                self.now(self.oversight.redirect(meant, CAROL)), Tally(1, 1)
+            )
+        self.assertEqual(self.rows(), [("smtp", "elsewhere.test", [str(CAROL)])])
+        self.now(self.oversight.remove(ALL))
+        self.empty()
+
     def test_redirect_nowhere(self) -> None:
         """Nobody here has the address: nothing is changed."""
         self.send(CAROL)

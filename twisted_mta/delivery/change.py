@@ -315,7 +315,8 @@ def redirect(
     chosen: Sequence[Chosen],
     transaction: ITransaction,
 ) -> Tally:
-    """Another recipient, due now, who is held if one of the old ones was.
+    """Another recipient, due now, who is held if one of the old ones was, and has the
+    message once.
 
     @param way: where that one's mail goes.
     """
@@ -332,21 +333,32 @@ def redirect(
             "DELETE FROM recipient WHERE hop_id = ? AND address = ?",
             [(old, address) for address in row.chosen],
         )
-        held = HELD if row.held == HELD else FROZEN if way[1] in sites else FREE
-        row.due, row.attempts = order.now, 0
         rest, count = row.rest, len(row.chosen)
         row.chosen = []
-        row.move(transaction, *way, held)
-        transaction.execute(
-            "INSERT INTO recipient (hop_id, address, status, diagnostic, remote,"
-            " replied, notification) VALUES (?, ?, '', '', '', 0, ?)",
-            (row.id, str(to), asked),
-        )
+        if not _has(transaction, row.queued, to):
+            held = HELD if row.held == HELD else FROZEN if way[1] in sites else FREE
+            row.due, row.attempts = order.now, 0
+            row.move(transaction, *way, held)
+            transaction.execute(
+                "INSERT INTO recipient (hop_id, address, status, diagnostic, remote,"
+                " replied, notification) VALUES (?, ?, '', '', '', 0, ?)",
+                (row.id, str(to), asked),
+            )
         row.chosen = [str(to)] * count
         _forget_if_empty(ledger, transaction, old, rest)
     history.happened(transaction, events)
     transaction.changed(TOPIC)
     return tally(free, busy)
+
+
+def _has(transaction: ITransaction, queued: int, recipient: Address) -> bool:
+    """Whether a message waits for somebody already."""
+    found = transaction.execute(
+        "SELECT 1 FROM hop h JOIN recipient r ON r.hop_id = h.id"
+        " WHERE h.queued_id = ? AND r.address = ?",
+        (queued, str(recipient)),
+    )
+    return bool(list(found))
 
 
 def _asked(transaction: ITransaction, row: Row) -> str:

@@ -12,7 +12,7 @@ A bounce enters the ledger in the very transaction in which its recipient leaves
 the queue: there is no moment at which a message is in neither.
 
 BUGS: the next hop is chosen when the message is accepted; a changed route is
-for new messages only.
+for new messages only, until an operator requeues the others.
 """
 
 from __future__ import annotations
