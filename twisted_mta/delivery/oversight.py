@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import idna
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -47,6 +46,7 @@ from twisted_mta.interfaces import (
 )
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.count import Count, Group, Tally
+from twisted_mta.mail.domain import known_as
 from twisted_mta.mail.filter import Filter
 from twisted_mta.mail.history import Finished, Story
 from twisted_mta.mail.ids import from_text
@@ -259,7 +259,7 @@ class Oversight(Orders):
             for address in {address for _, address in chosen}:
                 recipient = read_address(address)
                 if agent or next_hop:
-                    ways[address] = agent, next_hop or _domain(recipient)
+                    ways[address] = agent, next_hop or known_as(recipient.domain)
                 else:
                     ways[address] = await self._way_of(recipient)
             unit = partial(
@@ -362,16 +362,6 @@ class Oversight(Orders):
 def _tell(told: Progress | None, total: Tally) -> None:
     if told is not None:
         told(total)
-
-
-def _domain(recipient: Address) -> str:
-    """A recipient's domain as next hops are written (A-labels, RFC 5890)."""
-    if recipient.domain.isascii():
-        return recipient.domain.lower()
-    try:
-        return idna.encode(recipient.domain, uts46=True).decode("ascii")
-    except idna.IDNAError:
-        return recipient.domain
 
 
 def _left(rows: Sequence[int], transaction: ITransaction) -> int:

@@ -18,12 +18,11 @@ from ipaddress import IPv6Address, ip_address
 from itertools import groupby, zip_longest
 from operator import itemgetter
 
-import idna
-
 from twisted_mta.delivery.smtp.outcome import Unusable, deferred, failed
 from twisted_mta.delivery.smtp.settings import Settings
 from twisted_mta.errors import NoSuchDomain, ResolverUnavailable
 from twisted_mta.interfaces import IResolver
+from twisted_mta.mail.domain import ascii_domain
 from twisted_mta.mail.lookup import Located
 
 # How many mail exchangers are looked up for one message. gmail.com has 5;
@@ -127,16 +126,6 @@ def read_host(next_hop: str) -> NextHop | str:
     if hop.port == 25:
         raise ValueError("LMTP is not spoken on port 25; another has to be named")
     return replace(hop, exchanged=False)
-
-
-def ascii_domain(domain: str) -> str:
-    """A domain as A-labels (RFC 5890), in lower case.
-
-    @raise ValueError: it cannot be written so.
-    """
-    if domain.isascii():
-        return domain.lower()
-    return idna.encode(domain, uts46=True).decode("ascii")
 
 
 class Exchangers:
