@@ -39,7 +39,9 @@ class SmtpAgentTests(TestCase):
             nothing,
             Logger(),
         )
-        environment = attrs.evolve(environment, reactor=Clock())
+        environment = attrs.evolve(
+            environment, reactor=Clock(), share=lambda whole: whole // 3
+        )
         return SmtpAgentPlugin(tuple).build(config, environment)._settings
 
     def refused(self, text: str) -> str:
@@ -68,6 +70,7 @@ class SmtpAgentTests(TestCase):
             password_file: {password}
             sources: ["2001:DB8:0::1", 192.0.2.1]
             own_names: [NAT.example.test]
+            connections: 9
             loopback: true
             without: [CHUNKING]
             xforward: true
@@ -84,6 +87,7 @@ class SmtpAgentTests(TestCase):
         self.assertEqual(settings.credentials, Credentials("us", "secret"))
         self.assertEqual(settings.sources, ("2001:db8::1", "192.0.2.1"))
         self.assertEqual(settings.own_names, {"nat.example.test"})
+        self.assertEqual(settings.connections, 3)
         self.assertTrue(settings.loopback)
         self.assertEqual(settings.without, {"CHUNKING"})
         self.assertTrue(settings.xforward)
@@ -91,6 +95,10 @@ class SmtpAgentTests(TestCase):
         self.assertEqual(settings.timeouts.connect_s, 7)
         self.assertEqual(settings.timeouts.final_s, 8)
         self.assertEqual(settings.timeouts.message_s, 7200)
+
+    def test_share(self) -> None:
+        """A worker has its share of the connections, but one at least."""
+        self.assertEqual(self.settings("connections: 2").connections, 1)
 
     def test_logins(self) -> None:
         """There is a token instead of a password, or a certificate alone."""
@@ -107,6 +115,7 @@ class SmtpAgentTests(TestCase):
         empty = self.directory / "empty"
         empty.write_text("")
         for text, told in (
+            ("connections: 0", "connections: must be more than 0"),
             (f"trust: {junk}", "trust: .*junk: holds no PEM"),
             ("trust: /no/such", "trust: /no/such: holds no PEM"),
             (
