@@ -47,6 +47,21 @@ class SiteTests(AgentCase):
         ):
             self.assertEqual(await agent.site(next_hop), name)
 
+    async def test_many_names(self):
+        """However many names strangers give their hosts, the site's is short, and
+        still its own."""
+        long = "x" * 60
+        mx = {
+            f"d{n}.test": [(i, f"{i:02}{long}.{long}.m{n}.test") for i in range(30)]
+            for n in range(2)
+        }
+        self.names = Names(mx)
+        agent = self.agent()
+        one, two = [await agent.site(f"d{n}.test") for n in range(2)]
+        self.assertNotEqual(one, two)
+        self.assertEqual(one, await agent.site("d0.test"))
+        self.assertLess(len(one), 400)
+
 
 class SharedTests(AgentCase):
     """A connection to a host is used for other domains of that host."""

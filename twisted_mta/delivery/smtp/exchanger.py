@@ -14,6 +14,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
 from itertools import groupby, zip_longest
 from operator import itemgetter
@@ -28,6 +29,9 @@ from twisted_mta.mail.lookup import Located
 # How many mail exchangers are looked up for one message. gmail.com has 5;
 # SPF's limit for a domain's mx is 10 (RFC 7208 4.6.4).
 _MOST_NAMES = 20
+
+# The names of a site's hosts as one. Those of gmail.com have 150 characters.
+_LONGEST_SITE = 300
 
 _HOST = re.compile(
     r"\[(?:IPv6:)?(?P<literal>[^\[\]]+)\](?::(?P<port>\d{1,5}))?", re.IGNORECASE
@@ -180,7 +184,11 @@ class Exchangers:
         except (ValueError, NoSuchDomain, ResolverUnavailable):
             return next_hop
         names = sorted({name.lower() for _, name in records if _is_host(name)})
-        return ",".join(names[:_MOST_NAMES]) or hop.name
+        site = ",".join(names[:_MOST_NAMES]) or hop.name
+        if len(site) > _LONGEST_SITE:
+            # Strangers' names are in rows and logs.
+            site = f"{names[0]},{sha256(site.encode()).hexdigest()[:16]}"
+        return site
 
     async def _of_host(self, hop: NextHop) -> Sequence[Host]:
         port = self._settings.port if hop.port is None else hop.port
