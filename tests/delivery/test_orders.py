@@ -77,6 +77,19 @@ class FreezeTests(OrdersCase):
         self.assertEqual(self.states(), {str(CAROL): "frozen"})
         self.assertIsNone(self.now(self.queue.next_due()))
 
+    def test_thaw_not_known_yet(self) -> None:
+        """What a process accepts or takes that does not know yet of a thaw is not put
+        aside: nobody would look for it any more."""
+        self.send(CAROL)
+        self.now(self.oversight.freeze("elsewhere.test"))
+        known = self.office.standing.frozen
+        self.now(self.oversight.thaw("elsewhere.test"))
+        self.office.standing.frozen = known
+        self.send(DAVE)
+        self.assertEqual(self.states(), {str(CAROL): "waiting", str(DAVE): "waiting"})
+        self.assertEqual(self.due(), [str(CAROL), str(DAVE)])
+        self.assertEqual(self.now(self.oversight.frozen()), [])
+
     def test_held_and_frozen(self) -> None:
         """What is released while its next hop is frozen waits for that."""
         id = self.send(CAROL)

@@ -131,7 +131,7 @@ class Queue(Backlog):
                 envelope.origin.login,
             ),
         )
-        held = self._standing.held
+        held = partial(self._standing.held, transaction)
         hops, recipients, reasons = rows(envelope, routes, due, held)
         of_whom = flow(envelope)
         transaction.executemany(
