@@ -28,7 +28,7 @@ from twisted_mta.interfaces import IQueue, IRouter, ITransaction
 from twisted_mta.mail.address import Address, split
 from twisted_mta.mail.envelope import DeliverBy, Envelope, Handling
 from twisted_mta.mail.ids import to_text
-from twisted_mta.mail.job import Job
+from twisted_mta.mail.job import Job, Parked
 from twisted_mta.mail.route import (
     NO_MAILING,
     Mailing,
@@ -483,6 +483,17 @@ class WishTests(QueueCase):
         self.assertEqual(len(self.now(self.queue.claim(9))), 1)
         self.assertEqual(self.now(self.queue.start("elsewhere.test", True)), 1)
         self.assertEqual(self.now(self.queue.start("e%sewhere.test", True)), 0)
+
+    def test_start_parked(self) -> None:
+        """So is what was never tried because its site was known to be down: its server
+        says that it is there."""
+        self.now(self.office.send(ALICE, CAROL))
+        (job,) = self.now(self.queue.claim(9))
+        due = self.clock.seconds() + 600
+        self.now(self.queue.park([Parked(job, due, "mx.elsewhere.test")]))
+        self.assertEqual(self.now(self.queue.claim(9)), [])
+        self.assertEqual(self.now(self.queue.start("elsewhere.test")), 1)
+        self.assertEqual(len(self.now(self.queue.claim(9))), 1)
 
 
 def put_off_new(transaction: ITransaction) -> None:
