@@ -63,6 +63,20 @@ class SelectionTests(OfficeCase):
                 self.now(self.queue.settle(job, always(DEFERRED)(job)))
             self.claim(40)
 
+    def test_before_flows(self) -> None:
+        """Rows of before there were flows are passed over as any others: whose sender
+        has enough are not taken."""
+        self.send(ALICE, "a.test")
+        self.now(self.ledger.write(lambda t: t.execute("UPDATE hop SET flow = ''")))
+        taken = []
+        for _ in range(60):
+            taken += self.claim(40, {}, None, [_flow(BULK)])
+        self.assertEqual([job.next_hop for job in taken], ["a.test"])
+        self.assertEqual(
+            self.ledger.rows("SELECT COUNT(*) FROM hop WHERE lease <> ''"), [(1,)]
+        )
+        self.assertEqual(len(self.claim(40)), 40)
+
     def test_all_of_it(self) -> None:
         """All rows are taken, each once, and then it is no crowd any more."""
         seen: list[int] = []

@@ -179,6 +179,7 @@ class Queue(Backlog):
 
         def unit(transaction: ITransaction) -> list[tuple[Any, ...]]:
             rows = self._standing.thawed(transaction, rows_of(transaction))
+            rows = taking.in_turn(transaction, rows, flows)
             taken = taking.within(rows, room, most if per_hop is None else per_hop)
             claimed = taking.with_recipients(transaction, taken)
             take(transaction, self.history, self._owner, now, now + LEASE_S, claimed)
