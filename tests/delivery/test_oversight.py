@@ -364,6 +364,33 @@ class ChangeTests(OversightCase):
         )
         self.assertEqual(self.due(), [str(CAROL), str(ERIN)])
 
+    def test_whose_it_is(self) -> None:
+        """Routes by sender and login hold for what is requeued or redirected as for
+        what comes."""
+        origin = Origin("ESMTPSA", login="alice@example.test")
+        made = self.office.envelope(ALICE, CAROL)._replace(origin=origin)
+        self.now(self.office.accept(made))
+        self.now(self.office.send(BOB, CAROL))
+        self.now(self.office.send(None, CAROL))
+        routes = (
+            schema.Route(login="alice@example.test", agent="own"),
+            schema.Route(sender=str(BOB), agent="smart", next_hop="[h]:25"),
+        )
+        self.office.router._ways = Ways(routes)
+        for change, to, next_hop in (
+            (self.oversight.requeue(ALL), CAROL, "elsewhere.test"),
+            (self.oversight.redirect(ALL, ERIN), ERIN, "third.test"),
+        ):
+            self.assertEqual(self.now(change), Tally(3, 3))
+            self.assertEqual(
+                sorted(self.rows()),
+                [
+                    ("own", next_hop, [str(to)]),
+                    ("smart", "[h]:25", [str(to)]),
+                    ("smtp", next_hop, [str(to)]),
+                ],
+            )
+
     def test_requeue_held(self) -> None:
         """What an operator holds stays held on its new way."""
         self.send(CAROL)
