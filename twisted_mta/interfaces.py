@@ -829,7 +829,8 @@ class IOversight(Interface):
         who: str = "",
         told: Callable[[Tally], None] | None = None,
     ) -> Awaitable[Tally]:
-        """Send on another way, now.
+        """Send on another way, now. What its sender has held until a time has no way
+        yet, and is meant only if it is named by its id.
 
         @param agent: empty: as it was.
         @param next_hop: empty: the recipient's domain; with no agent either: all by
@@ -842,7 +843,8 @@ class IOversight(Interface):
         who: str = "",
         told: Callable[[Tally], None] | None = None,
     ) -> Awaitable[Tally]:
-        """Send to somebody else, now.
+        """Send to somebody else, now; what its sender has held until a time goes then,
+        unless it is named by its id.
 
         @raise NoSuchAccount: nobody here has the address.
         """

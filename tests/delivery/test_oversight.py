@@ -502,6 +502,22 @@ class AnewTests(ReleaseCase):
         (message,) = self.requeued(BOB)
         self.assertIn("hello", email.message_from_bytes(message)["Subject"])
 
+    def test_for_later(self) -> None:
+        """What its sender has held until a time waits for that on its way to whoever
+        it is redirected to, and is not requeued; unless it is named."""
+        oversight = self.office.oversight
+        ids = [to_text(self.hold(CAROL).id) for _ in range(3)]
+        self.assertEqual(self.now(oversight.requeue(ALL)), Tally())
+        self.assertEqual(self.now(oversight.redirect(ALL, DAVE)), Tally(3, 3))
+        rows = self.ledger.rows("SELECT agent, due FROM hop")
+        self.assertEqual(rows, [(RELEASE, self.start + 3600)] * 3)
+        self.now(oversight.requeue(Filter(ids=(ids[0],))))
+        self.now(oversight.redirect(Filter(ids=(ids[1],)), ERIN))
+        self.assertEqual(
+            [(job.agent, job.recipients) for job in self.due()],
+            [("smtp", (DAVE,)), ("smtp", (ERIN,))],
+        )
+
     def test_requeue_here(self) -> None:
         """So is mail for a domain that has become ours."""
         bob = Address("bob", "elsewhere.test")

@@ -63,6 +63,10 @@ class Row:
     chosen: list[str] = field(default_factory=list)
     rest: int = 0
 
+    def for_later(self, now: float) -> bool:
+        """Its sender has it held until a time (RFC 4865) that is still to come."""
+        return self.agent == RELEASE and self.due > now
+
     def apart(self, transaction: ITransaction) -> None:
         """Have those that are meant in a row of their own, if they are not."""
         if self.rest:
@@ -266,6 +270,7 @@ def requeue(
     history: IHistory,
     order: Order,
     ways: Mapping[Chosen, Way],
+    named: bool,
     chosen: Sequence[Chosen],
     transaction: ITransaction,
 ) -> Tally:
@@ -273,8 +278,11 @@ def requeue(
 
     @param ways: by row and address, to which agent and next hop; an empty agent: as it
         is.
+    @param named: also what its sender has held until a time, which has no way yet.
     """
     free, busy = rows(transaction, chosen, order.now)
+    if not named:
+        free = [row for row in free if not row.for_later(order.now)]
     sites = frozen(transaction) if free else ()
     events: list[Event] = []
     for row in free:
@@ -313,6 +321,7 @@ def redirect(
     order: Order,
     to: Address,
     ways: Mapping[int, Way],
+    named: bool,
     chosen: Sequence[Chosen],
     transaction: ITransaction,
 ) -> Tally:
@@ -320,6 +329,8 @@ def redirect(
     message once.
 
     @param ways: by row, where that one's mail goes.
+    @param named: now is also for what its sender has held until a time; else it waits
+        for that.
     """
     free, busy = rows(transaction, chosen, order.now)
     sites = frozen(transaction) if free else ()
@@ -337,8 +348,11 @@ def redirect(
         rest, count = row.rest, len(row.chosen)
         row.chosen = []
         if not _has(transaction, row.queued, to):
+            if row.for_later(order.now) and not named:
+                way = row.agent, row.next_hop
+            else:
+                row.due, row.attempts = order.now, 0
             held = HELD if row.held == HELD else FROZEN if way[1] in sites else FREE
-            row.due, row.attempts = order.now, 0
             row.move(transaction, *way, held)
             transaction.execute(
                 "INSERT INTO recipient (hop_id, address, status, diagnostic, remote,"

@@ -271,7 +271,9 @@ class Oversight(Orders):
             else:
                 ways = await self._ways_of(chosen)
             unit = partial(
-                change.requeue, self._ledger, self._queue.history, order, ways, chosen
+                change.requeue,
+                *(self._ledger, self._queue.history, order, ways, bool(filter.ids)),
+                chosen,
             )
             total += await self._ledger.write(unit)
             _tell(told, total)
@@ -289,7 +291,8 @@ class Oversight(Orders):
             ways = {hop: found[mailing] for hop, mailing in mailings.items()}
             unit = partial(
                 change.redirect,
-                *(self._ledger, self._queue.history, order, to, ways, chosen),
+                *(self._ledger, self._queue.history, order, to, ways),
+                *(bool(filter.ids), chosen),
             )
             total += await self._ledger.write(unit)
             _tell(told, total)
