@@ -674,6 +674,11 @@ class IQueue(Interface):
     def renew(jobs: Collection[Job]) -> Awaitable[None]:
         """Make the leases of these jobs as long again as at first."""
 
+    def stopped(jobs: Collection[Job]) -> Awaitable[Sequence[Job]]:
+        """Those of some jobs that are not to be tried as they are: an operator has
+        held or frozen them, or has removed them or some of their recipients, or the
+        lease is another's."""
+
     def give_back(
         jobs: Collection[Job], begun: Collection[Job] = ()
     ) -> Awaitable[None]:

@@ -18,6 +18,7 @@ from twisted_mta.config.units import Rate
 from twisted_mta.delivery.naming import Naming
 from twisted_mta.interfaces import ISited
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.filter import Filter
 
 
 class NamingTests(TestCase):
@@ -208,6 +209,28 @@ class RateTests(SiteCase):
         at = sorted(seen.at for seen in self.agent.seen if seen.next_hop == "p1.test")
         for earlier, later in zip(at, at[6:], strict=False):
             self.assertGreaterEqual(later - earlier, 59.9)
+
+    def test_stopped(self) -> None:
+        """What waits here for its site's pace is not tried once an operator has held,
+        frozen or removed it, or some of its recipients; all others are."""
+        sites = (schema.Site(domain="p1.test", rate=Rate(6, 60.0)),)
+        for name in ("a", "held", "removed", "b", "c", "d"):
+            self.send(Address(name, "p1.test"))
+        self.send(Address("e", "p1.test"), Address("f", "p1.test"))
+        self.runner(settings=self.settings(sites=sites))
+        states = {row.state for row in self.now(self.queue.waiting())}
+        self.assertEqual(states, {"active"})
+        oversight = self.office.oversight
+        self.now(oversight.hold(Filter(recipient="held@*")))
+        self.now(oversight.remove(Filter(recipient="removed@*")))
+        self.now(oversight.remove(Filter(recipient="f@*")))
+        self.pass_time(HOUR)
+        (held,) = self.now(self.queue.waiting())
+        self.assertEqual((held.recipient, held.state), ("held@p1.test", "held"))
+        tried = [who.local for seen in self.agent.seen for who in seen.recipients]
+        self.assertEqual(sorted(tried), ["a", "b", "c", "d", "e"])
+        self.now(oversight.release(Filter(recipient="held@*")))
+        self.assertEqual(self.ledger.count("queued"), 0)
 
     def test_rate_of_all(self) -> None:
         """The same for every site, and a share of it for each process."""

@@ -212,6 +212,17 @@ class Queue(Backlog):
         if rows:
             await self._ledger.write(lambda transaction: _lease(transaction, rows))
 
+    async def stopped(self, jobs: Collection[Job]) -> Sequence[Job]:
+        """See L{IQueue.stopped}."""
+        ids = [job.id for job in jobs]
+
+        def query(transaction: ITransaction) -> Mapping[int, int]:
+            return taking.still(transaction, self._owner, ids)
+
+        brief = len(ids) <= taking.CLAIMED
+        found = await (self._ledger.lookup if brief else self._ledger.read)(query)
+        return [job for job in jobs if found.get(job.id) != len(job.recipients)]
+
     async def give_back(
         self, jobs: Collection[Job], begun: Collection[Job] = ()
     ) -> None:

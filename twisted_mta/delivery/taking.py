@@ -70,6 +70,16 @@ def free(
     return of(transaction, f"{_CLAIM} h.id", ids, more, now)
 
 
+def still(
+    transaction: ITransaction, owner: str, ids: Sequence[int]
+) -> Mapping[int, int]:
+    """Those of some rows that an owner has and may try, each with the number of its
+    recipients. 5 us a row."""
+    what = "h.id, COUNT(*) FROM hop h JOIN recipient r ON r.hop_id = h.id WHERE h.id"
+    more = " AND h.held = 0 AND h.lease = ? GROUP BY h.id"
+    return dict(of(transaction, what, ids, more, owner))
+
+
 def first(
     now: float, most: int, transaction: ITransaction
 ) -> Sequence[tuple[Any, ...]]:
