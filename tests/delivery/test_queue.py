@@ -26,7 +26,7 @@ from twisted_mta.delivery.queue import LEASE_S
 from twisted_mta.errors import LedgerUnavailable, NoSuchQueueId, OverQuota, Temporary
 from twisted_mta.interfaces import IQueue, IRouter, ITransaction
 from twisted_mta.mail.address import Address, split
-from twisted_mta.mail.envelope import DeliverBy, Envelope, Handling
+from twisted_mta.mail.envelope import DeliverBy, Envelope, Handling, Origin
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job, Parked
 from twisted_mta.mail.route import (
@@ -84,6 +84,19 @@ class ClaimTests(QueueCase):
         self.assertEqual(self.now(other.claim(10)), [])
         self.clock.advance(1)
         self.assertEqual(self.now(other.claim(10)), [job])
+
+    def test_before_logins(self) -> None:
+        """What waited before its login was a column is found by it once it was
+        tried."""
+        origin = Origin("ESMTPSA", login="alice@example.test")
+        made = self.office.envelope(ALICE, CAROL)._replace(origin=origin)
+        self.now(self.office.accept(made))
+        for sql in ("UPDATE queued SET login = ''", "UPDATE hop SET flow = ''"):
+            self.now(self.ledger.write(lambda t, sql=sql: t.execute(sql)))  # type: ignore[misc]
+        job = self.claim()
+        self.now(self.queue.settle(job, always(DEFERRED)(job)))
+        (row,) = self.now(self.queue.waiting())
+        self.assertEqual(row.account, "alice@example.test")
 
     def test_renew(self) -> None:
         """A lease can be made longer, by whoever has it."""

@@ -92,14 +92,22 @@ def in_turn(
     transaction: ITransaction, rows: Sequence[tuple[Any, ...]], flows: Collection[str]
 ) -> Sequence[tuple[Any, ...]]:
     """The same rows. Those from before there were flows are given theirs, and left out
-    if it is one of some: else they would all be taken, and wait here."""
-    old = {row[0]: flow(read_envelope(row[1])) for row in rows if not row[13]}
+    if it is one of some: else they would all be taken, and wait here. So is the login
+    of their messages, by which an operator finds them."""
+    old = {row[0]: (row[12], read_envelope(row[1])) for row in rows if not row[13]}
     if not old:
         return rows
     transaction.executemany(
-        "UPDATE hop SET flow = ? WHERE id = ?", [(of, id) for id, of in old.items()]
+        "UPDATE hop SET flow = ? WHERE id = ?",
+        [(flow(envelope), id) for id, (_, envelope) in old.items()],
     )
-    return [row for row in rows if old.get(row[0]) not in flows]
+    transaction.executemany(
+        "UPDATE queued SET login = ? WHERE id = ?",
+        [(envelope.origin.login, id) for id, envelope in old.values()],
+    )
+    return [
+        row for row in rows if row[0] not in old or flow(old[row[0]][1]) not in flows
+    ]
 
 
 def within(
