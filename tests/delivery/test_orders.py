@@ -43,6 +43,16 @@ class FreezeTests(OrdersCase):
         )
         self.assertEqual(self.waiting(states=("frozen",)), [str(CAROL), str(DAVE)])
 
+    def test_spelling(self) -> None:
+        """A next hop is meant as people write it: an international domain, a socket."""
+        routes = (schema.Route(domain="third.test", next_hop="unix:/run/Dovecot/l"),)
+        self.office.router._ways = Ways(routes)
+        self.send(Address("x", "b\xfccher.test"), ERIN)
+        for site in ("B\xfccher.test", "unix:/run/Dovecot/l"):
+            self.assertEqual(len(self.waiting(site=site)), 1)
+            self.assertEqual(self.now(self.oversight.freeze(site)), 1)
+        self.assertEqual(self.due(), [])
+
     def test_thaw(self) -> None:
         """Thawed, it is tried again, what was held is not; and what comes is."""
         self.send(CAROL)

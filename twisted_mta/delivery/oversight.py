@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-import idna
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -35,6 +34,7 @@ from twisted_mta.delivery.selection import (
     select,
     stretches,
 )
+from twisted_mta.delivery.selection import next_hop as domain_hop
 from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import BadFilter, NoSuchQueueId, Permanent
 from twisted_mta.interfaces import (
@@ -265,7 +265,7 @@ class Oversight(Orders):
             ways: Mapping[Chosen, Way]
             if agent or next_hop:
                 ways = {
-                    one: (agent, next_hop or _domain(read_address(one[1])))
+                    one: (agent, domain_hop(next_hop or read_address(one[1]).domain))
                     for one in chosen
                 }
             else:
@@ -387,16 +387,6 @@ class Oversight(Orders):
 def _tell(told: Progress | None, total: Tally) -> None:
     if told is not None:
         told(total)
-
-
-def _domain(recipient: Address) -> str:
-    """A recipient's domain as next hops are written (A-labels, RFC 5890)."""
-    if recipient.domain.isascii():
-        return recipient.domain.lower()
-    try:
-        return idna.encode(recipient.domain, uts46=True).decode("ascii")
-    except idna.IDNAError:
-        return recipient.domain
 
 
 def _mailings(
