@@ -16,9 +16,11 @@ from tests.delivery.test_runner import HOUR
 from twisted_mta.config import schema
 from twisted_mta.config.units import Rate
 from twisted_mta.delivery.naming import Naming
+from twisted_mta.delivery.ways import Ways
 from twisted_mta.interfaces import ISited
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.filter import Filter
+from twisted_mta.mail.route import RELEASE
 
 
 class NamingTests(TestCase):
@@ -209,6 +211,19 @@ class RateTests(SiteCase):
         at = sorted(seen.at for seen in self.agent.seen if seen.next_hop == "p1.test")
         for earlier, later in zip(at, at[6:], strict=False):
             self.assertGreaterEqual(later - earlier, 59.9)
+
+    def test_rate_of_no_site(self) -> None:
+        """What this server itself accepts anew is sent nowhere, and waits for no
+        rate."""
+        settings = self.settings(rate_per_site=Rate(1, 60.0))
+        self.runner_of(self.queue, {RELEASE: self.agent}, settings=settings)
+        self.office.router._ways = Ways([schema.Route(domain="*", hold=True)])
+        for _ in range(9):
+            self.send_to("p1.test")
+        self.now(self.office.oversight.requeue(Filter(everything=True)))
+        self.now(self.office.oversight.release(Filter(everything=True)))
+        self.pass_time(1)
+        self.assertEqual(self.tried(), [""] * 9)
 
     def test_stopped(self) -> None:
         """What waits here for its site's pace is not tried once an operator has held,
