@@ -34,6 +34,7 @@ from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.route import RELEASE
 
 ALL = Filter(everything=True)
+BOB_ELSEWHERE = Address("bob", "elsewhere.test")
 
 
 class OversightCase(HistoryCase):
@@ -432,6 +433,15 @@ class ChangeTests(OversightCase):
         self.send(CAROL, DAVE)
         self.assertEqual(self.now(self.oversight.redirect(ALL, ERIN)), Tally(1, 2))
         self.assertEqual(self.rows(), [("smtp", "third.test", [str(ERIN)])])
+
+    def test_redirect_held(self) -> None:
+        """Who gets it instead of several, of whom one is held, is held."""
+        for held in (CAROL, ERIN):
+            self.send(CAROL, ERIN)
+            self.now(self.oversight.hold(Filter(recipient=str(held))))
+            self.now(self.oversight.redirect(ALL, BOB_ELSEWHERE))
+            self.assertEqual(self.states(), {str(BOB_ELSEWHERE): "held"})
+            self.now(self.oversight.remove(ALL))
 
     def test_redirect_to_another(self) -> None:
         """So does who is a recipient already, whatever row that is in."""

@@ -335,7 +335,8 @@ def redirect(
     free, busy = rows(transaction, chosen, order.now)
     sites = frozen(transaction) if free else ()
     events: list[Event] = []
-    for row in free:
+    # Of several rows of a message the first is what he has.
+    for row in sorted(free, key=lambda row: row.held != HELD):
         old, way, asked = row.id, ways[row.id], _asked(transaction, row)
         events += [
             order.event(row, Kind.REDIRECTED, address, f"to <{one_line(str(to))}>")
