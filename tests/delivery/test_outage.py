@@ -11,7 +11,9 @@ from tests.delivery.fakes import (
 )
 from tests.delivery.sited import DOWN, SiteCase, SitedAgent
 from tests.delivery.test_runner import DAY, HOUR
+from twisted_mta.delivery import selection
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.filter import Filter
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome, Result
 
@@ -140,6 +142,22 @@ class OutageTests(SiteCase):
         self.now(self.queue.flush())
         self.pass_time(10)
         self.assertEqual(self.ledger.count("queued"), 0)
+
+    def test_flush_in_pieces(self) -> None:
+        """Of a long queue, too, each is probed once, so that a flush does not make the
+        next probe wait as after so many failures."""
+        self.patch(selection, "_CHANGED", 4)
+        self.runner()
+        for number in range(50):
+            self.send_to(f"p{number}.test")
+        tried = len(self.agent.seen)
+        self.pass_time(10)
+        flush = self.office.oversight.flush
+        everything = Filter(everything=True)
+        self.now(flush(everything, told=lambda tally: self.pass_time(0.1)))
+        # The first probe is in the very moment of the order, which is no time since.
+        self.assertEqual(len(self.agent.seen), tried + 2)
+        self.assertEqual(self.ledger.rows("SELECT failures FROM outage"), [(3,)])
 
     def test_poison(self) -> None:
         """A message at which the server hangs up does not keep the site dead."""

@@ -26,9 +26,9 @@ from twisted_mta.delivery.queue import LEASE_S
 from twisted_mta.errors import LedgerUnavailable, NoSuchQueueId, OverQuota, Temporary
 from twisted_mta.interfaces import IQueue, IRouter, ITransaction
 from twisted_mta.mail.address import Address, split
-from twisted_mta.mail.envelope import DeliverBy, Envelope, Handling
+from twisted_mta.mail.envelope import DeliverBy, Envelope, Handling, Origin
 from twisted_mta.mail.ids import to_text
-from twisted_mta.mail.job import Job
+from twisted_mta.mail.job import Job, Parked
 from twisted_mta.mail.route import (
     NO_MAILING,
     Mailing,
@@ -84,6 +84,19 @@ class ClaimTests(QueueCase):
         self.assertEqual(self.now(other.claim(10)), [])
         self.clock.advance(1)
         self.assertEqual(self.now(other.claim(10)), [job])
+
+    def test_before_logins(self) -> None:
+        """What waited before its login was a column is found by it once it was
+        tried."""
+        origin = Origin("ESMTPSA", login="alice@example.test")
+        made = self.office.envelope(ALICE, CAROL)._replace(origin=origin)
+        self.now(self.office.accept(made))
+        for sql in ("UPDATE queued SET login = ''", "UPDATE hop SET flow = ''"):
+            self.now(self.ledger.write(lambda t, sql=sql: t.execute(sql)))  # type: ignore[misc]
+        job = self.claim()
+        self.now(self.queue.settle(job, always(DEFERRED)(job)))
+        (row,) = self.now(self.queue.waiting())
+        self.assertEqual(row.account, "alice@example.test")
 
     def test_renew(self) -> None:
         """A lease can be made longer, by whoever has it."""
@@ -483,6 +496,17 @@ class WishTests(QueueCase):
         self.assertEqual(len(self.now(self.queue.claim(9))), 1)
         self.assertEqual(self.now(self.queue.start("elsewhere.test", True)), 1)
         self.assertEqual(self.now(self.queue.start("e%sewhere.test", True)), 0)
+
+    def test_start_parked(self) -> None:
+        """So is what was never tried because its site was known to be down: its server
+        says that it is there."""
+        self.now(self.office.send(ALICE, CAROL))
+        (job,) = self.now(self.queue.claim(9))
+        due = self.clock.seconds() + 600
+        self.now(self.queue.park([Parked(job, due, "mx.elsewhere.test")]))
+        self.assertEqual(self.now(self.queue.claim(9)), [])
+        self.assertEqual(self.now(self.queue.start("elsewhere.test")), 1)
+        self.assertEqual(len(self.now(self.queue.claim(9))), 1)
 
 
 def put_off_new(transaction: ITransaction) -> None:

@@ -63,6 +63,10 @@ class Row:
     chosen: list[str] = field(default_factory=list)
     rest: int = 0
 
+    def for_later(self, now: float) -> bool:
+        """Its sender has it held until a time (RFC 4865) that is still to come."""
+        return self.agent == RELEASE and self.due > now
+
     def apart(self, transaction: ITransaction) -> None:
         """Have those that are meant in a row of their own, if they are not."""
         if self.rest:
@@ -265,15 +269,20 @@ def requeue(
     ledger: ILedger,
     history: IHistory,
     order: Order,
-    ways: Mapping[str, Way],
+    ways: Mapping[Chosen, Way],
+    named: bool,
     chosen: Sequence[Chosen],
     transaction: ITransaction,
 ) -> Tally:
     """Another way, due now. Who is held stays so.
 
-    @param ways: by address, to which agent and next hop; an empty agent: as it is.
+    @param ways: by row and address, to which agent and next hop; an empty agent: as it
+        is.
+    @param named: also what its sender has held until a time, which has no way yet.
     """
     free, busy = rows(transaction, chosen, order.now)
+    if not named:
+        free = [row for row in free if not row.for_later(order.now)]
     sites = frozen(transaction) if free else ()
     events: list[Event] = []
     for row in free:
@@ -291,11 +300,11 @@ def requeue(
     return tally(free, busy)
 
 
-def _by_way(row: Row, ways: Mapping[str, Way]) -> dict[Way, Row]:
+def _by_way(row: Row, ways: Mapping[Chosen, Way]) -> dict[Way, Row]:
     """The recipients of a row, apart by where they go."""
     parts: dict[Way, Row] = {}
     for address in row.chosen:
-        agent, next_hop = ways[address]
+        agent, next_hop = ways[row.id, address]
         way = agent or row.agent, next_hop
         if way not in parts:
             parts[way] = Row(
@@ -311,20 +320,24 @@ def redirect(
     history: IHistory,
     order: Order,
     to: Address,
-    way: Way,
+    ways: Mapping[int, Way],
+    named: bool,
     chosen: Sequence[Chosen],
     transaction: ITransaction,
 ) -> Tally:
     """Another recipient, due now, who is held if one of the old ones was, and has the
     message once.
 
-    @param way: where that one's mail goes.
+    @param ways: by row, where that one's mail goes.
+    @param named: now is also for what its sender has held until a time; else it waits
+        for that.
     """
     free, busy = rows(transaction, chosen, order.now)
     sites = frozen(transaction) if free else ()
     events: list[Event] = []
-    for row in free:
-        old, asked = row.id, _asked(transaction, row)
+    # Of several rows of a message the first is what he has.
+    for row in sorted(free, key=lambda row: row.held != HELD):
+        old, way, asked = row.id, ways[row.id], _asked(transaction, row)
         events += [
             order.event(row, Kind.REDIRECTED, address, f"to <{one_line(str(to))}>")
             for address in row.chosen
@@ -336,8 +349,11 @@ def redirect(
         rest, count = row.rest, len(row.chosen)
         row.chosen = []
         if not _has(transaction, row.queued, to):
+            if row.for_later(order.now) and not named:
+                way = row.agent, row.next_hop
+            else:
+                row.due, row.attempts = order.now, 0
             held = HELD if row.held == HELD else FROZEN if way[1] in sites else FREE
-            row.due, row.attempts = order.now, 0
             row.move(transaction, *way, held)
             transaction.execute(
                 "INSERT INTO recipient (hop_id, address, status, diagnostic, remote,"

@@ -9,7 +9,7 @@ pieces before are done and those behind are not. What is done stands in the hist
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
@@ -19,7 +19,7 @@ from twisted_mta.delivery import change, story
 from twisted_mta.delivery.backlog import WAITING, waiting
 from twisted_mta.delivery.change import Order, Way
 from twisted_mta.delivery.orders import Orders
-from twisted_mta.delivery.record import read_address
+from twisted_mta.delivery.record import read_address, read_envelope
 from twisted_mta.delivery.rows import of
 from twisted_mta.delivery.selection import (
     DOMAIN,
@@ -34,6 +34,7 @@ from twisted_mta.delivery.selection import (
     select,
     stretches,
 )
+from twisted_mta.delivery.selection import next_hop as domain_hop
 from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import BadFilter, NoSuchQueueId, Permanent
 from twisted_mta.interfaces import (
@@ -46,12 +47,18 @@ from twisted_mta.interfaces import (
 )
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.count import Count, Group, Tally
-from twisted_mta.mail.domain import known_as
 from twisted_mta.mail.filter import Filter
 from twisted_mta.mail.history import Finished, Story
 from twisted_mta.mail.ids import from_text
 from twisted_mta.mail.job import Page
-from twisted_mta.mail.route import RELEASE, Outcome, Result, ToAgent
+from twisted_mta.mail.route import (
+    NO_MAILING,
+    RELEASE,
+    Mailing,
+    Outcome,
+    Result,
+    ToAgent,
+)
 
 # What a count can be by.
 _BY = {
@@ -255,15 +262,18 @@ class Oversight(Orders):
         """See L{IOversight.requeue}."""
         order, total = self._order(who), Tally()
         async for chosen in pieces(self._ledger, filter, order.now):
-            ways: dict[str, Way] = {}
-            for address in {address for _, address in chosen}:
-                recipient = read_address(address)
-                if agent or next_hop:
-                    ways[address] = agent, next_hop or known_as(recipient.domain)
-                else:
-                    ways[address] = await self._way_of(recipient)
+            ways: Mapping[Chosen, Way]
+            if agent or next_hop:
+                ways = {
+                    one: (agent, domain_hop(next_hop or read_address(one[1]).domain))
+                    for one in chosen
+                }
+            else:
+                ways = await self._ways_of(chosen)
             unit = partial(
-                change.requeue, self._ledger, self._queue.history, order, ways, chosen
+                change.requeue,
+                *(self._ledger, self._queue.history, order, ways, bool(filter.ids)),
+                chosen,
             )
             total += await self._ledger.write(unit)
             _tell(told, total)
@@ -273,16 +283,20 @@ class Oversight(Orders):
         self, filter: Filter, to: Address, who: str = "", told: Progress | None = None
     ) -> Tally:
         """See L{IOversight.redirect}."""
-        way = await self._way(to)
-        unit = partial(
-            change.redirect,
-            self._ledger,
-            self._queue.history,
-            self._order(who),
-            to,
-            way,
-        )
-        return await self._change(filter, unit, told)
+        order, total = self._order(who), Tally()
+        await self._way(to, NO_MAILING)  # or nobody has it, whatever is meant
+        async for chosen in pieces(self._ledger, filter, order.now):
+            mailings = await self._ledger.read(partial(_mailings, chosen))
+            found = {one: await self._way(to, one) for one in {*mailings.values()}}
+            ways = {hop: found[mailing] for hop, mailing in mailings.items()}
+            unit = partial(
+                change.redirect,
+                *(self._ledger, self._queue.history, order, to, ways),
+                *(bool(filter.ids), chosen),
+            )
+            total += await self._ledger.write(unit)
+            _tell(told, total)
+        return total
 
     async def bounce(
         self,
@@ -334,34 +348,62 @@ class Oversight(Orders):
             _tell(told, total)
         return total
 
-    async def _way(self, recipient: Address) -> Way:
+    async def _way(self, recipient: Address, mailing: Mailing) -> Way:
         """Where mail goes by the config. What is for mailboxes here, for an alias or
         for a route that holds is accepted anew by the server itself.
 
+        @param mailing: routes may ask whose it is.
         @raise MailError: nowhere.
         """
-        routes = (await self._router.route(recipient)).routes
+        routes = (await self._router.route(recipient, mailing)).routes
         match routes:
             case (ToAgent(hold=False) as route,) if route.recipient == recipient:
                 return route.agent, route.next_hop
             case _:
                 return RELEASE, ""
 
-    async def _way_of(self, recipient: Address) -> Way:
-        """The same for who may not exist any more: then the server finds that out, and
-        tells the sender.
+    async def _ways_of(self, chosen: Sequence[Chosen]) -> Mapping[Chosen, Way]:
+        """The same for many, who may not exist any more: then the server finds that
+        out, and tells the sender.
 
         @raise Temporary: it cannot be said now.
         """
-        try:
-            return await self._way(recipient)
-        except Permanent:
-            return RELEASE, ""
+        mailings = await self._ledger.read(partial(_mailings, chosen))
+        found: dict[tuple[str, Mailing], Way] = {}
+        ways: dict[Chosen, Way] = {}
+        for hop, address in chosen:
+            if hop not in mailings:  # it is gone meanwhile
+                continue
+            one = address, mailings[hop]
+            if one not in found:
+                try:
+                    found[one] = await self._way(read_address(address), one[1])
+                except Permanent:
+                    found[one] = RELEASE, ""
+            ways[hop, address] = found[one]
+        return ways
 
 
 def _tell(told: Progress | None, total: Tally) -> None:
     if told is not None:
         told(total)
+
+
+def _mailings(
+    chosen: Sequence[Chosen], transaction: ITransaction
+) -> Mapping[int, Mailing]:
+    """What routes may ask of the messages of some rows, by row."""
+    hops = list({hop for hop, _ in chosen})
+    messages = dict(of(transaction, "id, queued_id FROM hop WHERE id", hops))
+    envelopes = of(
+        transaction, "id, envelope FROM queued WHERE id", list({*messages.values()})
+    )
+    mailings = {id: read_envelope(text).mailing for id, text in envelopes}
+    return {
+        hop: mailings[message]
+        for hop, message in messages.items()
+        if message in mailings
+    }
 
 
 def _left(rows: Sequence[int], transaction: ITransaction) -> int:

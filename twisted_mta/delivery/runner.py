@@ -50,6 +50,10 @@ _SPARE = 8
 # times that. Rows of next hops that are known to be of the site are not claimed.
 _PUT_OFF_S = 1.0
 
+# How often it is looked whether an operator has stopped what waits for its place: who
+# waits for the pace of a site may do so for hours.
+_STOPPED_S = 2.0
+
 _SETTINGS = schema.Queue()
 
 
@@ -92,6 +96,7 @@ class Runner:
         self._alarm = Alarm(clock)
         self._stopping = False
         self._renew_at = 0.0
+        self._stopped_at = 0.0
         self._loop: Deferred[None] | None = None
         self._unwatch: Cancel | None = None
         self._naming = Naming(clock, agents, settings.sites)
@@ -176,6 +181,7 @@ class Runner:
         @return: seconds until the next look.
         """
         await self._outages.refresh()
+        await self._let_go_of_stopped()
         self._launch()
         await self._park()
         now = self._clock.seconds()
@@ -299,6 +305,23 @@ class Runner:
             self._parked.clear()
             raise
         del self._parked[: len(parked)]
+
+    async def _let_go_of_stopped(self) -> None:
+        """Give back what waits for its place, and is not to be tried any more.
+
+        @raise Temporary: the leases are still ours.
+        """
+        waiting, now = self._places.waiting(), self._clock.seconds()
+        if not waiting or 0 <= now - self._stopped_at < _STOPPED_S:
+            return
+        stopped = await self._queue.stopped([job for job, _ in waiting])
+        if stopped:
+            await self._queue.give_back(stopped)
+            ids = {job.id for job in stopped}
+            for job, site in waiting:
+                if job.id in ids:
+                    self._places.leave(job, site)
+        self._stopped_at = now
 
     def _launch(self) -> None:
         """Start what has a place, oldest first."""
