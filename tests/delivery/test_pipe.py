@@ -134,6 +134,19 @@ class RunTests(PipeCase):
             ],
         )
 
+    async def test_sender_on_this_way(self) -> None:
+        """A return address that mail has on this way is what the program gets."""
+        back = Address("SRS0=x=y=here.test=alice", "ours.test")
+        agent = self.agent("cat >out", from_line=True)
+        await self.deliver(agent, rewritten=back)
+        self.assertEqual(
+            self.wrote().split(b"\n")[:2],
+            [
+                b"From SRS0=x=y=here.test=alice@ours.test  Thu Jan  1 00:00:00 1970",
+                b"Return-Path: <SRS0=x=y=here.test=alice@ours.test>",
+            ],
+        )
+
     async def test_line_ends_across_runs(self) -> None:
         """A line end that two pieces of content share, and one CR by itself at the
         end."""

@@ -118,7 +118,7 @@ class PipeAgent:
     ) -> Outcome:
         settings = self._settings
         argv = settings.arguments.put(job, recipients, settings.spelling)
-        if not all(map(fit, (job.envelope.sender, *recipients))):
+        if not all(map(fit, (job.sender, *recipients))):
             raise Unfit("5.1.0", "An address has characters that no program gets")
         marked = settings.delivered_to and settings.each
         if marked and await source.loops(job, content, recipients[0]):
