@@ -268,16 +268,23 @@ class OwnTests(TestCase):
         """A server that hangs does not keep others from being asked."""
         self.agent.waiting = []
 
+        left: list[type[Exception] | None] = []
+
         def ask(hop: str, recipient: Address) -> None:
             resolved = self.resolved(ToAgent("lmtp", hop, recipient))
             asking = Deferred.fromCoroutine(self.callout.ask(resolved))
             asking.addErrback(lambda failure: failure.trap(Temporary))
+            asking.addCallback(left.append)
 
         for number in range(25):
             ask("hop", Address(f"x{number}", "there.test"))
         self.assertEqual(len(self.agent.asked), 20)
         ask("other", BOB)
         self.assertEqual(len(self.agent.asked), 21)
+        self.assertEqual(len(left), 5)
+        for waiting in self.agent.waiting:
+            waiting.callback(None)
+        self.assertEqual(left[5:], [None] * 21)
 
     def test_nobody_is_asked(self) -> None:
         """If the router does not say so, of several, of mailboxes, and of agents that
