@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase as TrialCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -148,6 +149,16 @@ class SeveralTests(TestCase):
         self.clock.advance(1)
         self.deliver(agent, id=first)
         self.assertEqual(self.names(), "a")
+
+    def test_down_log(self) -> None:
+        """What a server says for why is a line of the log."""
+        agent = self.several("a")
+        self.says["a"] = replace(DOWN, diagnostic="421-a\n421 \x1b[2Jb")
+        with capturedLogs() as captured:
+            self.deliver(agent)
+        (line,) = map(formatEvent, captured)
+        assert line is not None
+        self.assertTrue(line.isprintable(), line)
 
     def test_down_for_one_domain(self) -> None:
         """Where a way goes to each domain's own servers, those of one that are down

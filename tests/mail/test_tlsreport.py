@@ -54,6 +54,7 @@ class RecipientsTests(TestCase):
             *(b"mailto:a@b@c.test", b"mailto:%0d%0aX@b.test", b"https://u:p@a.test/"),
             *(b"https://a.test:25/", b"https://a.test:x/", b"https://[x/", b"\xff"),
             b"mailto:" + b"a" * 1000 + b"@b.test",
+            *(b"mailto:a@b.test?x\r\ny", b"mailto:a@b.test?\x1b[2J"),
         ):
             self.assertEqual(recipients([b"v=TLSRPTv1; rua=" + value]), (), value)
         self.assertEqual(recipients([b"v=TLSRPTv2; rua=mailto:a@b.test"]), ())

@@ -19,6 +19,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import MailError
 from twisted_mta.interfaces import IContent, IDeliveryAgent, IForesight
 from twisted_mta.mail.address import Address
@@ -155,7 +156,7 @@ class Several:
             self._log.warn(
                 "{hop}: nobody is reached there ({why}); passed over for {pause:g} s",
                 hop=" ".join(hop),
-                why=next(iter(said.values())).diagnostic,
+                why=one_line(next(iter(said.values())).diagnostic),
                 pause=self._pause_s,
             )
             if len(self._down) >= _MOST:

@@ -131,14 +131,14 @@ def _version(text: bytes) -> bool:
 
 
 def _possible(address: str) -> bool:
+    plain = address.isascii() and address.isprintable() and " " not in address
     if address.lower().startswith("mailto:"):
-        return bool(_MAILBOX.fullmatch(mailbox(address)))
+        return plain and bool(_MAILBOX.fullmatch(mailbox(address)))
     try:
         parts = urlsplit(address)
         port = parts.port
     except ValueError:
         return False
-    plain = address.isascii() and address.isprintable() and " " not in address
     named = bool(parts.hostname) and parts.username is None
     return plain and named and parts.scheme == "https" and port in (None, 443)
 
