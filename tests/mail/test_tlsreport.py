@@ -150,6 +150,20 @@ class ReportTests(TestCase):
         summed = told["summary"]["total-failure-session-count"]
         self.assertEqual(summed, 2001 * 1000)
 
+    def test_many_policies(self) -> None:
+        """Those of most sessions are told; what one says is bounded."""
+        counts = [
+            Count(Policy(Kind.TLSA, "mx.x.test", (str(number),)), None, number)
+            for number in range(1, 1001)
+        ]
+        told = self.report(*counts)["policies"]
+        self.assertEqual(len(told), 100)
+        self.assertEqual(told[0]["policy"]["policy-string"], ["1000"])
+        whole = ("3 0 0 " + "ab" * 9000,) * 32
+        bounded = Policy(Kind.TLSA, "mx.x.test", whole, whole).bounded()
+        self.assertLess(len(write_policy(bounded)), 5000)
+        self.assertEqual(STS.bounded(), STS)
+
     def test_letter(self) -> None:
         """The mail is a multipart/report with the fields of RFC 8460 5.3, holds the
         report, and is not held up by what it tells."""
