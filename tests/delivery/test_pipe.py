@@ -355,6 +355,20 @@ class EndTests(PipeCase):
         await self.assertFailure(attempt, CancelledError)
         await self.gone("begun")
 
+    async def test_cancelled_after_some(self) -> None:
+        """Whom a program took before that is not given to it again."""
+        agent = self.agent(
+            "cat >/dev/null; test $1 = bob && exit 0; echo $$ >begun; exec sleep 1000",
+            "{local}",
+        )
+        attempt = await self.begun(agent, [BOB, CAROL])
+        await turns(lambda: len(agent._running) == 1)
+        attempt.cancel()
+        outcomes = await attempt
+        self.assertEqual(set(outcomes), {BOB})
+        self.says(outcomes, BOB, DELIVERED, "2.0.0")
+        await self.gone("begun")
+
     async def test_close(self) -> None:
         """The server stops: nothing runs on, nothing new is begun."""
         agent = self.agent("echo $$ >begun; exec sleep 1000", concurrency=1)
@@ -410,8 +424,10 @@ class EndTests(PipeCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertLessEqual(set(children()), others)
 
-    async def begun(self, agent: PipeAgent) -> "Deferred[Mapping[Address, Outcome]]":
-        attempt = ensureDeferred(self.deliver(agent))
+    async def begun(
+        self, agent: PipeAgent, recipients: Sequence[Address] = (BOB,)
+    ) -> "Deferred[Mapping[Address, Outcome]]":
+        attempt = ensureDeferred(self.deliver(agent, recipients))
         begun = self.directory / "begun"
         await turns(lambda: begun.exists() and begun.read_text().endswith("\n"))
         return attempt

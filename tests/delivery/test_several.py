@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase as TrialCase
@@ -229,6 +230,20 @@ class SeveralTests(TestCase):
         outcomes = self.deliver(agent, [BOB, CAROL])
         self.assertEqual(outcomes[BOB], TAKEN)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_cancelled(self) -> None:
+        """Who has the message when it is cancelled is not to get it again."""
+        for said, expected in ((TAKEN, {BOB: TAKEN}), (BUSY, None)):
+            self.says["a"] = {BOB: said, CAROL: DOWN}
+            self.agents["b"].hanging = True
+            agent = self.several("a", "b")
+            made, content = job((BOB, CAROL))
+            delivery = Deferred.fromCoroutine(agent.deliver(made, content))
+            delivery.cancel()
+            if expected is None:
+                self.failureResultOf(delivery, CancelledError)
+            else:
+                self.assertEqual(self.successResultOf(delivery), expected)
 
     def test_foresee(self) -> None:
         """Those who know are asked until one says it."""

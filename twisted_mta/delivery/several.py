@@ -96,6 +96,13 @@ class Several:
             try:
                 said = await self._agents[way.agent].deliver(part, content)
             except CancelledError:
+                taken = {
+                    who: outcome
+                    for who, outcome in outcomes.items()
+                    if outcome.result is Result.DELIVERED
+                }
+                if taken:
+                    return taken
                 raise
             except Exception as error:
                 # What is known of some recipients is not lost for it.

@@ -15,6 +15,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectError
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -99,9 +100,14 @@ class SmtpAgent:
         L{exchanger.read <twisted_mta.delivery.smtp.exchanger.read>} takes it."""
         work = Work(job, content, self._reactor)
         way = job.next_hop, self._tls(work)
-        spoken_to = await self._over_idle(work, way)
-        if work.open:
-            await self._over_new(work, way, spoken_to)
+        try:
+            spoken_to = await self._over_idle(work, way)
+            if work.open:
+                await self._over_new(work, way, spoken_to)
+        except CancelledError:
+            if taken := work.taken():
+                return taken
+            raise
         return work.outcomes
 
     async def site(self, next_hop: str) -> str:
