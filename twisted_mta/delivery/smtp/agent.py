@@ -154,7 +154,7 @@ class SmtpAgent:
         except BaseException:
             session.abort()
             raise
-        self._pool.put(way, session)
+        self._keep(way, session)
         return outcome
 
     def _own_tls(self, next_hop: str) -> Tls:
@@ -391,8 +391,12 @@ class SmtpAgent:
         except BaseException:
             session.abort()
             raise
+        self._keep(way, session)
+        return True
+
+    def _keep(self, way: Way, session: Session) -> None:
+        """Keep a session for the next message, unless somebody waits for its place."""
         if self._allowances[":" in session.host.address].wanted:
             session.leave()
         else:
             self._pool.put(way, session)
-        return True
