@@ -247,6 +247,19 @@ class OwnTests(TestCase):
         self.ask()
         self.assertEqual(len(self.agent.asked), 2)
 
+    def test_gone(self) -> None:
+        """Whose account is gone is known for no more than an hour; the mail that asks
+        is taken still."""
+        self.ask()
+        self.agent.says = BAD
+        self.clock.advance(3599)
+        self.ask()
+        self.assertEqual(len(self.agent.asked), 1)
+        self.clock.advance(1)
+        self.ask()
+        self.assertEqual(len(self.agent.asked), 2)
+        self.refused(NoSuchAccount)
+
     def test_refused(self) -> None:
         """Whose mail is not taken for another reason is refused for that, and asked
         about each time."""
