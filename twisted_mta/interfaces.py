@@ -905,6 +905,7 @@ class IDeliveryAgent(Interface):
         """Try each of the job's recipients once. Never raises for
         reasons of mail: what goes wrong is an outcome, temporary unless known
         to be permanent. A recipient without an outcome counts as deferred.
+        One that is cancelled says who has the message already, if anybody has.
 
         @param content: to be sent after the job's prefix.
         """

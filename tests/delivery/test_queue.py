@@ -459,6 +459,21 @@ class WishTests(QueueCase):
         self.assertIn(b"Status: 5.4.7", bounce)
         self.assertIn(b"Action: failed", bounce)
 
+    def test_parked_in_time(self) -> None:
+        """What is worth nothing from a time on, or to be returned by one, waits for a
+        site no longer than that."""
+        for handling in (
+            {"give_up_at": self.start + 600},
+            {"by": DeliverBy(600, True)},
+        ):
+            self.send(**handling)
+            (job,) = self.now(self.queue.claim(9))
+            parked = Parked(job, self.start + 9000, "x.test", DEFERRED)
+            self.now(self.queue.park([parked]))
+            due = self.now(self.queue.next_due())
+            self.assertLessEqual(due, self.start + 600, handling)
+            self.now(self.queue.remove([to_text(job.envelope.id)]))
+
     def test_told_in_time(self) -> None:
         """Else the sender is told at that time, and it goes on."""
         self.send(by=DeliverBy(600, False))

@@ -139,6 +139,22 @@ class AllowanceTests(AgentCase):
         results = {o.result for outcomes in done for o in outcomes.values()}
         self.assertEqual(results, {Result.DELIVERED})
 
+    async def test_callout_leaves_its_place(self):
+        """Who only asked for a recipient does not keep its connection from who waits
+        for one."""
+        peer = self.peer(RCPT=[HANG, "250 2.1.5 Ok"])
+        agent = self.agent(connections=1)
+        asking = ensureDeferred(agent.foresee("there.test", BOB))
+        await turns(lambda: "RCPT" in peer.verbs())
+        delivery = ensureDeferred(self.deliver(agent))
+        (protocol,) = peer.open
+        protocol.say("250 2.1.5 Ok")
+        self.assertIs((await asking).result, Result.DELIVERED)
+        outcomes = await delivery
+        self.assertIs(outcomes[BOB].result, Result.DELIVERED)
+
+    test_callout_leaves_its_place.timeout = 10
+
     async def test_failures_count_no_more(self):
         """A connection that does not come about leaves its place."""
         peer = self.peer()

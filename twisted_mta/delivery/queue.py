@@ -280,7 +280,8 @@ class Queue(Backlog):
                     until = min(one.due, landmark)
                     await self.await_site([job.id], one.site, until)
                     continue
-                if job.envelope.handling.by is not None:
+                handling = job.envelope.handling
+                if handling.by is not None or handling.give_up_at:
                     landmark = min(landmark, settlement.due)
             waiting.append(replace(one, due=min(one.due, landmark)))
         if waiting:

@@ -15,6 +15,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectError
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -99,9 +100,14 @@ class SmtpAgent:
         L{exchanger.read <twisted_mta.delivery.smtp.exchanger.read>} takes it."""
         work = Work(job, content, self._reactor)
         way = job.next_hop, self._tls(work)
-        spoken_to = await self._over_idle(work, way)
-        if work.open:
-            await self._over_new(work, way, spoken_to)
+        try:
+            spoken_to = await self._over_idle(work, way)
+            if work.open:
+                await self._over_new(work, way, spoken_to)
+        except CancelledError:
+            if taken := work.taken():
+                return taken
+            raise
         return work.outcomes
 
     async def site(self, next_hop: str) -> str:
@@ -148,7 +154,7 @@ class SmtpAgent:
         except BaseException:
             session.abort()
             raise
-        self._pool.put(way, session)
+        self._keep(way, session)
         return outcome
 
     def _own_tls(self, next_hop: str) -> Tls:
@@ -385,8 +391,12 @@ class SmtpAgent:
         except BaseException:
             session.abort()
             raise
+        self._keep(way, session)
+        return True
+
+    def _keep(self, way: Way, session: Session) -> None:
+        """Keep a session for the next message, unless somebody waits for its place."""
         if self._allowances[":" in session.host.address].wanted:
             session.leave()
         else:
             self._pool.put(way, session)
-        return True

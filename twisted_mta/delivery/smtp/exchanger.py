@@ -33,6 +33,10 @@ _MOST_NAMES = 20
 # The names of a site's hosts as one. Those of gmail.com have 150 characters.
 _LONGEST_SITE = 300
 
+# How many addresses of one are looked at, of which some may be ours: with thousands,
+# that a reply of 64 KB has, this would take a second. gmail.com's have one or two.
+_MOST_ADDRESSES = 50
+
 _HOST = re.compile(
     r"\[(?:IPv6:)?(?P<literal>[^\[\]]+)\](?::(?P<port>\d{1,5}))?", re.IGNORECASE
 )
@@ -295,8 +299,12 @@ class _Search:
             else:
                 vouched = bool(self._domains)
                 standing = Standing(_bases(name, located), vouched, self._domains)
-                for address in located.addresses:
-                    hosts.append(Host(name, address, self._port, preference, standing))
+                hosts += _mixed(
+                    [
+                        Host(name, address, self._port, preference, standing)
+                        for address in located.addresses
+                    ]
+                )[:_MOST_ADDRESSES]
         if any(self._is_us(host) for host in hosts):
             self.us = True
             return False
