@@ -364,6 +364,29 @@ class ChangeTests(OversightCase):
         )
         self.assertEqual(self.due(), [str(CAROL), str(ERIN)])
 
+    def test_by_sender(self) -> None:
+        """The config's routes by sender and login are for what is requeued and
+        redirected, too; what names neither takes no other's way."""
+        self.send(CAROL)
+        origin = Origin("ESMTPSA", login="alice@example.test")
+        made = self.office.envelope(ALICE, CAROL)._replace(origin=origin)
+        self.now(self.office.accept(made))
+        self.now(self.office.send(None, CAROL))
+        self.office.router._ways = Ways(
+            [
+                schema.Route(sender="<>", next_hop="[bounces]:25"),
+                schema.Route(login="alice@example.test", agent="bulk"),
+            ]
+        )
+        for change, domain in (
+            (self.oversight.requeue(ALL), "elsewhere.test"),
+            (self.oversight.redirect(ALL, ERIN), "third.test"),
+        ):
+            self.assertEqual(self.now(change), Tally(3, 3))
+            ways = [row[:2] for row in self.rows()]
+            expected = [("smtp", domain), ("bulk", domain), ("smtp", "[bounces]:25")]
+            self.assertEqual(ways, expected)
+
     def test_requeue_held(self) -> None:
         """What an operator holds stays held on its new way."""
         self.send(CAROL)

@@ -265,13 +265,14 @@ def requeue(
     ledger: ILedger,
     history: IHistory,
     order: Order,
-    ways: Mapping[str, Way],
+    ways: Mapping[Chosen, Way],
     chosen: Sequence[Chosen],
     transaction: ITransaction,
 ) -> Tally:
     """Another way, due now. Who is held stays so.
 
-    @param ways: by address, to which agent and next hop; an empty agent: as it is.
+    @param ways: of each of them, to which agent and next hop; an empty agent: as it
+        is.
     """
     free, busy = rows(transaction, chosen, order.now)
     sites = frozen(transaction) if free else ()
@@ -291,11 +292,11 @@ def requeue(
     return tally(free, busy)
 
 
-def _by_way(row: Row, ways: Mapping[str, Way]) -> dict[Way, Row]:
+def _by_way(row: Row, ways: Mapping[Chosen, Way]) -> dict[Way, Row]:
     """The recipients of a row, apart by where they go."""
     parts: dict[Way, Row] = {}
     for address in row.chosen:
-        agent, next_hop = ways[address]
+        agent, next_hop = ways[row.id, address]
         way = agent or row.agent, next_hop
         if way not in parts:
             parts[way] = Row(
@@ -311,14 +312,14 @@ def redirect(
     history: IHistory,
     order: Order,
     to: Address,
-    way: Way,
+    ways: Mapping[Chosen, Way],
     chosen: Sequence[Chosen],
     transaction: ITransaction,
 ) -> Tally:
     """Another recipient, due now, who is held if one of the old ones was, and has the
     message once.
 
-    @param way: where that one's mail goes.
+    @param ways: of each of the old ones, where the new one's mail goes.
     """
     free, busy = rows(transaction, chosen, order.now)
     sites = frozen(transaction) if free else ()
@@ -334,6 +335,7 @@ def redirect(
             [(old, address) for address in row.chosen],
         )
         rest, count = row.rest, len(row.chosen)
+        way = ways[old, row.chosen[0]]
         row.chosen = []
         if not _has(transaction, row.queued, to):
             held = HELD if row.held == HELD else FROZEN if way[1] in sites else FREE

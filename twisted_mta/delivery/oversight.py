@@ -20,7 +20,7 @@ from twisted_mta.delivery import change, story
 from twisted_mta.delivery.backlog import WAITING, waiting
 from twisted_mta.delivery.change import Order, Way
 from twisted_mta.delivery.orders import Orders
-from twisted_mta.delivery.record import read_address
+from twisted_mta.delivery.record import read_address, read_envelope
 from twisted_mta.delivery.rows import of
 from twisted_mta.delivery.selection import (
     DOMAIN,
@@ -51,7 +51,7 @@ from twisted_mta.mail.filter import Filter
 from twisted_mta.mail.history import Finished, Story
 from twisted_mta.mail.ids import from_text
 from twisted_mta.mail.job import Page
-from twisted_mta.mail.route import RELEASE, Outcome, Result, ToAgent
+from twisted_mta.mail.route import RELEASE, Mailing, Outcome, Result, ToAgent
 
 # What a count can be by.
 _BY = {
@@ -255,13 +255,13 @@ class Oversight(Orders):
         """See L{IOversight.requeue}."""
         order, total = self._order(who), Tally()
         async for chosen in pieces(self._ledger, filter, order.now):
-            ways: dict[str, Way] = {}
-            for address in {address for _, address in chosen}:
-                recipient = read_address(address)
-                if agent or next_hop:
-                    ways[address] = agent, next_hop or _domain(recipient)
-                else:
-                    ways[address] = await self._way_of(recipient)
+            if agent or next_hop:
+                ways = {
+                    one: (agent, next_hop or _domain(read_address(one[1])))
+                    for one in chosen
+                }
+            else:
+                ways = await self._ways(chosen)
             unit = partial(
                 change.requeue, self._ledger, self._queue.history, order, ways, chosen
             )
@@ -273,16 +273,14 @@ class Oversight(Orders):
         self, filter: Filter, to: Address, who: str = "", told: Progress | None = None
     ) -> Tally:
         """See L{IOversight.redirect}."""
-        way = await self._way(to)
-        unit = partial(
-            change.redirect,
-            self._ledger,
-            self._queue.history,
-            self._order(who),
-            to,
-            way,
-        )
-        return await self._change(filter, unit, told)
+        order, total = self._order(who), Tally()
+        async for chosen in pieces(self._ledger, filter, order.now):
+            ways = await self._ways(chosen, to)
+            by = self._ledger, self._queue.history, order
+            unit = partial(change.redirect, *by, to, ways, chosen)
+            total += await self._ledger.write(unit)
+            _tell(told, total)
+        return total
 
     async def bounce(
         self,
@@ -334,29 +332,48 @@ class Oversight(Orders):
             _tell(told, total)
         return total
 
-    async def _way(self, recipient: Address) -> Way:
+    async def _ways(
+        self, chosen: Sequence[Chosen], to: Address | None = None
+    ) -> dict[Chosen, Way]:
+        """Where the mail of some recipients goes by the config, or that of another in
+        their place. Who does not exist any more has a way all the same: the server
+        finds that out, and tells the sender.
+
+        @raise NoSuchAccount: the other does not exist.
+        @raise Temporary: it cannot be said now.
+        """
+        mailings = await self._ledger.read(
+            partial(_mailings, list({hop for hop, _ in chosen}))
+        )
+        found: dict[tuple[Mailing, Address], Way] = {}
+        ways: dict[Chosen, Way] = {}
+        for one in chosen:
+            if one[0] not in mailings:  # it has left meanwhile
+                ways[one] = RELEASE, ""
+                continue
+            asked = mailings[one[0]], to or read_address(one[1])
+            if asked not in found:
+                try:
+                    found[asked] = await self._way(*asked)
+                except Permanent:
+                    if to is not None:
+                        raise
+                    found[asked] = RELEASE, ""
+            ways[one] = found[asked]
+        return ways
+
+    async def _way(self, mailing: Mailing, recipient: Address) -> Way:
         """Where mail goes by the config. What is for mailboxes here, for an alias or
         for a route that holds is accepted anew by the server itself.
 
         @raise MailError: nowhere.
         """
-        routes = (await self._router.route(recipient)).routes
+        routes = (await self._router.route(recipient, mailing)).routes
         match routes:
             case (ToAgent(hold=False) as route,) if route.recipient == recipient:
                 return route.agent, route.next_hop
             case _:
                 return RELEASE, ""
-
-    async def _way_of(self, recipient: Address) -> Way:
-        """The same for who may not exist any more: then the server finds that out, and
-        tells the sender.
-
-        @raise Temporary: it cannot be said now.
-        """
-        try:
-            return await self._way(recipient)
-        except Permanent:
-            return RELEASE, ""
 
 
 def _tell(told: Progress | None, total: Tally) -> None:
@@ -372,6 +389,15 @@ def _domain(recipient: Address) -> str:
         return idna.encode(recipient.domain, uts46=True).decode("ascii")
     except idna.IDNAError:
         return recipient.domain
+
+
+def _mailings(rows: Sequence[int], transaction: ITransaction) -> dict[int, Mailing]:
+    """What routes may ask of the messages of some rows."""
+    messages = dict(of(transaction, "id, queued_id FROM hop WHERE id", rows))
+    ids = list(set(messages.values()))
+    found = dict(of(transaction, "id, envelope FROM queued WHERE id", ids))
+    mailings = {id: read_envelope(text).mailing for id, text in found.items()}
+    return {hop: mailings[id] for hop, id in messages.items()}
 
 
 def _left(rows: Sequence[int], transaction: ITransaction) -> int:
