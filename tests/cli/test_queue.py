@@ -396,7 +396,7 @@ class ShowTests(QueueCase):
                 " TLSv1.3 Y, verified",
                 "    450 4.2.0 Later",
                 "    The next server may have it all the same.",
-                "  T0  held by root: asked for",
+                f"  T0  held <{CAROL}> by root: asked for",
             ],
         )
         told = json.loads(self.said("show", id, "--json"))
@@ -422,8 +422,8 @@ class ShowTests(QueueCase):
             " server may have it already",
             f"redirected <{DAVE}> by root: to <{ERIN}>",
             f"requeued <{ERIN}> to go by smtp to [h]:25 by root",
-            "held by root",
-            "released by root",
+            f"held <{CAROL}> by root",
+            f"released <{ERIN}> by root",
             f"returned to the sender <{ERIN}> by root: No",
             "the sender was told, by message ",
             f"removed <{CAROL}> by root",
