@@ -9,6 +9,7 @@ and the number of hosts of an attempt are bounded whatever they do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -21,7 +22,13 @@ from zope.interface import implementer
 
 from twisted_mta.delivery.smtp.allowance import Allowance
 from twisted_mta.delivery.smtp.demand import Demand
-from twisted_mta.delivery.smtp.exchanger import UNIX, Exchangers, Host, Listening
+from twisted_mta.delivery.smtp.exchanger import (
+    UNIX,
+    Exchangers,
+    Host,
+    Listening,
+    ascii_domain,
+)
 from twisted_mta.delivery.smtp.outcome import (
     TlsFailed,
     Unusable,
@@ -53,6 +60,9 @@ from twisted_mta.wire.smtp.client import SmtpClientEngine
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
+
+# What a domain is that takes no mail: it does not exist, or says so (RFC 7505).
+_NOT_THERE = ("5.1.2", "5.1.10")
 
 
 @implementer(IDeliveryAgent, IForesight, ISited)
@@ -198,7 +208,7 @@ class SmtpAgent:
             hosts = await self._exchangers.find(next_hop)
             site = await self._security.site(next_hop, tls)
         except Unusable as error:
-            work.blame(unreached(error.outcome))
+            work.blame(unreached(_mistaken(error.outcome, work.job)))
             return
         if not spoken_to:
             spoken_to = await self._over_shared(work, way, site, hosts)
@@ -390,3 +400,15 @@ class SmtpAgent:
         else:
             self._pool.put(way, session)
         return True
+
+
+def _mistaken(outcome: Outcome, job: Job) -> Outcome:
+    """What is said of a next hop that is not there. Where it is not the recipients' own
+    domain an operator named it, whose mistake returns nobody's mail (Postfix does so
+    for relayhost)."""
+    if outcome.status not in _NOT_THERE:
+        return outcome
+    with suppress(ValueError):
+        if job.next_hop not in {ascii_domain(to.domain) for to in job.recipients}:
+            return deferred("4.3.5", outcome.diagnostic)
+    return outcome
