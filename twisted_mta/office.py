@@ -96,9 +96,9 @@ class Office:
                 read_host(next_hop)
             elif next_hop and speaking & {"smtp", "lmtp"}:
                 check(read(next_hop))
-        except ValueError as error:
+        except ValueError:
             raise BadFilter(
-                f"{next_hop!r} is no next hop ({error}); give a domain, or [HOST]:PORT"
+                f"{next_hop!r} is no next hop; give a domain, or [HOST]:PORT"
             )
 
     async def close(self) -> None:
