@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from tests.delivery.fakes import (
     DEFERRED,
@@ -11,6 +12,7 @@ from tests.delivery.fakes import (
 )
 from tests.delivery.sited import DOWN, SiteCase, SitedAgent
 from tests.delivery.test_runner import DAY, HOUR
+from twisted_mta.delivery.outage import hurry
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome, Result
@@ -140,6 +142,31 @@ class OutageTests(SiteCase):
         self.now(self.queue.flush())
         self.pass_time(10)
         self.assertEqual(self.ledger.count("queued"), 0)
+
+    def test_flush_in_pieces(self) -> None:
+        """A flush in many pieces costs a dead site one probe: what was found out since
+        it was asked for is believed."""
+        self.runner()
+        for number in range(9):
+            self.send_to(f"p{number}.test")
+        row = "SELECT changed_at, probe_at, failures FROM outage"
+        ((changed_at, probe_at, _),) = self.ledger.rows(row)
+        for asked_at, expected in ((changed_at - 1, probe_at), (probe_at - 1,) * 2):
+            self.now(self.ledger.write(partial(hurry, now=asked_at)))
+            self.assertEqual(self.ledger.rows(row)[0][1], expected)
+
+    def test_start(self) -> None:
+        """A server that says that it is back (ETRN) gets what came while it was down,
+        though nobody tried that."""
+        self.runner()
+        for number in range(10):
+            self.send_to("p1.test" if number == 9 else "p0.test")
+        tried = len(self.agent.seen)
+        self.assertNotIn("p1.test", self.tried())
+        self.agent.script = always(DELIVERED)
+        self.assertEqual(self.now(self.queue.start("p1.test")), 1)
+        self.pass_time(1)
+        self.assertEqual(self.tried()[tried], "p1.test")
 
     def test_poison(self) -> None:
         """A message at which the server hangs up does not keep the site dead."""

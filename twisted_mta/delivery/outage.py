@@ -208,10 +208,14 @@ class Outages:
 
 def hurry(transaction: ITransaction, now: float) -> None:
     """An operator wants everything tried now: each site may be probed at once, as
-    Postfix's flush forgets that destinations are dead."""
+    Postfix's flush forgets that destinations are dead. What was found out since is
+    believed: a long queue is flushed in many pieces, each of which says this.
+
+    @param now: when he said so.
+    """
     transaction.execute(
         "UPDATE outage SET probe_at = ?, changed_at = ?"
-        " WHERE failures > 0 AND probe_at > ?",
-        (now, now, now),
+        " WHERE failures > 0 AND probe_at > ? AND changed_at <= ?",
+        (now, now, now, now),
     )
     transaction.changed(TOPIC)
