@@ -178,7 +178,7 @@ class SmtpAgentPlugin:
         if next_hop is None:
             return
         try:
-            exchanger.read(next_hop)
+            exchanger.check(exchanger.read(next_hop))
         except ValueError as error:
             raise ValueError(f"must be [HOST]:PORT: {error}")
 

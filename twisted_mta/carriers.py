@@ -128,7 +128,9 @@ class LmtpAgentPlugin:
                 "an agent of the kind lmtp needs a 'next_hop', such as"
                 " unix:/run/dovecot/lmtp or [192.0.2.1]:24"
             )
-        exchanger.read_host(next_hop)
+        hop = exchanger.read_host(next_hop)
+        if not isinstance(hop, str):
+            exchanger.check(hop)
 
 
 @frozen(kw_only=True)

@@ -22,7 +22,7 @@ from twisted_mta.delivery.oversight import Oversight
 from twisted_mta.delivery.queue import Queue
 from twisted_mta.delivery.retry import Schedule
 from twisted_mta.delivery.router import Router
-from twisted_mta.delivery.smtp.exchanger import read
+from twisted_mta.delivery.smtp.exchanger import UNIX, check, read, read_host
 from twisted_mta.delivery.srs import Returns
 from twisted_mta.delivery.standing import Standing
 from twisted_mta.delivery.suppression import Suppression
@@ -30,7 +30,7 @@ from twisted_mta.errors import BadFilter
 from twisted_mta.interfaces import ITransaction
 from twisted_mta.ledger.ledger import Ledger
 from twisted_mta.mail.account import Account
-from twisted_mta.mail.address import Address, domain_name, split
+from twisted_mta.mail.address import Address, split
 from twisted_mta.store.native import NativeStore
 from twisted_mta.store.search_index import SearchIndex
 
@@ -89,16 +89,17 @@ class Office:
             raise BadFilter(
                 f"There is no agent {agent!r} in the config; it has {known}"
             )
+        # Others have next hops of their own kind.
         speaking = {kinds[agent]} if agent else set(kinds.values())
-        if next_hop and speaking == {"smtp"}:
-            try:
-                exchanged = read(next_hop).exchanged
-            except ValueError as error:
-                raise BadFilter(f"{next_hop!r} is no next hop: {error}")
-            if exchanged and not domain_name(next_hop):
-                raise BadFilter(
-                    f"{next_hop!r} is no next hop; give a domain, or [HOST]:PORT"
-                )
+        try:
+            if next_hop and "lmtp" in speaking and next_hop.startswith(UNIX):
+                read_host(next_hop)
+            elif next_hop and speaking & {"smtp", "lmtp"}:
+                check(read(next_hop))
+        except ValueError:
+            raise BadFilter(
+                f"{next_hop!r} is no next hop; give a domain, or [HOST]:PORT"
+            )
 
     async def close(self) -> None:
         """Close the ledger."""

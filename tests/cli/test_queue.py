@@ -136,6 +136,13 @@ class ChangeTests(QueueCase):
         expected = f"2 messages released\n{waits}"
         self.assertEqual(self.said("release", id, later), expected)
 
+    def test_release_now(self) -> None:
+        """What goes on its way at once is not said to wait."""
+        id = self.waiting()
+        self.said("hold", id)
+        self.said("redirect", id, "--to", str(BOB))
+        self.assertEqual(self.said("release", id), "1 message released\n")
+
     def test_no_such(self) -> None:
         """One that is not there is an error, and nothing is done to the others."""
         id = self.waiting()
@@ -161,6 +168,19 @@ class ChangeTests(QueueCase):
         self.assertEqual(
             self.said("remove", "--all"), "1 message (2 recipients) removed\n"
         )
+
+    def test_no_address(self) -> None:
+        """What can fit no address is told; patterns and what has no domain are not."""
+        for name in ("--sender", "--recipient", "--account"):
+            error = self.assertRaises(BadFilter, self.said, "list", name, "a.test")
+            self.assertIn(f"{name}: 'a.test' fits nothing", error.text)
+        self.assertRaises(BadFilter, self.said, "rules", "add", "--sender", "ann")
+        for name, text in (
+            ("--sender", "<>"),
+            ("--sender", "a*"),
+            ("--recipient", "postmaster"),
+        ):
+            self.said("list", name, text)
 
     def test_dry_run(self) -> None:
         """What would be done is shown, and not done."""
@@ -376,7 +396,7 @@ class ShowTests(QueueCase):
                 " TLSv1.3 Y, verified",
                 "    450 4.2.0 Later",
                 "    The next server may have it all the same.",
-                "  T0  held by root: asked for",
+                f"  T0  held <{CAROL}> by root: asked for",
             ],
         )
         told = json.loads(self.said("show", id, "--json"))
@@ -402,8 +422,8 @@ class ShowTests(QueueCase):
             " server may have it already",
             f"redirected <{DAVE}> by root: to <{ERIN}>",
             f"requeued <{ERIN}> to go by smtp to [h]:25 by root",
-            "held by root",
-            "released by root",
+            f"held <{CAROL}> by root",
+            f"released <{ERIN}> by root",
             f"returned to the sender <{ERIN}> by root: No",
             "the sender was told, by message ",
             f"removed <{CAROL}> by root",
@@ -455,6 +475,12 @@ class OrderTests(QueueCase):
             self.said("thaw", "elsewhere.test"),
             "elsewhere.test is not frozen; 1 row for it waits no more\n",
         )
+
+    def test_rule_for_all(self) -> None:
+        """A rule may be for all mail, and says so."""
+        self.now(self.office.standing.open())
+        said = self.said("rules", "add", "--all")
+        self.assertIn(": all mail for elsewhere is held\n", said)
 
     def test_rules(self) -> None:
         """A rule is added, listed and removed."""

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from tests.delivery.fakes import ALICE, CAROL, OfficeCase
-from twisted_mta.cli import suppression
+from twisted_mta.cli import suppression, table
 from twisted_mta.cli.main import parser
 from twisted_mta.errors import MailError, NoSuchAccount
 
@@ -55,6 +55,15 @@ class SuppressionTests(OfficeCase):
         self.assertEqual(self.said("remove", who), f"{who} is off the list\n")
         with self.assertRaises(NoSuchAccount):
             self.said("remove", who)
+
+    def test_narrow(self) -> None:
+        """The list fits a terminal; what is cut is what its source said."""
+        self.said("add", str(CAROL), "--for", "30d", "--source", "she asked " * 20)
+        with mock.patch.object(table, "terminal", lambda: 80):
+            _, line = self.said("list").splitlines()
+        self.assertIn(str(CAROL), line)
+        self.assertTrue(line.endswith("\u2026"), line)
+        self.assertEqual(len(line), 80)
 
     def test_account(self) -> None:
         """An entry may be of one account, which there must be."""

@@ -159,6 +159,19 @@ class OutageTests(SiteCase):
         self.assertEqual(len(self.agent.seen), tried + 2)
         self.assertEqual(self.ledger.rows("SELECT failures FROM outage"), [(3,)])
 
+    def test_start(self) -> None:
+        """A server that says that it is back (ETRN) gets what came while it was down,
+        though nobody tried that."""
+        self.runner()
+        for number in range(10):
+            self.send_to("p1.test" if number == 9 else "p0.test")
+        tried = len(self.agent.seen)
+        self.assertNotIn("p1.test", self.tried())
+        self.agent.script = always(DELIVERED)
+        self.assertEqual(self.now(self.queue.start("p1.test")), 1)
+        self.pass_time(1)
+        self.assertEqual(self.tried()[tried], "p1.test")
+
     def test_poison(self) -> None:
         """A message at which the server hangs up does not keep the site dead."""
         broken_off = Outcome(Result.DEFERRED, "4.4.2", "Lost the connection")

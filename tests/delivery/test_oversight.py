@@ -238,13 +238,25 @@ class ChangeTests(OversightCase):
         self.assertEqual(self.states(), {str(CAROL): "waiting", str(DAVE): "held"})
         (event,) = self.events(id)
         self.assertEqual((event.kind, event.who, event.text), ("held", "root", "spam?"))
-        self.assertEqual(event.recipient, "1 of 2 recipients")
+        self.assertEqual(event.recipient, str(DAVE))
         self.assertEqual(self.now(self.oversight.hold(held)), Tally(1, 1))
         self.assertEqual(len(self.events(id)), 1)
         self.assertEqual(self.due(), [str(CAROL)])
         self.assertEqual(self.now(self.oversight.release(ALL, "root")), Tally(1, 1))
         self.assertEqual(self.kinds(id), [Kind.HELD, Kind.RELEASED])
         self.assertEqual(self.due(), [str(DAVE)])
+
+    def test_hold_whom(self) -> None:
+        """It is remembered for whom mail is held, also where that is a whole row."""
+        for wanted, expected in (
+            ({"recipient": str(ERIN)}, str(ERIN)),
+            ({"recipient": "ca*@elsewhere.test"}, str(CAROL)),
+            ({"domain": "elsewhere.test"}, "2 recipients"),
+        ):
+            id = self.send(CAROL, DAVE, ERIN)
+            self.now(self.oversight.hold(Filter(ids=(id,), **wanted)))  # type: ignore[arg-type]
+            (event,) = self.events(id)
+            self.assertEqual(event.recipient, expected)
 
     def test_busy(self) -> None:
         """What is being tried is left alone; but held it is not tried again, if all its

@@ -972,6 +972,17 @@ class HostileTests(AgentCase):
             self.says(await self.deliver(agent), BOB, FAILED, "5.4.6")
             self.assertEqual(peer.connections + other.connections, 0)
 
+    async def test_mistaken(self):
+        """Where an operator sends mail to a domain that is not there, it waits until he
+        mends that; mail for such a domain is returned."""
+        self.names = Names({"null.test": [(0, "")]}, {})
+        for next_hop, status in (("nowhere.test", "5.1.2"), ("null.test", "5.1.10")):
+            named = await self.deliver(next_hop=next_hop)
+            self.says(named, BOB, DEFERRED, "4.3.5")
+            own = Address("bob", next_hop.upper())
+            returned = await self.deliver(None, (own,), next_hop=next_hop)
+            self.says(returned, own, FAILED, status)
+
     async def test_h51_better_than_self(self):
         """Mail exchangers that are better than ourselves are spoken to."""
         self.names = Names(

@@ -3,7 +3,7 @@
 from twisted.trial.unittest import TestCase
 
 from tests.delivery.peer import Names
-from twisted_mta.delivery.smtp.exchanger import Exchangers, NextHop, read
+from twisted_mta.delivery.smtp.exchanger import Exchangers, NextHop, check, read
 from twisted_mta.delivery.smtp.outcome import Unusable
 from twisted_mta.delivery.smtp.settings import Settings
 from twisted_mta.errors import ResolverUnavailable
@@ -41,6 +41,14 @@ class ExchangerTests(TestCase):
             self.assertEqual(read(text), hop)
         for text in ("x:0", "x:99999", "xn--\udcff"):
             self.assertRaises(ValueError, read, text)
+
+    def test_check(self):
+        """What an operator writes has to be a domain or a host by its form: mail for
+        anything else would be returned."""
+        for text in ("b\u00fccher.example", "[192.0.2.1]", "[::1]:25", "my_host:25"):
+            self.assertEqual(check(read(text)), read(text))
+        for text in ("[192.0.2.1", "192.0.2.1", "::1", "a b", "a@b.test", "[a b]:25"):
+            self.assertRaises(ValueError, lambda text=text: check(read(text)))
 
     async def test_order(self):
         """Better hosts first; equal ones in an order of chance."""

@@ -153,7 +153,11 @@ def release(options: argparse.Namespace) -> int:
         options, lambda office: partial(office.oversight.release, who=who()), "released"
     )
     for id, rows in after.items():
-        times = [row.due for row in rows if (row.agent, row.state) == _FOR_LATER]
+        times = [
+            row.due
+            for row in rows
+            if (row.agent, row.state) == _FOR_LATER and row.due > time.time()
+        ]
         if times:
             print(
                 f"{id} waits until {table.when(max(times))}, as its sender asked;"

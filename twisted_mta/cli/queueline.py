@@ -7,11 +7,14 @@ from collections.abc import Callable
 
 from twisted_mta.config.units import seconds
 from twisted_mta.errors import BadFilter
-from twisted_mta.mail.filter import STATES, Filter
+from twisted_mta.mail.filter import NULL, STATES, Filter
 
 Leaf = Callable[[str, str, str], argparse.ArgumentParser]
 
 _WHICH = "which messages; all that is said has to fit (* is any text)"
+
+# What has no domain: RFC 5321 4.5.1, and the null sender.
+_BARE = ("postmaster", NULL)
 
 _COMMANDS = (
     ("hold", "make no attempts until released", "queuechange.hold"),
@@ -180,6 +183,13 @@ def chosen(options: argparse.Namespace) -> Filter:
 
     @raise BadFilter: it makes no sense.
     """
+    for name in ("sender", "recipient", "account"):
+        text = getattr(options, name) or "*"
+        # Whoever mistypes one for a rule believes that it holds something.
+        if not set(text) & {"@", "*"} and text.lower() not in _BARE:
+            raise BadFilter(
+                f"--{name}: {text!r} fits nothing; give an address, or @DOMAIN"
+            )
     return Filter(
         ids=tuple(dict.fromkeys(getattr(options, "ids", ()))),
         states=tuple(getattr(options, "state", None) or ()),

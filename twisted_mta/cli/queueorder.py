@@ -94,7 +94,10 @@ def _add(options: argparse.Namespace) -> int:
     if options.json:
         table.show([_fields(rule)], True, "")
     else:
-        print(f"rule {rule.id}: mail for elsewhere is held if {rule.filter.said()}")
+        what = "all mail for elsewhere is held"
+        if not rule.filter.empty:
+            what = f"mail for elsewhere is held if {rule.filter.said()}"
+        print(f"rule {rule.id}: {what}")
     return 0
 
 

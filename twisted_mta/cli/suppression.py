@@ -27,14 +27,22 @@ def list_(options: argparse.Namespace) -> int:
             "address": one.address,
             "for": one.scope or "all",
             "reason": one.reason,
-            "since": table.when(one.added_at),
-            "until": "-" if one.until is None else table.when(one.until),
+            "since": _day(one.added_at),
+            "until": "-" if one.until is None else _day(one.until),
             "source": one.source,
         }
         for one in found
     ]
-    table.show(rows, False, "Nobody is on the list.")
+    if rows:
+        flexible = ("source", "address", "for")
+        print("\n".join(table.lines(rows, table.terminal(), flexible)))
+    else:
+        print("Nobody is on the list.")
     return 0
+
+
+def _day(seconds: float) -> str:
+    return table.when(seconds).partition(" ")[0]
 
 
 def add(options: argparse.Namespace) -> int:

@@ -291,7 +291,8 @@ class Smtp:
     without: tuple[Without, ...] = ()
     # Mail of those who log in, or of relay_from, that goes out with the recipient's
     # name in its sender (VERP), so that a bounce says whose address it is about; the
-    # first that fits. They may ask for it themselves, too (XVERP).
+    # first that fits. They may ask for it themselves, too (XVERP). Such as
+    # [{sender: owner@example.org}] or [{account: news@example.org, delimiters: "-="}].
     verp: tuple[Verp, ...] = ()
 
 
@@ -353,10 +354,6 @@ class Queue:
     # The same to one site: a next hop, with all others that have the same mail
     # exchangers. Postfix: 20.
     concurrency_per_hop: int = 20
-    # How long it can be seen what became of a message, once it is done with: every
-    # attempt, and what operators did. It takes some 160 octets a message, and 200 for
-    # each attempt. 0: not at all.
-    history: Seconds = _time(7 * 86400)
     # The same to begin with: it grows as a site answers, and shrinks as it does not.
     # Postfix: 5.
     initial_concurrency: int = 5
@@ -366,6 +363,10 @@ class Queue:
     # [{domain: gmail.com, connections: 10, rate: 600/m}]; .outlook.com stands for
     # all sites whose hosts are below it, together.
     sites: tuple[Site, ...] = ()
+    # How long it can be seen what became of a message, once it is done with: every
+    # attempt, and what operators did. It takes some 160 octets a message, and 200 for
+    # each attempt. 0: not at all.
+    history: Seconds = _time(7 * 86400)
 
 
 @frozen(kw_only=True)

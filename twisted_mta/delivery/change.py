@@ -105,20 +105,27 @@ class Order:
 
     def event(self, row: Row, kind: Kind, address: str = "", text: str = "") -> Event:
         """What is remembered of it."""
-        recipient = one_line(address)
-        if not address and row.rest:
-            recipient = f"{len(row.chosen)} of {len(row.chosen) + row.rest} recipients"
+        if not address:
+            address = _whom(row)
         return Event(
             message_id=row.queued,
             id=new_id(),
             at=self.now,
             kind=kind,
             who=self.who,
-            recipient=recipient,
+            recipient=one_line(address),
             agent=row.agent,
             next_hop=row.next_hop,
             text=text or self.reason,
         )
+
+
+def _whom(row: Row) -> str:
+    """Of whom a row is, for people. The message may have others in other rows."""
+    if len(row.chosen) == 1:
+        return row.chosen[0]
+    of = f" of {len(row.chosen) + row.rest}" if row.rest else ""
+    return f"{len(row.chosen)}{of} recipients"
 
 
 def rows(

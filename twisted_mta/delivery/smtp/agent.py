@@ -9,6 +9,7 @@ and the number of hosts of an attempt are bounded whatever they do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -22,7 +23,12 @@ from zope.interface import implementer
 
 from twisted_mta.delivery.smtp.allowance import Allowance
 from twisted_mta.delivery.smtp.demand import Demand
-from twisted_mta.delivery.smtp.exchanger import UNIX, Exchangers, Host, Listening
+from twisted_mta.delivery.smtp.exchanger import (
+    UNIX,
+    Exchangers,
+    Host,
+    Listening,
+)
 from twisted_mta.delivery.smtp.outcome import (
     TlsFailed,
     Unusable,
@@ -47,6 +53,7 @@ from twisted_mta.interfaces import (
 )
 from twisted_mta.mail import header
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.domain import ascii_domain
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome
 from twisted_mta.net.client import Connection, connect
@@ -54,6 +61,9 @@ from twisted_mta.wire.smtp.client import SmtpClientEngine
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
+
+# What a domain is that takes no mail: it does not exist, or says so (RFC 7505).
+_NOT_THERE = ("5.1.2", "5.1.10")
 
 
 @implementer(IDeliveryAgent, IForesight, ISited)
@@ -204,7 +214,7 @@ class SmtpAgent:
             hosts = await self._exchangers.find(next_hop)
             site = await self._security.site(next_hop, tls)
         except Unusable as error:
-            work.blame(unreached(error.outcome))
+            work.blame(unreached(_mistaken(error.outcome, work.job)))
             return
         if not spoken_to:
             spoken_to = await self._over_shared(work, way, site, hosts)
@@ -400,3 +410,15 @@ class SmtpAgent:
             session.leave()
         else:
             self._pool.put(way, session)
+
+
+def _mistaken(outcome: Outcome, job: Job) -> Outcome:
+    """What is said of a next hop that is not there. Where it is not the recipients' own
+    domain an operator named it, whose mistake returns nobody's mail (Postfix does so
+    for relayhost)."""
+    if outcome.status not in _NOT_THERE:
+        return outcome
+    with suppress(ValueError):
+        if job.next_hop not in {ascii_domain(to.domain) for to in job.recipients}:
+            return deferred("4.3.5", outcome.diagnostic)
+    return outcome

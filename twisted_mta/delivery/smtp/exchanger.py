@@ -136,6 +136,20 @@ def read_host(next_hop: str) -> NextHop | str:
     return replace(hop, exchanged=False)
 
 
+def check(hop: NextHop) -> NextHop:
+    """A next hop whose name can be one: people mistype them, and what is no domain does
+    not exist, so that its mail would be returned.
+
+    @raise ValueError: it cannot.
+    """
+    if _is_address(hop.name):
+        if hop.exchanged:
+            raise ValueError(f"an address needs brackets: [{hop.name}]")
+    elif _HOST_NAME.fullmatch(hop.name) is None:
+        raise ValueError(f"neither a domain nor a host: {hop.name!r}")
+    return hop
+
+
 class Exchangers:
     """Finds hosts.
 
