@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 from tests.delivery.fakes import (
@@ -188,6 +189,20 @@ class OutageTests(SiteCase):
         self.agent.script = script
         self.pass_time(HOUR)
         self.assertEqual(self.ledger.count("queued"), 1)
+
+    def test_stopped(self) -> None:
+        """Who is stopped before it is recorded that a site is down says nothing that an
+        operator would wonder at."""
+        self.agent.hanging = True
+        runner = self.runner()
+        for number in range(8):
+            self.send_to(f"p{number}.test")
+        self.ledger.down = True
+        self.agent.let_go()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            self.stop(runner)
+        self.assertEqual([str(one.message) for one in said], [])
 
     def test_ledger_away(self) -> None:
         """While the ledger cannot be told this process knows all the same, and goes

@@ -85,6 +85,29 @@ class ClaimTests(QueueCase):
         self.clock.advance(1)
         self.assertEqual(self.now(other.claim(10)), [job])
 
+    def test_stopped(self) -> None:
+        """Who has a row can ask whether it is to be tried as he knows it; one of which
+        nobody is left is, too, since it has to go."""
+        for to in ((CAROL,), (DAVE,), (CAROL, DAVE), (ERIN,)):
+            self.now(self.office.send(ALICE, *to))
+        jobs = list(self.now(self.queue.claim(10)))
+        self.assertEqual(self.now(self.queue.stopped(jobs)), [])
+        first, held, part, last = jobs
+        sql = "DELETE FROM recipient WHERE hop_id = ? AND address = ?"
+        self.now(self.queue.hold([to_text(held.envelope.id)]))
+        for job, who in ((part, CAROL), (last, ERIN)):
+            row = job.id, str(who)
+            self.now(self.ledger.write(lambda t, row=row: t.execute(sql, row)))  # type: ignore[misc]
+        self.assertEqual(self.now(self.queue.stopped(jobs)), [held, part, last])
+        empty = self.claim_again(last)
+        self.assertEqual(self.now(self.queue.stopped([first, empty])), [])
+        self.assertEqual(self.now(self.office.another("two").stopped([first])), [first])
+
+    def claim_again(self, job: Job) -> Job:
+        """The same row, as it is now."""
+        self.now(self.queue.give_back([job]))
+        return self.claim()
+
     def test_before_logins(self) -> None:
         """What waited before its login was a column is found by it once it was
         tried."""

@@ -13,8 +13,9 @@ until they time out, if they are of many senders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from random import random
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -349,6 +350,7 @@ class Runner:
 
     async def _attempt(self, job: Job, site: Site) -> None:
         """The top of a task: try a row, record what came of it."""
+        learnt: Coroutine[Any, Any, None] | None = None
         try:
             outcomes = await self._attempts.deliver(job)
             learnt = self._recovery.learns(job, site, outcomes)
@@ -358,6 +360,8 @@ class Runner:
         except CancelledError:
             self._log.info("{id}: attempt cut short", id=to_text(job.envelope.id))
         finally:
+            if learnt is not None:
+                learnt.close()  # it may not have begun
             self._ended(job, site)
 
     def _ended(self, job: Job, site: Site) -> None:

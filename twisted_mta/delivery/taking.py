@@ -75,7 +75,8 @@ def still(
 ) -> Mapping[int, int]:
     """Those of some rows that an owner has and may try, each with the number of its
     recipients. 5 us a row."""
-    what = "h.id, COUNT(*) FROM hop h JOIN recipient r ON r.hop_id = h.id WHERE h.id"
+    recipients = "LEFT JOIN recipient r ON r.hop_id = h.id"  # it may have none left
+    what = f"h.id, COUNT(r.hop_id) FROM hop h {recipients} WHERE h.id"
     more = " AND h.held = 0 AND h.lease = ? GROUP BY h.id"
     return dict(of(transaction, what, ids, more, owner))
 
