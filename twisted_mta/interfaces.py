@@ -829,7 +829,8 @@ class IOversight(Interface):
         who: str = "",
         told: Callable[[Tally], None] | None = None,
     ) -> Awaitable[Tally]:
-        """Send on another way, now.
+        """Send on another way, now; what its sender has held until a time only if it is
+        named.
 
         @param agent: empty: as it was.
         @param next_hop: empty: the recipient's domain; with no agent either: all by
@@ -842,7 +843,7 @@ class IOversight(Interface):
         who: str = "",
         told: Callable[[Tally], None] | None = None,
     ) -> Awaitable[Tally]:
-        """Send to somebody else, now.
+        """Send to somebody else, now; at its time, what its sender has held until then.
 
         @raise NoSuchAccount: nobody here has the address.
         """

@@ -272,16 +272,21 @@ def requeue(
     ledger: ILedger,
     history: IHistory,
     order: Order,
+    named: bool,
     ways: Mapping[Chosen, Way],
     chosen: Sequence[Chosen],
     transaction: ITransaction,
 ) -> Tally:
     """Another way, due now. Who is held stays so.
 
+    @param named: also what its sender has held until a time (RFC 4865), which finds
+        its way then.
     @param ways: of each of them, to which agent and next hop; an empty agent: as it
         is.
     """
     free, busy = rows(transaction, chosen, order.now)
+    if not named:
+        free = [row for row in free if not _for_later(row, order)]
     sites = frozen(transaction) if free else ()
     events: list[Event] = []
     for row in free:
@@ -297,6 +302,11 @@ def requeue(
     history.happened(transaction, events)
     transaction.changed(TOPIC)
     return tally(free, busy)
+
+
+def _for_later(row: Row, order: Order) -> bool:
+    """Its sender has it held until a time that has not come."""
+    return row.agent == RELEASE and row.due > order.now
 
 
 def _by_way(row: Row, ways: Mapping[Chosen, Way]) -> dict[Way, Row]:
@@ -323,8 +333,8 @@ def redirect(
     chosen: Sequence[Chosen],
     transaction: ITransaction,
 ) -> Tally:
-    """Another recipient, due now, who is held if one of the old ones was, and has the
-    message once.
+    """Another recipient, due now, or when the sender wanted, who is held if one of the
+    old ones was, and has the message once.
 
     @param ways: of each of the old ones, where the new one's mail goes.
     """
@@ -343,10 +353,13 @@ def redirect(
         )
         rest, count = row.rest, len(row.chosen)
         way = ways[old, row.chosen[0]]
+        if _for_later(row, order):
+            way = RELEASE, ""
         row.chosen = []
         if not _has(transaction, row.queued, to):
             held = HELD if row.held == HELD else FROZEN if way[1] in sites else FREE
-            row.due, row.attempts = order.now, 0
+            row.due = row.due if _for_later(row, order) else order.now
+            row.attempts = 0
             row.move(transaction, *way, held)
             transaction.execute(
                 "INSERT INTO recipient (hop_id, address, status, diagnostic, remote,"

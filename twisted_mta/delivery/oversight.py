@@ -262,9 +262,8 @@ class Oversight(Orders):
                 }
             else:
                 ways = await self._ways(chosen)
-            unit = partial(
-                change.requeue, self._ledger, self._queue.history, order, ways, chosen
-            )
+            by = self._ledger, self._queue.history, order
+            unit = partial(change.requeue, *by, bool(filter.ids), ways, chosen)
             total += await self._ledger.write(unit)
             _tell(told, total)
         return total
