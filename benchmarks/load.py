@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import time
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
@@ -112,6 +113,24 @@ class Source:
             with ThreadPoolExecutor(self._sessions) as pool:
                 list(pool.map(lambda one: self._run(port, one, each, 1), recipients))
         return time.monotonic() - started
+
+    def rotate(self, port: int, recipients: Sequence[str], messages: int) -> None:
+        """Send to one recipient after the other, each session to whoever is next, until
+        the last is acknowledged (L{benchmarks.rotation}).
+
+        @raise RuntimeError: the server refused one.
+        """
+        content = self._file.read_bytes().replace(b"\n", b"\r\n")
+        plan = self._file.with_name("plan")
+        plan.write_bytes("\n".join(recipients).encode() + b"\n\n" + content + b".\r\n")
+        words = map(str, (port, self._sessions, messages, plan))
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.rotation", *words],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr)
 
     def _run(self, port: int, recipient: str, messages: int, sessions: int) -> None:
         done = subprocess.run(

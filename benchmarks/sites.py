@@ -2,10 +2,12 @@
 1,000 domains, each with a host of its own.
 
 The hosts are addresses of the loopback, where one smtp-sink takes all, so that nothing
-but the number of destinations differs from L{benchmarks.relay}. Ours looks up each
-domain's MX and address at a DNS server that runs beside it; a Postfix cannot be told
-which DNS server to ask, so it has a line in its transport map for each domain, and is
-spared that.
+but the number of destinations differs from L{benchmarks.relay}. The client is our own
+(L{benchmarks.rotation}): smtp-source would be a process for each domain. A Postfix
+cannot be told which DNS server to ask, so both have a line for each domain: in
+C{routes}, and in a transport map. With C{--dns} ours looks up each domain's MX and
+address at a DNS server that runs beside it, and which needs as much of the machine as a
+message does.
 """
 
 import argparse
@@ -35,6 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--each", type=int, default=3, help="messages per domain")
     parser.add_argument("--connections", type=int, default=20)
     parser.add_argument("--workers", default="", help="processes of ours, as 1,2")
+    parser.add_argument("--dns", action="store_true", help="ours asks a DNS server")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -46,13 +49,13 @@ def run(options: argparse.Namespace) -> None:
     messages = options.each * _DOMAINS
     with ExitStack() as stack:
         sinks: dict[str, load.Sink] = {}
-        under_test = _servers(stack, report, options.workers, sinks)
+        under_test = _servers(stack, report, options, sinks)
         source = stack.enter_context(load.source(2048, options.connections, True))
 
         def turn(server: Server) -> tuple[float, float]:
             sink = sinks[server.name]
             before, started = sink.count, time.monotonic()
-            source.send(server.ports["smtp"], recipients, messages)
+            source.rotate(server.ports["smtp"], recipients, messages)
             sink.wait(before + messages)
             seconds = time.monotonic() - started
             ours = server.name.startswith(measure.OURS)
@@ -71,6 +74,23 @@ def _hosts() -> Iterator[tuple[str, str]]:
     """Each domain, and the address of its host."""
     for number in range(_DOMAINS):
         yield f"d{number}.example", f"127.1.{number // 250}.{number % 250 + 1}"
+
+
+def _named(sink: load.Sink) -> str:
+    """A route for each domain."""
+    routes = [
+        f'  - {{domain: {domain}, next_hop: "[{address}]:{sink.port}"}}\n'
+        for domain, address in _hosts()
+    ]
+    return f"routes:\n{''.join(routes)}"
+
+
+def _asked(dns: str, sink: load.Sink) -> str:
+    """No route, and where to ask."""
+    return (
+        f"dns: {{servers: ['{dns}']}}\n"
+        f"agents: {{smtp: {{kind: smtp, loopback: true, port: {sink.port}}}}}\n"
+    )
 
 
 @contextmanager
@@ -103,17 +123,14 @@ def _dns() -> Iterator[str]:
 def _servers(
     stack: ExitStack,
     report: measure.Report,
-    workers: str,
+    options: argparse.Namespace,
     sinks: dict[str, load.Sink],
 ) -> Sequence[Server]:
     under_test = []
-    dns = stack.enter_context(_dns())
-    for count in worker_series(workers):
+    dns = stack.enter_context(_dns()) if options.dns else ""
+    for count in worker_series(options.workers):
         sink = stack.enter_context(load.sink("0.0.0.0"))
-        more = (
-            f"{_MORE}dns: {{servers: ['{dns}']}}\n"
-            f"agents: {{smtp: {{kind: smtp, loopback: true, port: {sink.port}}}}}\n"
-        )
+        more = f"{_MORE}{_asked(dns, sink) if dns else _named(sink)}"
         ours = servers.configured(more, relay="", workers=count)
         under_test.append(stack.enter_context(ours))
         sinks[under_test[-1].name] = sink
