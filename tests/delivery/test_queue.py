@@ -119,6 +119,28 @@ class ClaimTests(QueueCase):
         self.assertEqual(self.now(self.queue.wake("smtp", "mx.test", 9)), 0)
         self.assertEqual(self.now(self.queue.claim(9)), [])
 
+    def test_await_site(self) -> None:
+        """What was tried in vain waits for its site as well as for its time, unless it
+        is somebody's again; and keeps its place among those that are due."""
+        for to in (CAROL, DAVE):
+            self.now(self.office.send(ALICE, to))
+            self.clock.advance(1)
+        ids = [job.id for job in self.now(self.queue.claim(9))]
+        self.now(self.queue.await_site(ids, "mx.test", self.clock.seconds()))
+        self.assertEqual(self.now(self.queue.claim(9)), [])
+        jobs = self.now(self.queue.seize(ids))
+        self.assertEqual(jobs, [])
+        self.assertEqual(self.now(self.queue.wake("smtp", "mx.test", 9)), 0)
+        self.clock.advance(LEASE_S)
+        jobs = self.now(self.queue.claim(9))
+        for job in jobs:
+            due = job.envelope.received_at
+            self.now(self.queue.park([Parked(job, due, "mx.test")]))
+        self.assertEqual(self.now(self.queue.wake("smtp", "mx.test", 9)), 2)
+        self.now(self.office.send(ALICE, ERIN))
+        claimed = [job.recipients for job in self.now(self.queue.claim(9))]
+        self.assertEqual(claimed, [(CAROL,), (DAVE,), (ERIN,)])
+
     def test_park_lost(self) -> None:
         """Who has lost the lease parks nothing: the other has the row, and what it
         knows of it stays."""
