@@ -44,14 +44,23 @@ class FreezeTests(OrdersCase):
         self.assertEqual(self.waiting(states=("frozen",)), [str(CAROL), str(DAVE)])
 
     def test_spelling(self) -> None:
-        """A next hop is meant as people write it: an international domain, a socket."""
-        routes = (schema.Route(domain="third.test", next_hop="unix:/run/Dovecot/l"),)
+        """A next hop is meant as people write it: an international domain, a socket,
+        or a host with capitals, if the config has it so."""
+        routes = (
+            schema.Route(domain="third.test", next_hop="unix:/run/Dovecot/l"),
+            schema.Route(domain="elsewhere.test", next_hop="Relay.Test"),
+        )
         self.office.router._ways = Ways(routes)
+        self.send(CAROL)
         self.send(Address("x", "b\xfccher.test"), ERIN)
-        for site in ("B\xfccher.test", "unix:/run/Dovecot/l"):
+        for site in ("B\xfccher.test", "unix:/run/Dovecot/l", "Relay.Test"):
             self.assertEqual(len(self.waiting(site=site)), 1)
             self.assertEqual(self.now(self.oversight.freeze(site)), 1)
         self.assertEqual(self.due(), [])
+        self.send(DAVE)
+        self.assertEqual(self.due(), [])
+        self.assertEqual(self.now(self.oversight.thaw("Relay.Test")), 2)
+        self.assertEqual(self.due(), [str(CAROL), str(DAVE)])
 
     def test_thaw(self) -> None:
         """Thawed, it is tried again, what was held is not; and what comes is."""

@@ -352,6 +352,18 @@ class ChangeTests(OversightCase):
             self.assertIn("SRS0=", str(job.sender))
             self.assertIn(b"Delivered-To: all@example.test", job.prefix)
 
+    def test_whose_turn(self) -> None:
+        """What gets a row of its own is still its sender's when senders take turns."""
+        self.send(CAROL, DAVE)
+        flows = "SELECT DISTINCT flow FROM hop"
+        before = self.ledger.rows(flows)
+        self.now(self.oversight.hold(Filter(recipient=str(CAROL))))
+        self.now(self.oversight.requeue(Filter(recipient=str(DAVE)), "lmtp", "[h]:24"))
+        self.now(self.oversight.redirect(Filter(recipient=str(CAROL)), ERIN))
+        self.assertEqual(self.ledger.count("hop"), 2)
+        self.assertEqual(self.ledger.rows(flows), before)
+        self.assertNotEqual(before, [("",)])
+
     def test_requeue_event(self) -> None:
         """Where it goes is remembered."""
         id = self.send(CAROL)

@@ -103,6 +103,60 @@ class ClaimTests(QueueCase):
         self.assertEqual(self.now(self.queue.stopped([first, empty])), [])
         self.assertEqual(self.now(self.office.another("two").stopped([first])), [first])
 
+    def test_park(self) -> None:
+        """What is parked waits for its site or its time. Claimed, it waits for neither:
+        what comes of that is its own, and no return of the site makes it due."""
+        self.now(self.office.send(ALICE, CAROL))
+        later = self.clock.seconds() + 600
+        self.now(self.queue.park([Parked(self.claim(), later, "mx.test")]))
+        self.assertEqual(self.now(self.queue.claim(9)), [])
+        self.assertEqual(self.now(self.queue.wake("smtp", "mx.test", 9)), 1)
+        job = self.claim()
+        self.now(self.queue.park([Parked(job, later, "mx.test")]))
+        self.clock.advance(600)
+        job = self.claim()
+        self.now(self.queue.settle(job, always(DEFERRED)(job)))
+        self.assertEqual(self.now(self.queue.wake("smtp", "mx.test", 9)), 0)
+        self.assertEqual(self.now(self.queue.claim(9)), [])
+
+    def test_await_site(self) -> None:
+        """What was tried in vain waits for its site as well as for its time, unless it
+        is somebody's again; and keeps its place among those that are due."""
+        for to in (CAROL, DAVE):
+            self.now(self.office.send(ALICE, to))
+            self.clock.advance(1)
+        ids = [job.id for job in self.now(self.queue.claim(9))]
+        self.now(self.queue.await_site(ids, "mx.test", self.clock.seconds()))
+        self.assertEqual(self.now(self.queue.claim(9)), [])
+        jobs = self.now(self.queue.seize(ids))
+        self.assertEqual(jobs, [])
+        self.assertEqual(self.now(self.queue.wake("smtp", "mx.test", 9)), 0)
+        self.clock.advance(LEASE_S)
+        jobs = self.now(self.queue.claim(9))
+        for job in jobs:
+            due = job.envelope.received_at
+            self.now(self.queue.park([Parked(job, due, "mx.test")]))
+        self.assertEqual(self.now(self.queue.wake("smtp", "mx.test", 9)), 2)
+        self.now(self.office.send(ALICE, ERIN))
+        claimed = [job.recipients for job in self.now(self.queue.claim(9))]
+        self.assertEqual(claimed, [(CAROL,), (DAVE,), (ERIN,)])
+
+    def test_park_lost(self) -> None:
+        """Who has lost the lease parks nothing: the other has the row, and what it
+        knows of it stays."""
+        self.now(self.office.send(ALICE, CAROL))
+        job = self.claim()
+        self.clock.advance(LEASE_S)
+        for owner in ("a", "two"):
+            other = self.office.another(owner)
+            (now_its,) = self.now(other.claim(9))
+            down = Outcome(Result.DEFERRED, "4.4.1", "mx.test is down")
+            due = self.clock.seconds()
+            self.now(self.queue.park([Parked(job, due, "mx.test", down)]))
+            (row,) = self.now(self.queue.waiting())
+            self.assertEqual((row.state, row.diagnostic), ("active", ""))
+            self.now(other.give_back([now_its]))
+
     def claim_again(self, job: Job) -> Job:
         """The same row, as it is now."""
         self.now(self.queue.give_back([job]))

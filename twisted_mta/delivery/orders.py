@@ -40,30 +40,32 @@ class Orders:
         """See L{IOversight.freeze <twisted_mta.interfaces.IOversight.freeze>}. First
         the order, then the rows that are there: what is accepted meanwhile obeys
         already."""
-        name = _name(site)
-        row = name, self._clock.seconds(), one_line(who), one_line(reason)
+        given = _name(site)
+        said = self._clock.seconds(), one_line(who), one_line(reason)
 
-        def unit(transaction: ITransaction) -> None:
+        def unit(transaction: ITransaction) -> str:
+            name = _spelt(transaction, given)
             transaction.execute("DELETE FROM frozen WHERE next_hop = ?", (name,))
             transaction.execute(
                 "INSERT INTO frozen (next_hop, since, who, reason) VALUES (?, ?, ?, ?)",
-                row,
+                (name, *said),
             )
             transaction.changed(standing.TOPIC)
+            return name
 
-        await self._ledger.write(unit)
-        return await self._mark(name, FREE, FROZEN)
+        return await self._mark(await self._ledger.write(unit), FREE, FROZEN)
 
     async def thaw(self, site: str) -> int:
         """See L{IOversight.thaw <twisted_mta.interfaces.IOversight.thaw>}."""
-        name = _name(site)
+        given = _name(site)
 
-        def unit(transaction: ITransaction) -> None:
+        def unit(transaction: ITransaction) -> str:
+            name = _spelt(transaction, given)
             transaction.execute("DELETE FROM frozen WHERE next_hop = ?", (name,))
             transaction.changed(standing.TOPIC)
+            return name
 
-        await self._ledger.write(unit)
-        return await self._mark(name, FROZEN, FREE)
+        return await self._mark(await self._ledger.write(unit), FROZEN, FREE)
 
     async def _mark(self, name: str, old: int, new: int) -> int:
         """Change all rows of a next hop, in pieces.
@@ -182,11 +184,21 @@ class Orders:
 
 
 def _name(site: str) -> str:
-    """As rows name it.
+    """As it was given.
 
     @raise BadFilter: there can be no such next hop.
     """
     name = site.strip()
     if not name or len(name) > _SITE_MOST or not name.isprintable() or "*" in name:
         raise BadFilter(f"{site[:50]!r} is no next hop; give one domain or [host]:port")
-    return next_hop(name)
+    return name
+
+
+def _spelt(transaction: ITransaction, site: str) -> str:
+    """As rows name it: a next hop of a route is as the config writes it, so if that is
+    what was given, and is there, it is meant."""
+    for table in ("frozen", "hop"):
+        sql = f"SELECT 1 FROM {table} WHERE next_hop = ? LIMIT 1"
+        if list(transaction.execute(sql, (site,))):
+            return site
+    return next_hop(site)

@@ -104,8 +104,10 @@ def _select_way(found: Selection, filter: Filter) -> None:
     if filter.site is not None:
         if "*" in filter.site:
             found.need(_LIKE.format("h.next_hop"), like(filter.site))
-        else:  # by the index
-            found.need("h.next_hop = ?", next_hop(filter.site))
+        elif filter.site == (name := next_hop(filter.site)):  # by the index
+            found.need("h.next_hop = ?", name)
+        else:
+            found.need("h.next_hop IN (?, ?)", name, filter.site)
     if filter.agent is not None:
         found.need(_LIKE.format("h.agent"), like(filter.agent))
 
