@@ -342,6 +342,7 @@ routes:
             ("deliver: inner", "needs a 'next_hop'"),
             ("deliver: smtp", "needs a 'next_hop': the domain's own is this server"),
             ("deliver: pipe, recipients: ask", "recipients: agent 'pipe' cannot be"),
+            ("deliver: pipes, recipients: ask", "recipients: agent 'pipes' cannot be"),
             ("deliver: out", "agent 'out' needs a 'next_hop': .* this server"),
             (
                 "deliver: smtp, next_hop: x, recipients: any, catch_all: a@b.test",
@@ -356,7 +357,8 @@ routes:
             base = _BASE.replace("example.test: {}", f"example.test: {{{domain}}}")
             agents = (
                 "agents: {inner: {kind: lmtp}, pipe: {kind: pipe, argv: [/bin/cat]},"
-                " out: {kind: several, ways: [{agent: smtp}]}}"
+                " out: {kind: several, ways: [{agent: smtp}]},"
+                " pipes: {kind: several, ways: [{agent: pipe}]}}"
             )
             self.refused(agents, told, base=base)
 

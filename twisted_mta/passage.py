@@ -94,8 +94,17 @@ class Passage:
     def _asks(
         self, where: Where, name: str, instead: str = "say 'listed' or 'any'"
     ) -> Iterator[Problem]:
-        if name in self._agents and not IForesees.providedBy(self._agents[name][0]):
+        if name in self._agents and not self._can_say(name):
             yield where, f"agent '{name}' cannot be asked; {instead}"
+
+    def _can_say(self, name: str, above: tuple[str, ...] = ()) -> bool:
+        """Whether an agent knows who is taken; one over others if any of those does."""
+        if name not in self._agents or name in above:
+            return False
+        if not IForesees.providedBy(self._agents[name][0]):
+            return False
+        others = [other for _, other, _ in self._uses(name)]
+        return not others or any(self._can_say(one, (*above, name)) for one in others)
 
     def _uses(self, name: str) -> Iterator[tuple[Where, str, str | None]]:
         plugin, settings = self._agents[name]

@@ -22,7 +22,8 @@ PLAIN = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=us-ascii\r\n"
 class Web(Factory[Any]):
     """A server.
 
-    @ivar says: what it answers once a request's header is there; C{None}: nothing.
+    @ivar says: what it answers once a request's header is there, in pieces with C{|}
+        between them; C{None}: nothing.
     @ivar ends: it hangs up then.
     @ivar heard: requests.
     @ivar asked: of the proxy.
@@ -75,9 +76,17 @@ class _Connection(Protocol):
             return
         self.web.heard.append(octets)
         if self.web.says is not None:
-            transport.write(self.web.says.encode("latin-1"))
-            if self.web.ends:
-                transport.loseConnection()
+            self.say(self.web.says.split("|"))
+
+    def say(self, pieces: list[str]) -> None:
+        transport: Any = self.transport
+        transport.write(pieces[0].encode("latin-1"))
+        if pieces[1:]:
+            # Small writes of one turn would be one record of TLS.
+            later: Any = reactor
+            later.callLater(0.01, self.say, pieces[1:])
+        elif self.web.ends:
+            transport.loseConnection()
 
 
 class HttpsTests(TestCase):
@@ -135,11 +144,26 @@ class HttpsTests(TestCase):
         self.web.ends = False
         self.web.says = PLAIN + chunks + "3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"
         self.assertEqual((await self.get()).body, b"hello")
+        self.web.says = PLAIN + chunks + "A;x=y\r\nhelloworld\r\n0\r\nX: y\r\n\r\n"
+        self.assertEqual((await self.get()).body, b"helloworld")
+        self.web.says = PLAIN + chunks + "what?\r\n\r\n"
+        await self.refused("HTTP")
         self.web.ends = True
         self.web.says = PLAIN + chunks + "ff\r\nhel"
         await self.refused("HTTP")
         self.web.says = PLAIN + "Content-Length: 9\r\n\r\nhello"
         await self.refused("HTTP")
+
+    async def test_chunk_like_the_last(self) -> None:
+        """What arrives of a chunk may end as the last one does, such as a policy with
+        max_age: 86400 and CRLF."""
+        begin = PLAIN + "Transfer-Encoding: chunked\r\n\r\n"
+        for pieces in (
+            [begin, "10\r\nmax_age: 86400\r\n\r\n", "0\r\n\r\n"],
+            [begin + "1", "0\r\nmax_age: 86400\r\n", "\r\n0\r\n", "\r\n"],
+        ):
+            self.web.says = "|".join(pieces)
+            self.assertEqual((await self.get()).body, b"max_age: 86400\r\n")
 
     async def test_no_redirection(self) -> None:
         """Nobody is sent elsewhere."""

@@ -52,6 +52,9 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,10})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
 
+# A chunk's, in hexadecimal digits.
+_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
+
 # How a handshake ends that the certificate does not pass.
 _WRONG = (SSL.Error, VerificationError, Malformed)
 
@@ -231,6 +234,8 @@ class _Exchange(Protocol):
         self._octets = bytearray()
         # Where its header ends, and where all of it does if it says so.
         self._body = self._end = 0
+        # Where the next of its chunks begins, if it has any.
+        self._chunk = 0
         self._secure = False
 
     def abort(self) -> None:
@@ -294,9 +299,25 @@ class _Exchange(Protocol):
                 self._end = self._body + int(length[1])
             elif not _CHUNKED.search(header):
                 self._end = sys.maxsize  # where the connection ends
+            self._chunk = self._body
         if self._end:
             return len(self._octets) >= self._end
-        return self._octets.endswith(b"0\r\n\r\n")
+        return self._has_last_chunk()
+
+    def _has_last_chunk(self) -> bool:
+        """RFC 9112 7.1. What stands in a chunk may look like the last one."""
+        while (at := self._octets.find(b"\r\n", self._chunk)) >= 0:
+            size = _SIZE.match(self._octets, self._chunk, at)
+            if size is None:
+                return True  # nonsense, which is found out when it is read
+            octets = int(size[0], 16)
+            if not octets:
+                return self._octets.find(b"\r\n\r\n", at) >= 0
+            after = at + 2 + octets + 2
+            if after > len(self._octets):
+                return False
+            self._chunk = after
+        return False
 
     def _read(self) -> None:
         try:
