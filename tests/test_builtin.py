@@ -46,7 +46,9 @@ class SmtpAgentTests(TestCase):
             Logger(),
         )
         web: Any = object()
-        environment = attrs.evolve(environment, reactor=Clock(), web=web)
+        environment = attrs.evolve(
+            environment, reactor=Clock(), web=web, share=lambda whole: whole // 3
+        )
         return SmtpAgentPlugin(tuple).build(config, environment)
 
     def refused(self, text: str) -> str:
@@ -75,6 +77,7 @@ class SmtpAgentTests(TestCase):
             password_file: {password}
             sources: ["2001:DB8:0::1", 192.0.2.1]
             own_names: [NAT.example.test]
+            connections: 9
             loopback: true
             without: [CHUNKING]
             xforward: true
@@ -91,6 +94,7 @@ class SmtpAgentTests(TestCase):
         self.assertEqual(settings.credentials, Credentials("us", "secret"))
         self.assertEqual(settings.sources, ("2001:db8::1", "192.0.2.1"))
         self.assertEqual(settings.own_names, {"nat.example.test"})
+        self.assertEqual(settings.connections, 3)
         self.assertTrue(settings.loopback)
         self.assertEqual(settings.without, {"CHUNKING"})
         self.assertTrue(settings.xforward)
@@ -115,6 +119,10 @@ class SmtpAgentTests(TestCase):
         for word in ("none", "encrypt", "dane", "dane-only", "verify"):
             self.assertEqual(self.settings(f"tls: {word}").tls.value, word)
 
+    def test_share(self) -> None:
+        """A worker has its share of the connections, but one at least."""
+        self.assertEqual(self.settings("connections: 2").connections, 1)
+
     def test_logins(self) -> None:
         """There is a token instead of a password, or a certificate alone."""
         pair = made(self.directory, ["localhost"])
@@ -130,6 +138,7 @@ class SmtpAgentTests(TestCase):
         empty = self.directory / "empty"
         empty.write_text("")
         for text, told in (
+            ("connections: 0", "connections: must be more than 0"),
             (f"trust: {junk}", "trust: .*junk: holds no PEM"),
             ("trust: /no/such", "trust: /no/such: holds no PEM"),
             (

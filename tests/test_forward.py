@@ -79,7 +79,7 @@ class ForwardTests(TestCase):
         places."""
         for settings, told in (
             ("{next_hop: '[a]:99999'}", r"\.next_hop: must be \[HOST\]:PORT"),
-            ("{agent: lists}", r"\.recipients: no agent of the kind smtp is 'lists'"),
+            ("{agent: lists, next_hop: x}", r"\.recipients: agent 'lists' cannot be"),
         ):
             text = (
                 f"plugin_path: ['{EXAMPLES}']\n"

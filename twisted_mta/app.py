@@ -39,9 +39,9 @@ from twisted_mta.errors import ConfigError, MailError
 from twisted_mta.indexing import Indexing
 from twisted_mta.interfaces import IDeliveryAgent
 from twisted_mta.mail.address import split
+from twisted_mta.mail.domain import known_as
 from twisted_mta.mail.networks import Networks
 from twisted_mta.mail.route import COMPLAINT, LOOP, RELEASE
-from twisted_mta.mail.srs import ascii_domain
 from twisted_mta.net.admission import Admission, descriptors
 from twisted_mta.net.listener import Listener
 from twisted_mta.net.place import Place, alone
@@ -252,7 +252,7 @@ class Mta:
         settings = self._config.forwarding
         forwarding = Forwarding(
             office.returns if settings.srs else None,
-            settings.domain and ascii_domain(settings.domain),
+            settings.domain and known_as(settings.domain),
             office.router.ours,
         )
         self.intake = Intake(

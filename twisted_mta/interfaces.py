@@ -674,6 +674,11 @@ class IQueue(Interface):
     def renew(jobs: Collection[Job]) -> Awaitable[None]:
         """Make the leases of these jobs as long again as at first."""
 
+    def stopped(jobs: Collection[Job]) -> Awaitable[Sequence[Job]]:
+        """Those of some jobs that are not to be tried as they are: an operator has
+        held or frozen them, or has removed them or some of their recipients, or the
+        lease is another's."""
+
     def give_back(
         jobs: Collection[Job], begun: Collection[Job] = ()
     ) -> Awaitable[None]:
@@ -829,8 +834,8 @@ class IOversight(Interface):
         who: str = "",
         told: Callable[[Tally], None] | None = None,
     ) -> Awaitable[Tally]:
-        """Send on another way, now; what its sender has held until a time only if it is
-        named.
+        """Send on another way, now. What its sender has held until a time has no way
+        yet, and is meant only if it is named by its id.
 
         @param agent: empty: as it was.
         @param next_hop: empty: the recipient's domain; with no agent either: all by
@@ -843,7 +848,8 @@ class IOversight(Interface):
         who: str = "",
         told: Callable[[Tally], None] | None = None,
     ) -> Awaitable[Tally]:
-        """Send to somebody else, now; at its time, what its sender has held until then.
+        """Send to somebody else, now; what its sender has held until a time goes then,
+        unless it is named by its id.
 
         @raise NoSuchAccount: nobody here has the address.
         """
@@ -899,6 +905,7 @@ class IDeliveryAgent(Interface):
         """Try each of the job's recipients once. Never raises for
         reasons of mail: what goes wrong is an outcome, temporary unless known
         to be permanent. A recipient without an outcome counts as deferred.
+        One that is cancelled says who has the message already, if anybody has.
 
         @param content: to be sent after the job's prefix.
         """

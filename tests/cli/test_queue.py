@@ -441,6 +441,15 @@ class ShowTests(QueueCase):
             self.assertIn(line, shown)
         self.assertNotIn("Waits", shown)
 
+    def test_begun_unknown(self) -> None:
+        """When an attempt began of which no time was written down is not made up."""
+        id = self.send(ALICE, CAROL)
+        self.now(self.office.another("dead").claim(9))
+        self.now(self.ledger.write(lambda t: t.execute("UPDATE hop SET leased_at = 0")))
+        self.now(self.ledger.write(lambda t: self.queue.inherit(t, "dead")))
+        shown = self.said("show", id, width=200)
+        self.assertIn("  an attempt by smtp to elsewhere.test was cut short", shown)
+
     def test_own(self) -> None:
         """A message that this server wrote came from nowhere."""
         id = self.send(None, BOB)

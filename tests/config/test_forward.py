@@ -57,6 +57,11 @@ class ForwardSettings(unittest.TestCase):
         self.told("relay_domains: {B.test: }", "lower case")
         self.told("relay_domains: {'b..': }", "not a domain name")
         self.told("relay_domains: {b.test: {agent: x}}", "no agent 'x'")
+        self.told(
+            "agents: {x: {kind: smtp}}\nrelay_domains: {b.test: {agent: x}}",
+            "relay_domains.b.test.agent",
+            "needs 'next_hop'",
+        )
         self.told("relay_domains: {b.test: {recipients: []}}", "is empty")
         self.told(
             "relay_domains: {b.test: {recipients: all}}", "any, callout, or a list"

@@ -247,6 +247,19 @@ class OwnTests(TestCase):
         self.ask()
         self.assertEqual(len(self.agent.asked), 2)
 
+    def test_gone(self) -> None:
+        """Whose account is gone is known for no more than an hour; the mail that asks
+        is taken still."""
+        self.ask()
+        self.agent.says = BAD
+        self.clock.advance(3599)
+        self.ask()
+        self.assertEqual(len(self.agent.asked), 1)
+        self.clock.advance(1)
+        self.ask()
+        self.assertEqual(len(self.agent.asked), 2)
+        self.refused(NoSuchAccount)
+
     def test_refused(self) -> None:
         """Whose mail is not taken for another reason is refused for that, and asked
         about each time."""
@@ -268,16 +281,23 @@ class OwnTests(TestCase):
         """A server that hangs does not keep others from being asked."""
         self.agent.waiting = []
 
+        left: list[type[Exception] | None] = []
+
         def ask(hop: str, recipient: Address) -> None:
             resolved = self.resolved(ToAgent("lmtp", hop, recipient))
             asking = Deferred.fromCoroutine(self.callout.ask(resolved))
             asking.addErrback(lambda failure: failure.trap(Temporary))
+            asking.addCallback(left.append)
 
         for number in range(25):
             ask("hop", Address(f"x{number}", "there.test"))
         self.assertEqual(len(self.agent.asked), 20)
         ask("other", BOB)
         self.assertEqual(len(self.agent.asked), 21)
+        self.assertEqual(len(left), 5)
+        for waiting in self.agent.waiting:
+            waiting.callback(None)
+        self.assertEqual(left[5:], [None] * 21)
 
     def test_nobody_is_asked(self) -> None:
         """If the router does not say so, of several, of mailboxes, and of agents that

@@ -43,6 +43,16 @@ class FreezeTests(OrdersCase):
         )
         self.assertEqual(self.waiting(states=("frozen",)), [str(CAROL), str(DAVE)])
 
+    def test_spelling(self) -> None:
+        """A next hop is meant as people write it: an international domain, a socket."""
+        routes = (schema.Route(domain="third.test", next_hop="unix:/run/Dovecot/l"),)
+        self.office.router._ways = Ways(routes)
+        self.send(Address("x", "b\xfccher.test"), ERIN)
+        for site in ("B\xfccher.test", "unix:/run/Dovecot/l"):
+            self.assertEqual(len(self.waiting(site=site)), 1)
+            self.assertEqual(self.now(self.oversight.freeze(site)), 1)
+        self.assertEqual(self.due(), [])
+
     def test_thaw(self) -> None:
         """Thawed, it is tried again, what was held is not; and what comes is."""
         self.send(CAROL)
@@ -76,6 +86,19 @@ class FreezeTests(OrdersCase):
         self.assertEqual(self.due(), [])
         self.assertEqual(self.states(), {str(CAROL): "frozen"})
         self.assertIsNone(self.now(self.queue.next_due()))
+
+    def test_thaw_not_known_yet(self) -> None:
+        """What a process accepts or takes that does not know yet of a thaw is not put
+        aside: nobody would look for it any more."""
+        self.send(CAROL)
+        self.now(self.oversight.freeze("elsewhere.test"))
+        known = self.office.standing.frozen
+        self.now(self.oversight.thaw("elsewhere.test"))
+        self.office.standing.frozen = known
+        self.send(DAVE)
+        self.assertEqual(self.states(), {str(CAROL): "waiting", str(DAVE): "waiting"})
+        self.assertEqual(self.due(), [str(CAROL), str(DAVE)])
+        self.assertEqual(self.now(self.oversight.frozen()), [])
 
     def test_held_and_frozen(self) -> None:
         """What is released while its next hop is frozen waits for that."""

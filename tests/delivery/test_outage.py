@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from functools import partial
 
 from tests.delivery.fakes import (
     DEFERRED,
@@ -12,8 +12,9 @@ from tests.delivery.fakes import (
 )
 from tests.delivery.sited import DOWN, SiteCase, SitedAgent
 from tests.delivery.test_runner import DAY, HOUR
-from twisted_mta.delivery.outage import hurry
+from twisted_mta.delivery import selection
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.filter import Filter
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome, Result
 
@@ -144,16 +145,20 @@ class OutageTests(SiteCase):
         self.assertEqual(self.ledger.count("queued"), 0)
 
     def test_flush_in_pieces(self) -> None:
-        """A flush in many pieces costs a dead site one probe: what was found out since
-        it was asked for is believed."""
+        """Of a long queue, too, each is probed once, so that a flush does not make the
+        next probe wait as after so many failures."""
+        self.patch(selection, "_CHANGED", 4)
         self.runner()
-        for number in range(9):
+        for number in range(50):
             self.send_to(f"p{number}.test")
-        row = "SELECT changed_at, probe_at, failures FROM outage"
-        ((changed_at, probe_at, _),) = self.ledger.rows(row)
-        for asked_at, expected in ((changed_at - 1, probe_at), (probe_at - 1,) * 2):
-            self.now(self.ledger.write(partial(hurry, now=asked_at)))
-            self.assertEqual(self.ledger.rows(row)[0][1], expected)
+        tried = len(self.agent.seen)
+        self.pass_time(10)
+        flush = self.office.oversight.flush
+        everything = Filter(everything=True)
+        self.now(flush(everything, told=lambda tally: self.pass_time(0.1)))
+        # The first probe is in the very moment of the order, which is no time since.
+        self.assertEqual(len(self.agent.seen), tried + 2)
+        self.assertEqual(self.ledger.rows("SELECT failures FROM outage"), [(3,)])
 
     def test_start(self) -> None:
         """A server that says that it is back (ETRN) gets what came while it was down,
@@ -184,6 +189,20 @@ class OutageTests(SiteCase):
         self.agent.script = script
         self.pass_time(HOUR)
         self.assertEqual(self.ledger.count("queued"), 1)
+
+    def test_stopped(self) -> None:
+        """Who is stopped before it is recorded that a site is down says nothing that an
+        operator would wonder at."""
+        self.agent.hanging = True
+        runner = self.runner()
+        for number in range(8):
+            self.send_to(f"p{number}.test")
+        self.ledger.down = True
+        self.agent.let_go()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            self.stop(runner)
+        self.assertEqual([str(one.message) for one in said], [])
 
     def test_ledger_away(self) -> None:
         """While the ledger cannot be told this process knows all the same, and goes

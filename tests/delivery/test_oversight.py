@@ -34,6 +34,7 @@ from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.route import RELEASE
 
 ALL = Filter(everything=True)
+BOB_ELSEWHERE = Address("bob", "elsewhere.test")
 
 
 class OversightCase(HistoryCase):
@@ -376,28 +377,32 @@ class ChangeTests(OversightCase):
         )
         self.assertEqual(self.due(), [str(CAROL), str(ERIN)])
 
-    def test_by_sender(self) -> None:
-        """The config's routes by sender and login are for what is requeued and
-        redirected, too; what names neither takes no other's way."""
-        self.send(CAROL)
+    def test_whose_it_is(self) -> None:
+        """Routes by sender and login hold for what is requeued or redirected as for
+        what comes."""
         origin = Origin("ESMTPSA", login="alice@example.test")
         made = self.office.envelope(ALICE, CAROL)._replace(origin=origin)
         self.now(self.office.accept(made))
+        self.now(self.office.send(BOB, CAROL))
         self.now(self.office.send(None, CAROL))
-        self.office.router._ways = Ways(
-            [
-                schema.Route(sender="<>", next_hop="[bounces]:25"),
-                schema.Route(login="alice@example.test", agent="bulk"),
-            ]
+        routes = (
+            schema.Route(login="alice@example.test", agent="own"),
+            schema.Route(sender=str(BOB), agent="smart", next_hop="[h]:25"),
         )
-        for change, domain in (
-            (self.oversight.requeue(ALL), "elsewhere.test"),
-            (self.oversight.redirect(ALL, ERIN), "third.test"),
+        self.office.router._ways = Ways(routes)
+        for change, to, next_hop in (
+            (self.oversight.requeue(ALL), CAROL, "elsewhere.test"),
+            (self.oversight.redirect(ALL, ERIN), ERIN, "third.test"),
         ):
             self.assertEqual(self.now(change), Tally(3, 3))
-            ways = [row[:2] for row in self.rows()]
-            expected = [("smtp", domain), ("bulk", domain), ("smtp", "[bounces]:25")]
-            self.assertEqual(ways, expected)
+            self.assertEqual(
+                sorted(self.rows()),
+                [
+                    ("own", next_hop, [str(to)]),
+                    ("smart", "[h]:25", [str(to)]),
+                    ("smtp", next_hop, [str(to)]),
+                ],
+            )
 
     def test_requeue_held(self) -> None:
         """What an operator holds stays held on its new way."""
@@ -440,6 +445,15 @@ class ChangeTests(OversightCase):
         self.send(CAROL, DAVE)
         self.assertEqual(self.now(self.oversight.redirect(ALL, ERIN)), Tally(1, 2))
         self.assertEqual(self.rows(), [("smtp", "third.test", [str(ERIN)])])
+
+    def test_redirect_held(self) -> None:
+        """Who gets it instead of several, of whom one is held, is held."""
+        for held in (CAROL, ERIN):
+            self.send(CAROL, ERIN)
+            self.now(self.oversight.hold(Filter(recipient=str(held))))
+            self.now(self.oversight.redirect(ALL, BOB_ELSEWHERE))
+            self.assertEqual(self.states(), {str(BOB_ELSEWHERE): "held"})
+            self.now(self.oversight.remove(ALL))
 
     def test_redirect_to_another(self) -> None:
         """So does who is a recipient already, whatever row that is in."""
@@ -526,6 +540,22 @@ class AnewTests(ReleaseCase):
         self.now(self.office.oversight.redirect(ALL, BOB))
         (message,) = self.requeued(BOB)
         self.assertIn("hello", email.message_from_bytes(message)["Subject"])
+
+    def test_for_later(self) -> None:
+        """What its sender has held until a time waits for that on its way to whoever
+        it is redirected to, and is not requeued; unless it is named."""
+        oversight = self.office.oversight
+        ids = [to_text(self.hold(CAROL).id) for _ in range(3)]
+        self.assertEqual(self.now(oversight.requeue(ALL)), Tally())
+        self.assertEqual(self.now(oversight.redirect(ALL, DAVE)), Tally(3, 3))
+        rows = self.ledger.rows("SELECT agent, due FROM hop")
+        self.assertEqual(rows, [(RELEASE, self.start + 3600)] * 3)
+        self.now(oversight.requeue(Filter(ids=(ids[0],))))
+        self.now(oversight.redirect(Filter(ids=(ids[1],)), ERIN))
+        self.assertEqual(
+            [(job.agent, job.recipients) for job in self.due()],
+            [("smtp", (DAVE,)), ("smtp", (ERIN,))],
+        )
 
     def test_requeue_here(self) -> None:
         """So is mail for a domain that has become ours."""

@@ -134,6 +134,19 @@ class RunTests(PipeCase):
             ],
         )
 
+    async def test_sender_on_this_way(self) -> None:
+        """A return address that mail has on this way is what the program gets."""
+        back = Address("SRS0=x=y=here.test=alice", "ours.test")
+        agent = self.agent("cat >out", from_line=True)
+        await self.deliver(agent, rewritten=back)
+        self.assertEqual(
+            self.wrote().split(b"\n")[:2],
+            [
+                b"From SRS0=x=y=here.test=alice@ours.test  Thu Jan  1 00:00:00 1970",
+                b"Return-Path: <SRS0=x=y=here.test=alice@ours.test>",
+            ],
+        )
+
     async def test_line_ends_across_runs(self) -> None:
         """A line end that two pieces of content share, and one CR by itself at the
         end."""
@@ -342,6 +355,20 @@ class EndTests(PipeCase):
         await self.assertFailure(attempt, CancelledError)
         await self.gone("begun")
 
+    async def test_cancelled_after_some(self) -> None:
+        """Whom a program took before that is not given to it again."""
+        agent = self.agent(
+            "cat >/dev/null; test $1 = bob && exit 0; echo $$ >begun; exec sleep 1000",
+            "{local}",
+        )
+        attempt = await self.begun(agent, [BOB, CAROL])
+        await turns(lambda: len(agent._running) == 1)
+        attempt.cancel()
+        outcomes = await attempt
+        self.assertEqual(set(outcomes), {BOB})
+        self.says(outcomes, BOB, DELIVERED, "2.0.0")
+        await self.gone("begun")
+
     async def test_close(self) -> None:
         """The server stops: nothing runs on, nothing new is begun."""
         agent = self.agent("echo $$ >begun; exec sleep 1000", concurrency=1)
@@ -397,8 +424,10 @@ class EndTests(PipeCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertLessEqual(set(children()), others)
 
-    async def begun(self, agent: PipeAgent) -> "Deferred[Mapping[Address, Outcome]]":
-        attempt = ensureDeferred(self.deliver(agent))
+    async def begun(
+        self, agent: PipeAgent, recipients: Sequence[Address] = (BOB,)
+    ) -> "Deferred[Mapping[Address, Outcome]]":
+        attempt = ensureDeferred(self.deliver(agent, recipients))
         begun = self.directory / "begun"
         await turns(lambda: begun.exists() and begun.read_text().endswith("\n"))
         return attempt

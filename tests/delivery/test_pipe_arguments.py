@@ -52,6 +52,14 @@ class ArgumentsTests(unittest.TestCase):
         self.assertEqual(self.put("{sender}", sender=None), ["MAILER-DAEMON"])
         self.assertEqual(self.put("{local}", Address("+x", "a.test")), ["+x"])
 
+    def test_sender_on_this_way(self) -> None:
+        """The sender is the one that mail has on this way: a return address (SRS), or
+        with the recipient's name in it (VERP)."""
+        back = split("alice+bob=there.test@here.test")
+        self.assertEqual(self.put("{sender}", rewritten=back), [str(back)])
+        with self.assertRaises(Unfit):
+            self.put("{sender}", rewritten=Address("-x", "here.test"))
+
     def test_h43_options(self) -> None:
         """No address begins an argument that a program takes for an option."""
         bad = Address("-Ooption", "there.test")

@@ -26,9 +26,9 @@ from twisted_mta.delivery.queue import LEASE_S
 from twisted_mta.errors import LedgerUnavailable, NoSuchQueueId, OverQuota, Temporary
 from twisted_mta.interfaces import IQueue, IRouter, ITransaction
 from twisted_mta.mail.address import Address, split
-from twisted_mta.mail.envelope import DeliverBy, Envelope, Handling
+from twisted_mta.mail.envelope import DeliverBy, Envelope, Handling, Origin
 from twisted_mta.mail.ids import to_text
-from twisted_mta.mail.job import Job
+from twisted_mta.mail.job import Job, Parked
 from twisted_mta.mail.route import (
     NO_MAILING,
     Mailing,
@@ -84,6 +84,42 @@ class ClaimTests(QueueCase):
         self.assertEqual(self.now(other.claim(10)), [])
         self.clock.advance(1)
         self.assertEqual(self.now(other.claim(10)), [job])
+
+    def test_stopped(self) -> None:
+        """Who has a row can ask whether it is to be tried as he knows it; one of which
+        nobody is left is, too, since it has to go."""
+        for to in ((CAROL,), (DAVE,), (CAROL, DAVE), (ERIN,)):
+            self.now(self.office.send(ALICE, *to))
+        jobs = list(self.now(self.queue.claim(10)))
+        self.assertEqual(self.now(self.queue.stopped(jobs)), [])
+        first, held, part, last = jobs
+        sql = "DELETE FROM recipient WHERE hop_id = ? AND address = ?"
+        self.now(self.queue.hold([to_text(held.envelope.id)]))
+        for job, who in ((part, CAROL), (last, ERIN)):
+            row = job.id, str(who)
+            self.now(self.ledger.write(lambda t, row=row: t.execute(sql, row)))  # type: ignore[misc]
+        self.assertEqual(self.now(self.queue.stopped(jobs)), [held, part, last])
+        empty = self.claim_again(last)
+        self.assertEqual(self.now(self.queue.stopped([first, empty])), [])
+        self.assertEqual(self.now(self.office.another("two").stopped([first])), [first])
+
+    def claim_again(self, job: Job) -> Job:
+        """The same row, as it is now."""
+        self.now(self.queue.give_back([job]))
+        return self.claim()
+
+    def test_before_logins(self) -> None:
+        """What waited before its login was a column is found by it once it was
+        tried."""
+        origin = Origin("ESMTPSA", login="alice@example.test")
+        made = self.office.envelope(ALICE, CAROL)._replace(origin=origin)
+        self.now(self.office.accept(made))
+        for sql in ("UPDATE queued SET login = ''", "UPDATE hop SET flow = ''"):
+            self.now(self.ledger.write(lambda t, sql=sql: t.execute(sql)))  # type: ignore[misc]
+        job = self.claim()
+        self.now(self.queue.settle(job, always(DEFERRED)(job)))
+        (row,) = self.now(self.queue.waiting())
+        self.assertEqual(row.account, "alice@example.test")
 
     def test_renew(self) -> None:
         """A lease can be made longer, by whoever has it."""
@@ -446,6 +482,21 @@ class WishTests(QueueCase):
         self.assertIn(b"Status: 5.4.7", bounce)
         self.assertIn(b"Action: failed", bounce)
 
+    def test_parked_in_time(self) -> None:
+        """What is worth nothing from a time on, or to be returned by one, waits for a
+        site no longer than that."""
+        for handling in (
+            {"give_up_at": self.start + 600},
+            {"by": DeliverBy(600, True)},
+        ):
+            self.send(**handling)
+            (job,) = self.now(self.queue.claim(9))
+            parked = Parked(job, self.start + 9000, "x.test", DEFERRED)
+            self.now(self.queue.park([parked]))
+            due = self.now(self.queue.next_due())
+            self.assertLessEqual(due, self.start + 600, handling)
+            self.now(self.queue.remove([to_text(job.envelope.id)]))
+
     def test_told_in_time(self) -> None:
         """Else the sender is told at that time, and it goes on."""
         self.send(by=DeliverBy(600, False))
@@ -483,6 +534,17 @@ class WishTests(QueueCase):
         self.assertEqual(len(self.now(self.queue.claim(9))), 1)
         self.assertEqual(self.now(self.queue.start("elsewhere.test", True)), 1)
         self.assertEqual(self.now(self.queue.start("e%sewhere.test", True)), 0)
+
+    def test_start_parked(self) -> None:
+        """So is what was never tried because its site was known to be down: its server
+        says that it is there."""
+        self.now(self.office.send(ALICE, CAROL))
+        (job,) = self.now(self.queue.claim(9))
+        due = self.clock.seconds() + 600
+        self.now(self.queue.park([Parked(job, due, "mx.elsewhere.test")]))
+        self.assertEqual(self.now(self.queue.claim(9)), [])
+        self.assertEqual(self.now(self.queue.start("elsewhere.test")), 1)
+        self.assertEqual(len(self.now(self.queue.claim(9))), 1)
 
 
 def put_off_new(transaction: ITransaction) -> None:

@@ -26,6 +26,7 @@ from twisted_mta.interfaces import IDeliveryAgent, IRouter
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.dsn import USUAL, Notification, Notify
 from twisted_mta.mail.envelope import DeliverBy, Envelope, Handling
+from twisted_mta.mail.filter import Filter
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import (
@@ -114,6 +115,24 @@ class ReleaseTests(ReleaseCase):
         self.now(self.queue.settle(job, self.outcomes(job)))
         (on_its_way,) = self.due()
         self.assertEqual(on_its_way.agent, "own")
+
+    def test_returned_by_halves(self) -> None:
+        """An operator who returns it and does not get to the end of that, for whatever
+        reason, does not make it go early."""
+        self.hold(CAROL)
+        other = self.office.another("two")
+        rows = [id for (id,) in self.ledger.rows("SELECT id FROM hop")]
+        self.now(other.give_back(self.now(other.seize(rows))))
+        self.assertEqual(self.due(), [])
+        self.now(other.seize(rows))
+        self.now(self.ledger.write(lambda t: self.queue.inherit(t, "two")))
+        self.assertEqual(self.due(), [])
+        self.office.own._router = Unsure()
+        self.now(self.office.oversight.bounce(Filter(everything=True)))
+        self.clock.advance(HOUR - 1)
+        self.assertEqual(self.due(), [])
+        self.clock.advance(1)
+        self.assertEqual(len(self.due()), 1)
 
     def test_in_time(self) -> None:
         """Nobody has it before its time; then everybody has it once, in a mailbox or

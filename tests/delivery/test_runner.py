@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from zope.interface.verify import verifyObject
 
@@ -25,7 +25,7 @@ from twisted_mta.config import schema
 from twisted_mta.delivery.alarm import Alarm
 from twisted_mta.delivery.queue import LEASE_S, Hop
 from twisted_mta.delivery.runner import Runner
-from twisted_mta.interfaces import IDeliveryAgent
+from twisted_mta.interfaces import IContent, IDeliveryAgent
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
@@ -508,6 +508,30 @@ class StopTests(RunnerCase):
         self.assertEqual(self.agent.closed, 1)
         jobs = self.now(self.office.another("two").claim(9))
         self.assertEqual([job.attempts for job in jobs], [0, 0, 0])
+
+    def test_cut_short_after_some(self) -> None:
+        """Who has the message by then, as its agent says, leaves the queue."""
+
+        class Half(Agent):
+            async def deliver(
+                self, job: Job, content: IContent
+            ) -> Mapping[Address, Outcome]:
+                try:
+                    await Deferred[None]()
+                except CancelledError:
+                    return {job.recipients[0]: DELIVERED}
+                raise AssertionError
+
+        names = [Address(name, "elsewhere.test") for name in ("a", "b")]
+        self.send(*names)
+        agent = Half(self.clock, always(DELIVERED))
+        runner = self.runner_of(self.queue, {"smtp": agent}, grace_s=10)
+        self.runners.clear()
+        stopped = Deferred.fromCoroutine(runner.stop())
+        self.clock.advance(10)
+        self.successResultOf(stopped)
+        rows = self.ledger.rows("SELECT address, lease FROM recipient, hop")
+        self.assertEqual(rows, [("b@elsewhere.test", "")])
 
     def test_ledger_away(self) -> None:
         """Stopping does not wait for a ledger that is away."""

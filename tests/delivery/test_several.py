@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase as TrialCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -149,6 +151,16 @@ class SeveralTests(TestCase):
         self.deliver(agent, id=first)
         self.assertEqual(self.names(), "a")
 
+    def test_down_log(self) -> None:
+        """What a server says for why is a line of the log."""
+        agent = self.several("a")
+        self.says["a"] = replace(DOWN, diagnostic="421-a\n421 \x1b[2Jb")
+        with capturedLogs() as captured:
+            self.deliver(agent)
+        (line,) = map(formatEvent, captured)
+        assert line is not None
+        self.assertTrue(line.isprintable(), line)
+
     def test_down_for_one_domain(self) -> None:
         """Where a way goes to each domain's own servers, those of one that are down
         say nothing of others."""
@@ -218,6 +230,20 @@ class SeveralTests(TestCase):
         outcomes = self.deliver(agent, [BOB, CAROL])
         self.assertEqual(outcomes[BOB], TAKEN)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_cancelled(self) -> None:
+        """Who has the message when it is cancelled is not to get it again."""
+        for said, expected in ((TAKEN, {BOB: TAKEN}), (BUSY, None)):
+            self.says["a"] = {BOB: said, CAROL: DOWN}
+            self.agents["b"].hanging = True
+            agent = self.several("a", "b")
+            made, content = job((BOB, CAROL))
+            delivery = Deferred.fromCoroutine(agent.deliver(made, content))
+            delivery.cancel()
+            if expected is None:
+                self.failureResultOf(delivery, CancelledError)
+            else:
+                self.assertEqual(self.successResultOf(delivery), expected)
 
     def test_foresee(self) -> None:
         """Those who know are asked until one says it."""

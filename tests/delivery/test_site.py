@@ -16,8 +16,11 @@ from tests.delivery.test_runner import HOUR
 from twisted_mta.config import schema
 from twisted_mta.config.units import Rate
 from twisted_mta.delivery.naming import Naming
+from twisted_mta.delivery.ways import Ways
 from twisted_mta.interfaces import ISited
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.filter import Filter
+from twisted_mta.mail.route import RELEASE
 
 
 class NamingTests(TestCase):
@@ -208,6 +211,41 @@ class RateTests(SiteCase):
         at = sorted(seen.at for seen in self.agent.seen if seen.next_hop == "p1.test")
         for earlier, later in zip(at, at[6:], strict=False):
             self.assertGreaterEqual(later - earlier, 59.9)
+
+    def test_rate_of_no_site(self) -> None:
+        """What this server itself accepts anew is sent nowhere, and waits for no
+        rate."""
+        settings = self.settings(rate_per_site=Rate(1, 60.0))
+        self.runner_of(self.queue, {RELEASE: self.agent}, settings=settings)
+        self.office.router._ways = Ways([schema.Route(domain="*", hold=True)])
+        for _ in range(9):
+            self.send_to("p1.test")
+        self.now(self.office.oversight.requeue(Filter(everything=True)))
+        self.now(self.office.oversight.release(Filter(everything=True)))
+        self.pass_time(1)
+        self.assertEqual(self.tried(), [""] * 9)
+
+    def test_stopped(self) -> None:
+        """What waits here for its site's pace is not tried once an operator has held,
+        frozen or removed it, or some of its recipients; all others are."""
+        sites = (schema.Site(domain="p1.test", rate=Rate(6, 60.0)),)
+        for name in ("a", "held", "removed", "b", "c", "d"):
+            self.send(Address(name, "p1.test"))
+        self.send(Address("e", "p1.test"), Address("f", "p1.test"))
+        self.runner(settings=self.settings(sites=sites))
+        states = {row.state for row in self.now(self.queue.waiting())}
+        self.assertEqual(states, {"active"})
+        oversight = self.office.oversight
+        self.now(oversight.hold(Filter(recipient="held@*")))
+        self.now(oversight.remove(Filter(recipient="removed@*")))
+        self.now(oversight.remove(Filter(recipient="f@*")))
+        self.pass_time(HOUR)
+        (held,) = self.now(self.queue.waiting())
+        self.assertEqual((held.recipient, held.state), ("held@p1.test", "held"))
+        tried = [who.local for seen in self.agent.seen for who in seen.recipients]
+        self.assertEqual(sorted(tried), ["a", "b", "c", "d", "e"])
+        self.now(oversight.release(Filter(recipient="held@*")))
+        self.assertEqual(self.ledger.count("queued"), 0)
 
     def test_rate_of_all(self) -> None:
         """The same for every site, and a share of it for each process."""

@@ -1006,3 +1006,15 @@ class HostileTests(AgentCase):
         self.failureResultOf(delivery)
         await turns(lambda: not peer.open)
         self.assertEqual(peer.messages, [])
+
+    async def test_cancelled_after_some(self):
+        """Who has the message when it is cancelled is not to get it again."""
+        peer = self.peer(END=["250 2.0.0 Ok", HANG])
+        agent = self.agent(recipients=1)
+        delivery = ensureDeferred(self.deliver(agent, (BOB, CAROL)))
+        await turns(lambda: peer.verbs().count("END") == 2)
+        delivery.cancel()
+        outcomes = self.successResultOf(delivery)
+        self.assertEqual(set(outcomes), {BOB})
+        self.says(outcomes, BOB, DELIVERED, "2.0.0")
+        await turns(lambda: not peer.open)

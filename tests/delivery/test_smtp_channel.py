@@ -138,6 +138,14 @@ class DaneTests(ChannelCase):
         self.assertEqual(failure.ours, "127.0.0.1")
         self.assertEqual((failure.host, failure.theirs), ("mx.there.test", "127.0.0.1"))
 
+    async def test_h51_dane_long(self):
+        """Of records that hold whole certificates little is counted."""
+        self.secured()
+        self.pin(*(Tlsa(3, 0, 0, bytes([number]) * 2000) for number in range(32)))
+        await self.waits("4.7.5", "TLSA")
+        ((_, policy, _),) = self.results.counted
+        self.assertLess(len(repr(policy)), 4000)
+
     async def test_h51_dane_stripped(self):
         """A host that has TLSA records has TLS (against downgrades)."""
         self.secured(offers=OFFERS)

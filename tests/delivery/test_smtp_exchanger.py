@@ -158,3 +158,17 @@ class ExchangerTests(TestCase):
             {f"mx{n}": [f"192.0.2.{n}" for n in range(99)] for n in range(1000)},
         )
         self.assertEqual(len(await exchangers.find("there.test")), 5)
+
+    async def test_h51_thousand_addresses(self):
+        """Of a name's thousand addresses a few are looked at, of both families."""
+        six = [f"2001:db8::{n:x}" for n in range(1000)]
+        four = [f"192.0.{n // 250}.{n % 250}" for n in range(1000)]
+        looks = []
+        exchangers = self.exchangers(
+            {"there.test": [(1, f"mx{n}") for n in range(20)]},
+            {f"mx{n}": six + four for n in range(20)},
+            lambda: looks.append(1) or (),
+        )
+        found = await exchangers.find("there.test")
+        self.assertEqual({":" in host.address for host in found}, {True, False})
+        self.assertLessEqual(len(looks), 1000)

@@ -47,6 +47,21 @@ class SiteTests(AgentCase):
         ):
             self.assertEqual(await agent.site(next_hop), name)
 
+    async def test_many_names(self):
+        """However many names strangers give their hosts, the site's is short, and
+        still its own."""
+        long = "x" * 60
+        mx = {
+            f"d{n}.test": [(i, f"{i:02}{long}.{long}.m{n}.test") for i in range(30)]
+            for n in range(2)
+        }
+        self.names = Names(mx)
+        agent = self.agent()
+        one, two = [await agent.site(f"d{n}.test") for n in range(2)]
+        self.assertNotEqual(one, two)
+        self.assertEqual(one, await agent.site("d0.test"))
+        self.assertLess(len(one), 400)
+
 
 class SharedTests(AgentCase):
     """A connection to a host is used for other domains of that host."""
@@ -123,6 +138,22 @@ class AllowanceTests(AgentCase):
                 protocol.say("220 Hi")
         results = {o.result for outcomes in done for o in outcomes.values()}
         self.assertEqual(results, {Result.DELIVERED})
+
+    async def test_callout_leaves_its_place(self):
+        """Who only asked for a recipient does not keep its connection from who waits
+        for one."""
+        peer = self.peer(RCPT=[HANG, "250 2.1.5 Ok"])
+        agent = self.agent(connections=1)
+        asking = ensureDeferred(agent.foresee("there.test", BOB))
+        await turns(lambda: "RCPT" in peer.verbs())
+        delivery = ensureDeferred(self.deliver(agent))
+        (protocol,) = peer.open
+        protocol.say("250 2.1.5 Ok")
+        self.assertIs((await asking).result, Result.DELIVERED)
+        outcomes = await delivery
+        self.assertIs(outcomes[BOB].result, Result.DELIVERED)
+
+    test_callout_leaves_its_place.timeout = 10
 
     async def test_failures_count_no_more(self):
         """A connection that does not come about leaves its place."""

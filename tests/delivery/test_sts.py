@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 
 from tests.delivery.fakes import Ledger, TestCase
 from tests.delivery.peer import Names
@@ -133,6 +134,15 @@ class PoliciesTests(StsCase):
             self.assertEqual(len(self.web.asked), count)
         self.web.says = policy()
         self.assertIsNotNone(self.later(301).policy)
+
+    def test_log(self):
+        """What a Web server says is a short line of the log."""
+        self.web.says = Answer(200, "text/\x1b[2J" + "x" * 9999, policy())
+        with capturedLogs() as captured:
+            self.of()
+        (line,) = map(formatEvent, captured)
+        self.assertNotIn("\x1b", line)
+        self.assertLess(len(line), 400)
 
     def test_at_the_same_time(self):
         """Many who ask wait for one answer; who stops waiting takes it from nobody."""

@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 
 from tests.delivery.fakes import ALICE, DEFERRED, HOST, Office, TestCase
 from tests.delivery.peer import Names
+from twisted_mta.delivery import tlsreports
 from twisted_mta.delivery.chore import Chore
 from twisted_mta.delivery.tlsreports import TlsReports
 from twisted_mta.delivery.tlsresults import TlsResults
@@ -202,6 +203,24 @@ class ReportsTests(ResultsCase):
             told["summary"],
             {"total-successful-session-count": 3, "total-failure-session-count": 1},
         )
+        self.assertEqual(self.left(), (0, 0))
+
+    def test_many_counts(self):
+        """Of more than a report tells of, what happened most is looked at."""
+        self.patch(tlsreports, "_COUNTS", 2)
+        for number in range(5):
+            other = Policy(Kind.TLSA, "mx.elsewhere.test", (str(number),))
+            self.results.count("elsewhere.test", other, None)
+            self.flush()
+        self.results = TlsResults(self.clock, self.ledger)
+        self.day()
+        self.work()
+        ((_, message),) = self.queued()
+        _, attached = message.get_payload()
+        report = json.loads(gzip.decompress(attached.get_payload(decode=True)))
+        types = [told["policy"]["policy-type"] for told in report["policies"]]
+        self.assertEqual(types[0], "sts")
+        self.assertLessEqual(len(types), 2)
         self.assertEqual(self.left(), (0, 0))
 
     def test_when(self):

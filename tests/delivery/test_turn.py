@@ -1,7 +1,12 @@
 """What is next when more is due than can be taken."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from tests.delivery.fakes import ALICE, BOB, DEFERRED, OfficeCase, always
+from twisted_mta.delivery import turn
 from twisted_mta.delivery.flow import flow
+from twisted_mta.interfaces import ITransaction, SqlValue
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Envelope, Handling
 from twisted_mta.mail.job import Job
@@ -63,6 +68,20 @@ class SelectionTests(OfficeCase):
                 self.now(self.queue.settle(job, always(DEFERRED)(job)))
             self.claim(40)
 
+    def test_before_flows(self) -> None:
+        """Rows of before there were flows are passed over as any others: whose sender
+        has enough are not taken."""
+        self.send(ALICE, "a.test")
+        self.now(self.ledger.write(lambda t: t.execute("UPDATE hop SET flow = ''")))
+        taken = []
+        for _ in range(60):
+            taken += self.claim(40, {}, None, [_flow(BULK)])
+        self.assertEqual([job.next_hop for job in taken], ["a.test"])
+        self.assertEqual(
+            self.ledger.rows("SELECT COUNT(*) FROM hop WHERE lease <> ''"), [(1,)]
+        )
+        self.assertEqual(len(self.claim(40)), 40)
+
     def test_all_of_it(self) -> None:
         """All rows are taken, each once, and then it is no crowd any more."""
         seen: list[int] = []
@@ -97,6 +116,34 @@ class SelectionTests(OfficeCase):
         self.clock.advance(1)
         hops = [job.next_hop for job in self.claim(20)]
         self.assertIn("late.test", hops)
+
+    def test_few_statements(self) -> None:
+        """A look is a few statements, however many senders there are: each makes a set
+        of all hops that are passed over, which may be thousands."""
+        for number in range(50):
+            self.send(Address("x", f"s{number}.test"), f"t{number}.test")
+        said: list[str] = []
+
+        class Counted:
+            def __init__(self, transaction: ITransaction) -> None:
+                self.transaction = transaction
+
+            def execute(self, sql: str, values: Sequence[SqlValue]) -> Any:
+                said.append(sql)
+                return self.transaction.execute(sql, values)
+
+        busy = [("smtp", f"b{number}.test") for number in range(99)]
+        _, _, found = self.now(
+            self.ledger.read(
+                lambda t: turn._look(  # type: ignore[arg-type]
+                    *(self.clock.seconds(), busy, [], "", {}, 1000),
+                    Counted(t),
+                )
+            )
+        )
+        self.assertGreater(len({one.flow for one in found}), 40)
+        self.assertFalse({one.hop for one in found} & set(busy))
+        self.assertLess(len(said), 6)
 
     def test_priority(self) -> None:
         """In a crowd a higher priority is older by minutes, as ever."""

@@ -54,6 +54,7 @@ class RecipientsTests(TestCase):
             *(b"mailto:a@b@c.test", b"mailto:%0d%0aX@b.test", b"https://u:p@a.test/"),
             *(b"https://a.test:25/", b"https://a.test:x/", b"https://[x/", b"\xff"),
             b"mailto:" + b"a" * 1000 + b"@b.test",
+            *(b"mailto:a@b.test?x\r\ny", b"mailto:a@b.test?\x1b[2J"),
         ):
             self.assertEqual(recipients([b"v=TLSRPTv1; rua=" + value]), (), value)
         self.assertEqual(recipients([b"v=TLSRPTv2; rua=mailto:a@b.test"]), ())
@@ -148,6 +149,20 @@ class ReportTests(TestCase):
         self.assertEqual(told["failure-details"][0]["failed-session-count"], 2000)
         summed = told["summary"]["total-failure-session-count"]
         self.assertEqual(summed, 2001 * 1000)
+
+    def test_many_policies(self) -> None:
+        """Those of most sessions are told; what one says is bounded."""
+        counts = [
+            Count(Policy(Kind.TLSA, "mx.x.test", (str(number),)), None, number)
+            for number in range(1, 1001)
+        ]
+        told = self.report(*counts)["policies"]
+        self.assertEqual(len(told), 100)
+        self.assertEqual(told[0]["policy"]["policy-string"], ["1000"])
+        whole = ("3 0 0 " + "ab" * 9000,) * 32
+        bounded = Policy(Kind.TLSA, "mx.x.test", whole, whole).bounded()
+        self.assertLess(len(write_policy(bounded)), 5000)
+        self.assertEqual(STS.bounded(), STS)
 
     def test_letter(self) -> None:
         """The mail is a multipart/report with the fields of RFC 8460 5.3, holds the

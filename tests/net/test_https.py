@@ -215,6 +215,27 @@ class HttpsTests(TestCase):
         self.names._addresses[HOST] = []
         await self.refused("no address")
 
+    async def test_h51_this_network_by_detour(self) -> None:
+        """Nor by an IPv6 address that stands for one of this network, as NAT64 and 6to4
+        have them."""
+        for near in (
+            "::ffff:127.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "2002:a00:1::1",
+            "fec0::1",
+            "fe80::1%lo",
+            "ff0e::1",
+            "224.0.1.1",
+        ):
+            self.names._addresses[HOST] = [near]
+            await self.refused("this network", anywhere=False)
+        https = self.https(anywhere=False)
+        far = ["64:ff9b::1.1.1.1", "2606:4700::1111", "1.1.1.1"]
+        self.names._addresses[HOST] = ["10.0.0.1", *far]
+        found = [address for address, _ in await https._where(HOST)]
+        self.assertEqual(found, far)
+
     async def test_post(self) -> None:
         """What is brought has its type and length."""
         answer = await self.https().post(HOST, "/r?a=b", "a/b", b"octets", 60.0)

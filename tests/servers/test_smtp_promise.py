@@ -233,5 +233,7 @@ class FingerprintTests(unittest.TestCase):
             self.sign(hold_for=60),
             self.sign(hold_for=61),
             self.sign(priority=1),
+            self.sign(verp="+="),
+            self.sign(verp="-="),
         ]
         self.assertEqual(len(set(signs)), len(signs))

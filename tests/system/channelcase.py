@@ -245,7 +245,7 @@ class ChannelCase(unittest.TestCase):
         shown = certificate("b", self.authority, names=hosts, days=(-1, 90))
         self.trust = self.path / "authority.pem"
         self.trust.write_bytes(self.authority.pem)
-        base_a = free_port_base()
+        base_a = free_port_base(2)
         base_b = base_a + 1
         self.port = base_b + 25
         record = tlsa_of(shown.certificate)

@@ -19,6 +19,7 @@ import time
 import unittest
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -91,17 +92,20 @@ def need(*programs: str) -> None:
         raise unittest.SkipTest(f"not installed: {', '.join(missing)}")
 
 
-def free_port_base() -> int:
+def free_port_base(servers: int = 1) -> int:
     """A base for C{--port-base}: all seven ports above it are free, and no other run
-    of tests at the same time looks there."""
+    of tests at the same time looks there.
+
+    @param servers: that the next bases have free ports for as well.
+    """
     slot = int(os.environ.get("TWISTED_MTA_TEST_SLOT", "0"))
     start = 1024 + slot * 10_000
     for base in range(start + os.getpid() % 400 * 20, start + 9_000, 7):
         try:
-            for above in ABOVE.values():
+            for number, above in product(range(servers), ABOVE.values()):
                 with socket.socket() as probe:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind(("127.0.0.1", base + above))
+                    probe.bind(("127.0.0.1", base + number + above))
         except OSError:
             continue
         return base

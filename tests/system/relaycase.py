@@ -164,7 +164,7 @@ class TwoServers(unittest.TestCase):
         dns = Program([sys.executable, "-m", "twisted_mta.testing.dns", str(zone)])
         self.addCleanup(dns.kill)
         self.dns = dns.line().strip()
-        base_a = free_port_base()
+        base_a = free_port_base(2)
         base_b = base_a + 1
         self.a = self.server("a", base_a, base_b + 25)
         self.b = self.server("b", base_b, base_a + 25)

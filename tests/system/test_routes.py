@@ -237,7 +237,7 @@ class BehindTests(RouteCase):
         self.assertIn("5.1.1", text)
         inner.stop()
         code, text = self.refused(outer, "somebody@b.test")
-        self.assertEqual(code, 451, text)
+        self.assertEqual(code, 450, text)
 
     def test_dovecot(self) -> None:
         """The same with Dovecot: who is there gets the message, with his detail; who

@@ -131,12 +131,16 @@ def _happened(event: Event) -> Iterator[tuple[int, str]]:
             if event.uncertain:
                 yield 4, "The next server may have it all the same."
         case Kind.CUT_SHORT:
-            began = table.when(float(event.text))
             to = event.next_hop or "-"
+            began = float(event.text)
+            # A process of before this was written down had it.
+            which = (
+                f"the attempt begun at {table.when(began)}" if began else "an attempt"
+            )
             yield (
                 2,
-                f"{at}  the attempt begun at {began} by {event.agent} to {to} was cut"
-                " short; the next server may have it already",
+                f"{at}  {which} by {event.agent} to {to} was cut short; the next server"
+                " may have it already",
             )
         case Kind.NOTIFIED:
             yield 2, f"{at}  the sender was told, by message {event.text}"

@@ -263,6 +263,9 @@ def _relay_domains(config: Config) -> Iterator[Problem]:
         if each.agent not in known:
             names = ", ".join(sorted(known))
             yield (*where, "agent"), f"no agent '{each.agent}'; known are {names}"
+        elif each.next_hop is None and each.agent != DEFAULT_AGENT:
+            text = f"needs 'next_hop'; or name it in a route: {{domain: {name}, ...}}"
+            yield (*where, "agent"), text
         if each.recipients == ():
             yield (*where, "recipients"), "is empty: nobody would exist; name a file"
 

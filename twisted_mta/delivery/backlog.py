@@ -106,10 +106,10 @@ class Backlog:
             rows = transaction.execute(
                 "SELECT DISTINCT h.queued_id FROM hop h"
                 " JOIN recipient r ON r.hop_id = h.id"
-                # What was never tried is due already, or not wanted before (RFC 4865);
-                # or it came while its site was down.
-                " WHERE h.held = 0 AND h.lease = '' AND (h.attempts > 0"
-                " OR h.site <> '')"
+                # What was never tried is due already, or not wanted before (RFC 4865),
+                # or its site is down, so that nobody tries.
+                " WHERE h.held = 0 AND h.lease = ''"
+                " AND (h.attempts > 0 OR h.site <> '')"
                 f" AND h.agent <> '{RELEASE}'"
                 " AND (r.address LIKE ? ESCAPE '!' OR r.address LIKE ? ESCAPE '!')",
                 (ends[0], ends[1] if below else ends[0]),

@@ -45,8 +45,10 @@ _GOOD_S = 31 * 86400.0
 _GOOD_FRESH_S = 7 * 86400.0
 _BAD_S = 3 * 86400.0
 _BAD_FRESH_S = 3 * 3600.0
-# In a domain of ours: nobody who has just made an account there waits for hours.
+# In a domain of ours: nobody who has just made an account there waits for hours, and
+# mail for an account that is gone is not taken, and returned, for days.
 _OWN_BAD_FRESH_S = 300.0
+_OWN_GOOD_FRESH_S = 3600.0
 
 # How long a client waits for the answer. Postfix: address_verify_poll_count 3 times
 # poll_delay 3 s; RFC 5321 4.5.3.2.3 gives RCPT 5 minutes.
@@ -246,8 +248,10 @@ class Callout:
 
 
 def _fresh(known: _Known, now: float, ours: bool) -> bool:
-    bad_s = _OWN_BAD_FRESH_S if ours else _BAD_FRESH_S
-    return now - known.asked_at < (_GOOD_FRESH_S if known.good else bad_s)
+    good_s, bad_s = (
+        (_OWN_GOOD_FRESH_S, _OWN_BAD_FRESH_S) if ours else (_GOOD_FRESH_S, _BAD_FRESH_S)
+    )
+    return now - known.asked_at < (good_s if known.good else bad_s)
 
 
 def _judge(known: _Known, ours: bool) -> None:

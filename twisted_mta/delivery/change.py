@@ -64,6 +64,10 @@ class Row:
     chosen: list[str] = field(default_factory=list)
     rest: int = 0
 
+    def for_later(self, now: float) -> bool:
+        """Its sender has it held until a time (RFC 4865) that is still to come."""
+        return self.agent == RELEASE and self.due > now
+
     def apart(self, transaction: ITransaction) -> None:
         """Have those that are meant in a row of their own, if they are not."""
         if self.rest:
@@ -273,21 +277,20 @@ def requeue(
     ledger: ILedger,
     history: IHistory,
     order: Order,
-    named: bool,
     ways: Mapping[Chosen, Way],
+    named: bool,
     chosen: Sequence[Chosen],
     transaction: ITransaction,
 ) -> Tally:
     """Another way, due now. Who is held stays so.
 
-    @param named: also what its sender has held until a time (RFC 4865), which finds
-        its way then.
-    @param ways: of each of them, to which agent and next hop; an empty agent: as it
+    @param ways: by row and address, to which agent and next hop; an empty agent: as it
         is.
+    @param named: also what its sender has held until a time, which has no way yet.
     """
     free, busy = rows(transaction, chosen, order.now)
     if not named:
-        free = [row for row in free if not _for_later(row, order)]
+        free = [row for row in free if not row.for_later(order.now)]
     sites = frozen(transaction) if free else ()
     events: list[Event] = []
     for row in free:
@@ -303,11 +306,6 @@ def requeue(
     history.happened(transaction, events)
     transaction.changed(TOPIC)
     return tally(free, busy)
-
-
-def _for_later(row: Row, order: Order) -> bool:
-    """Its sender has it held until a time that has not come."""
-    return row.agent == RELEASE and row.due > order.now
 
 
 def _by_way(row: Row, ways: Mapping[Chosen, Way]) -> dict[Way, Row]:
@@ -330,20 +328,24 @@ def redirect(
     history: IHistory,
     order: Order,
     to: Address,
-    ways: Mapping[Chosen, Way],
+    ways: Mapping[int, Way],
+    named: bool,
     chosen: Sequence[Chosen],
     transaction: ITransaction,
 ) -> Tally:
-    """Another recipient, due now, or when the sender wanted, who is held if one of the
-    old ones was, and has the message once.
+    """Another recipient, due now, who is held if one of the old ones was, and has the
+    message once.
 
-    @param ways: of each of the old ones, where the new one's mail goes.
+    @param ways: by row, where that one's mail goes.
+    @param named: now is also for what its sender has held until a time; else it waits
+        for that.
     """
     free, busy = rows(transaction, chosen, order.now)
     sites = frozen(transaction) if free else ()
     events: list[Event] = []
-    for row in free:
-        old, asked = row.id, _asked(transaction, row)
+    # Of several rows of a message the first is what he has.
+    for row in sorted(free, key=lambda row: row.held != HELD):
+        old, way, asked = row.id, ways[row.id], _asked(transaction, row)
         events += [
             order.event(row, Kind.REDIRECTED, address, f"to <{one_line(str(to))}>")
             for address in row.chosen
@@ -353,14 +355,13 @@ def redirect(
             [(old, address) for address in row.chosen],
         )
         rest, count = row.rest, len(row.chosen)
-        way = ways[old, row.chosen[0]]
-        if _for_later(row, order):
-            way = RELEASE, ""
         row.chosen = []
         if not _has(transaction, row.queued, to):
+            if row.for_later(order.now) and not named:
+                way = row.agent, row.next_hop
+            else:
+                row.due, row.attempts = order.now, 0
             held = HELD if row.held == HELD else FROZEN if way[1] in sites else FREE
-            row.due = row.due if _for_later(row, order) else order.now
-            row.attempts = 0
             row.move(transaction, *way, held)
             also_for(transaction, row.queued, to)
             transaction.execute(

@@ -21,8 +21,9 @@ from twisted_mta.delivery.srs import Returns
 from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import MailLoop
 from twisted_mta.interfaces import IContent, IContentWriter, IDeliveryAgent
-from twisted_mta.mail import header, srs
+from twisted_mta.mail import header
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.domain import known_as
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job
@@ -102,7 +103,7 @@ class Forwarding:
             return None
         if self._ours(sender.domain):
             return None
-        domain = self._domain or srs.ascii_domain(forwarder.domain)
+        domain = self._domain or known_as(forwarder.domain)
         if not domain:  # the bare postmaster, who has none
             return None
         try:

@@ -208,10 +208,10 @@ class Outages:
 
 def hurry(transaction: ITransaction, now: float) -> None:
     """An operator wants everything tried now: each site may be probed at once, as
-    Postfix's flush forgets that destinations are dead. What was found out since is
-    believed: a long queue is flushed in many pieces, each of which says this.
+    Postfix's flush forgets that destinations are dead. Once: what was found down since
+    the order is down, however long it takes to reach all rows.
 
-    @param now: when he said so.
+    @param now: when the order was given.
     """
     transaction.execute(
         "UPDATE outage SET probe_at = ?, changed_at = ?"

@@ -9,10 +9,9 @@ pieces before are done and those behind are not. What is done stands in the hist
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-import idna
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -35,6 +34,7 @@ from twisted_mta.delivery.selection import (
     select,
     stretches,
 )
+from twisted_mta.delivery.selection import next_hop as domain_hop
 from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import BadFilter, NoSuchQueueId, Permanent
 from twisted_mta.interfaces import (
@@ -51,7 +51,14 @@ from twisted_mta.mail.filter import Filter
 from twisted_mta.mail.history import Finished, Story
 from twisted_mta.mail.ids import from_text
 from twisted_mta.mail.job import Page
-from twisted_mta.mail.route import RELEASE, Mailing, Outcome, Result, ToAgent
+from twisted_mta.mail.route import (
+    NO_MAILING,
+    RELEASE,
+    Mailing,
+    Outcome,
+    Result,
+    ToAgent,
+)
 
 # What a count can be by.
 _BY = {
@@ -255,15 +262,19 @@ class Oversight(Orders):
         """See L{IOversight.requeue}."""
         order, total = self._order(who), Tally()
         async for chosen in pieces(self._ledger, filter, order.now):
+            ways: Mapping[Chosen, Way]
             if agent or next_hop:
                 ways = {
-                    one: (agent, next_hop or _domain(read_address(one[1])))
+                    one: (agent, domain_hop(next_hop or read_address(one[1]).domain))
                     for one in chosen
                 }
             else:
-                ways = await self._ways(chosen)
-            by = self._ledger, self._queue.history, order
-            unit = partial(change.requeue, *by, bool(filter.ids), ways, chosen)
+                ways = await self._ways_of(chosen)
+            unit = partial(
+                change.requeue,
+                *(self._ledger, self._queue.history, order, ways, bool(filter.ids)),
+                chosen,
+            )
             total += await self._ledger.write(unit)
             _tell(told, total)
         return total
@@ -273,10 +284,16 @@ class Oversight(Orders):
     ) -> Tally:
         """See L{IOversight.redirect}."""
         order, total = self._order(who), Tally()
+        await self._way(to, NO_MAILING)  # or nobody has it, whatever is meant
         async for chosen in pieces(self._ledger, filter, order.now):
-            ways = await self._ways(chosen, to)
-            by = self._ledger, self._queue.history, order
-            unit = partial(change.redirect, *by, to, ways, chosen)
+            mailings = await self._ledger.read(partial(_mailings, chosen))
+            found = {one: await self._way(to, one) for one in {*mailings.values()}}
+            ways = {hop: found[mailing] for hop, mailing in mailings.items()}
+            unit = partial(
+                change.redirect,
+                *(self._ledger, self._queue.history, order, to, ways),
+                *(bool(filter.ids), chosen),
+            )
             total += await self._ledger.write(unit)
             _tell(told, total)
         return total
@@ -331,40 +348,11 @@ class Oversight(Orders):
             _tell(told, total)
         return total
 
-    async def _ways(
-        self, chosen: Sequence[Chosen], to: Address | None = None
-    ) -> dict[Chosen, Way]:
-        """Where the mail of some recipients goes by the config, or that of another in
-        their place. Who does not exist any more has a way all the same: the server
-        finds that out, and tells the sender.
-
-        @raise NoSuchAccount: the other does not exist.
-        @raise Temporary: it cannot be said now.
-        """
-        mailings = await self._ledger.read(
-            partial(_mailings, list({hop for hop, _ in chosen}))
-        )
-        found: dict[tuple[Mailing, Address], Way] = {}
-        ways: dict[Chosen, Way] = {}
-        for one in chosen:
-            if one[0] not in mailings:  # it has left meanwhile
-                ways[one] = RELEASE, ""
-                continue
-            asked = mailings[one[0]], to or read_address(one[1])
-            if asked not in found:
-                try:
-                    found[asked] = await self._way(*asked)
-                except Permanent:
-                    if to is not None:
-                        raise
-                    found[asked] = RELEASE, ""
-            ways[one] = found[asked]
-        return ways
-
-    async def _way(self, mailing: Mailing, recipient: Address) -> Way:
+    async def _way(self, recipient: Address, mailing: Mailing) -> Way:
         """Where mail goes by the config. What is for mailboxes here, for an alias or
         for a route that holds is accepted anew by the server itself.
 
+        @param mailing: routes may ask whose it is.
         @raise MailError: nowhere.
         """
         routes = (await self._router.route(recipient, mailing)).routes
@@ -374,29 +362,48 @@ class Oversight(Orders):
             case _:
                 return RELEASE, ""
 
+    async def _ways_of(self, chosen: Sequence[Chosen]) -> Mapping[Chosen, Way]:
+        """The same for many, who may not exist any more: then the server finds that
+        out, and tells the sender.
+
+        @raise Temporary: it cannot be said now.
+        """
+        mailings = await self._ledger.read(partial(_mailings, chosen))
+        found: dict[tuple[str, Mailing], Way] = {}
+        ways: dict[Chosen, Way] = {}
+        for hop, address in chosen:
+            if hop not in mailings:  # it is gone meanwhile
+                continue
+            one = address, mailings[hop]
+            if one not in found:
+                try:
+                    found[one] = await self._way(read_address(address), one[1])
+                except Permanent:
+                    found[one] = RELEASE, ""
+            ways[hop, address] = found[one]
+        return ways
+
 
 def _tell(told: Progress | None, total: Tally) -> None:
     if told is not None:
         told(total)
 
 
-def _domain(recipient: Address) -> str:
-    """A recipient's domain as next hops are written (A-labels, RFC 5890)."""
-    if recipient.domain.isascii():
-        return recipient.domain.lower()
-    try:
-        return idna.encode(recipient.domain, uts46=True).decode("ascii")
-    except idna.IDNAError:
-        return recipient.domain
-
-
-def _mailings(rows: Sequence[int], transaction: ITransaction) -> dict[int, Mailing]:
-    """What routes may ask of the messages of some rows."""
-    messages = dict(of(transaction, "id, queued_id FROM hop WHERE id", rows))
-    ids = list(set(messages.values()))
-    found = dict(of(transaction, "id, envelope FROM queued WHERE id", ids))
-    mailings = {id: read_envelope(text).mailing for id, text in found.items()}
-    return {hop: mailings[id] for hop, id in messages.items()}
+def _mailings(
+    chosen: Sequence[Chosen], transaction: ITransaction
+) -> Mapping[int, Mailing]:
+    """What routes may ask of the messages of some rows, by row."""
+    hops = list({hop for hop, _ in chosen})
+    messages = dict(of(transaction, "id, queued_id FROM hop WHERE id", hops))
+    envelopes = of(
+        transaction, "id, envelope FROM queued WHERE id", list({*messages.values()})
+    )
+    mailings = {id: read_envelope(text).mailing for id, text in envelopes}
+    return {
+        hop: mailings[message]
+        for hop, message in messages.items()
+        if message in mailings
+    }
 
 
 def _left(rows: Sequence[int], transaction: ITransaction) -> int:

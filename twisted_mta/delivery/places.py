@@ -100,7 +100,9 @@ class Places:
 
     def _limits(self, key: Hop) -> tuple[int, tuple[int, float] | None]:
         """The most attempts at a site, and its rate."""
-        rule, most, pace = self._rule(key), self._most, self._pace
+        rule, most = self._rule(key), self._most
+        # What goes nowhere, such as what is released, is no site's.
+        pace = self._pace if key[1] else None
         if rule is not None:
             if rule.connections is not None:
                 most = self._share(rule.connections)

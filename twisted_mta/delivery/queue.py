@@ -41,7 +41,7 @@ from twisted_mta.delivery.record import (
     write_envelope,
 )
 from twisted_mta.delivery.retry import Schedule
-from twisted_mta.delivery.rows import TOPIC
+from twisted_mta.delivery.rows import TOPIC, of
 from twisted_mta.delivery.settlement import Settlement, judge
 from twisted_mta.delivery.standing import Standing
 from twisted_mta.delivery.suppression import Suppression
@@ -53,7 +53,7 @@ from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.history import Event, Kind
 from twisted_mta.mail.ids import new_id, to_text
 from twisted_mta.mail.job import Job, Parked
-from twisted_mta.mail.route import Outcome, ToAgent
+from twisted_mta.mail.route import RELEASE, Outcome, ToAgent
 
 #: How long a lease lasts, in seconds, if nobody notices that its process died
 #: (which is a matter of seconds). Whoever works longer renews it.
@@ -131,7 +131,7 @@ class Queue(Backlog):
                 envelope.origin.login,
             ),
         )
-        held = self._standing.held
+        held = partial(self._standing.held, transaction)
         hops, recipients, reasons = rows(envelope, routes, due, held)
         of_whom = flow(envelope)
         transaction.executemany(
@@ -179,6 +179,7 @@ class Queue(Backlog):
 
         def unit(transaction: ITransaction) -> list[tuple[Any, ...]]:
             rows = self._standing.thawed(transaction, rows_of(transaction))
+            rows = taking.in_turn(transaction, rows, flows)
             taken = taking.within(rows, room, most if per_hop is None else per_hop)
             claimed = taking.with_recipients(transaction, taken)
             take(transaction, self.history, self._owner, now, now + LEASE_S, claimed)
@@ -211,12 +212,24 @@ class Queue(Backlog):
         if rows:
             await self._ledger.write(lambda transaction: _lease(transaction, rows))
 
+    async def stopped(self, jobs: Collection[Job]) -> Sequence[Job]:
+        """See L{IQueue.stopped}."""
+        ids = [job.id for job in jobs]
+
+        def query(transaction: ITransaction) -> Mapping[int, int]:
+            return taking.still(transaction, self._owner, ids)
+
+        brief = len(ids) <= taking.CLAIMED
+        found = await (self._ledger.lookup if brief else self._ledger.read)(query)
+        return [job for job in jobs if found.get(job.id) != len(job.recipients)]
+
     async def give_back(
         self, jobs: Collection[Job], begun: Collection[Job] = ()
     ) -> None:
         """See L{IQueue.give_back}. Among those that are due, the oldest
-        messages come first again."""
-        rows = [("", job.envelope.received_at, job.id, self._owner) for job in jobs]
+        messages come first again; what its sender has held until a time is not due
+        before that, for whatever reason somebody had it."""
+        rows = [("", _since(job), job.id, self._owner) for job in jobs]
         ids, now = [job.id for job in begun], self._clock.seconds()
 
         def unit(transaction: ITransaction) -> None:
@@ -231,13 +244,23 @@ class Queue(Backlog):
         """A unit of work, once its owner is bound: end the leases of a process
         that died, as it would have given them back. What it had begun may have come
         to its end at the next server."""
-        leased = transaction.execute("SELECT id FROM hop WHERE lease = ?", (owner,))
-        ids = [id for (id,) in leased]
+        leased = list(
+            transaction.execute(
+                "SELECT id, queued_id, agent FROM hop WHERE lease = ?", (owner,)
+            )
+        )
+        ids = [id for id, _, _ in leased]
         lose(transaction, self.history, owner, self._clock.seconds(), ids)
+        held = [message for _, message, agent in leased if agent == RELEASE]
+        found = of(transaction, "id, envelope FROM queued WHERE id", held)
+        until = {id: read_envelope(text).released_at for id, text in found}
         transaction.executemany(
-            "UPDATE hop SET lease = '', due ="
-            " (SELECT queued_at FROM queued WHERE id = hop.queued_id) WHERE id = ?",
-            [(id,) for id in ids],
+            "UPDATE hop SET lease = '', due = COALESCE(?,"
+            " (SELECT queued_at FROM queued WHERE id = hop.queued_id)) WHERE id = ?",
+            [
+                (until.get(message) if agent == RELEASE else None, id)
+                for id, message, agent in leased
+            ],
         )
         transaction.changed(TOPIC)
 
@@ -257,7 +280,8 @@ class Queue(Backlog):
                     until = min(one.due, landmark)
                     await self.await_site([job.id], one.site, until)
                     continue
-                if job.envelope.handling.by is not None:
+                handling = job.envelope.handling
+                if handling.by is not None or handling.give_up_at:
                     landmark = min(landmark, settlement.due)
             waiting.append(replace(one, due=min(one.due, landmark)))
         if waiting:
@@ -311,6 +335,9 @@ class Queue(Backlog):
     ) -> None:
         """See L{IQueue.settle}."""
         settlement = judge(job, outcomes, self._schedule, self._clock.seconds())
+        if who:  # whoever stays because his sender cannot be told does not go early
+            due = max(settlement.due, job.envelope.released_at)
+            settlement = replace(settlement, due=due)
         notices: list[Acceptance] = []
         told: Sequence[Acceptance]
         try:
@@ -399,6 +426,12 @@ class Queue(Backlog):
                 notice=notice.id,
             )
             notice.log(self._log)
+
+
+def _since(job: Job) -> float:
+    """Since when a row is due, as far as can be said."""
+    envelope = job.envelope
+    return envelope.released_at if job.agent == RELEASE else envelope.received_at
 
 
 def _lease(

@@ -12,9 +12,10 @@ same.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
 from random import random
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -87,7 +88,7 @@ class Recovery:
 
     def learns(
         self, job: Job, site: Site, outcomes: Mapping[Address, Outcome]
-    ) -> Awaitable[None] | None:
+    ) -> Coroutine[Any, Any, None] | None:
         """What came of an attempt, and what is to be done about its site."""
         answered = reached(outcomes.values())
         if answered:

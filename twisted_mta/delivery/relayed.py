@@ -19,8 +19,8 @@ from twisted_mta.delivery.callout import Callout
 from twisted_mta.errors import ConfigError, NoSuchAccount
 from twisted_mta.interfaces import IRecipients
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.domain import known_as
 from twisted_mta.mail.route import ToAgent
-from twisted_mta.mail.srs import ascii_domain
 
 
 @implementer(IRecipients)
@@ -38,8 +38,8 @@ class Relayed:
         lists: Mapping[str, frozenset[str]],
         callout: Callout,
     ) -> None:
-        self._domains = {ascii_domain(name): each for name, each in domains.items()}
-        self._names = {ascii_domain(name): name for name in domains}
+        self._domains = {known_as(name): each for name, each in domains.items()}
+        self._names = {known_as(name): name for name in domains}
         self._callout = callout
         self._lists = lists
 
@@ -47,7 +47,7 @@ class Relayed:
         """See L{IRecipients.check}."""
         if recipient.local.casefold() == "postmaster":
             return
-        domain = ascii_domain(recipient.domain)
+        domain = known_as(recipient.domain)
         who = self._domains[domain].recipients
         if who == "callout":
             await self._callout.check(recipient, way)

@@ -13,8 +13,9 @@ until they time out, if they are of many senders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from random import random
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -49,6 +50,10 @@ _SPARE = 8
 # How long a row is put off whose site turned out to be full; by chance up to three
 # times that. Rows of next hops that are known to be of the site are not claimed.
 _PUT_OFF_S = 1.0
+
+# How often it is looked whether an operator has stopped what waits for its place: who
+# waits for the pace of a site may do so for hours.
+_STOPPED_S = 2.0
 
 _SETTINGS = schema.Queue()
 
@@ -92,6 +97,7 @@ class Runner:
         self._alarm = Alarm(clock)
         self._stopping = False
         self._renew_at = 0.0
+        self._stopped_at = 0.0
         self._loop: Deferred[None] | None = None
         self._unwatch: Cancel | None = None
         self._naming = Naming(clock, agents, settings.sites)
@@ -176,6 +182,7 @@ class Runner:
         @return: seconds until the next look.
         """
         await self._outages.refresh()
+        await self._let_go_of_stopped()
         self._launch()
         await self._park()
         now = self._clock.seconds()
@@ -300,6 +307,23 @@ class Runner:
             raise
         del self._parked[: len(parked)]
 
+    async def _let_go_of_stopped(self) -> None:
+        """Give back what waits for its place, and is not to be tried any more.
+
+        @raise Temporary: the leases are still ours.
+        """
+        waiting, now = self._places.waiting(), self._clock.seconds()
+        if not waiting or 0 <= now - self._stopped_at < _STOPPED_S:
+            return
+        stopped = await self._queue.stopped([job for job, _ in waiting])
+        if stopped:
+            await self._queue.give_back(stopped)
+            ids = {job.id for job in stopped}
+            for job, site in waiting:
+                if job.id in ids:
+                    self._places.leave(job, site)
+        self._stopped_at = now
+
     def _launch(self) -> None:
         """Start what has a place, oldest first."""
         places, now = self._places, self._clock.seconds()
@@ -326,6 +350,7 @@ class Runner:
 
     async def _attempt(self, job: Job, site: Site) -> None:
         """The top of a task: try a row, record what came of it."""
+        learnt: Coroutine[Any, Any, None] | None = None
         try:
             outcomes = await self._attempts.deliver(job)
             learnt = self._recovery.learns(job, site, outcomes)
@@ -335,6 +360,8 @@ class Runner:
         except CancelledError:
             self._log.info("{id}: attempt cut short", id=to_text(job.envelope.id))
         finally:
+            if learnt is not None:
+                learnt.close()  # it may not have begun
             self._ended(job, site)
 
     def _ended(self, job: Job, site: Site) -> None:

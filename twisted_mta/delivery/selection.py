@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import idna
+
 from twisted_mta.errors import BadFilter, NoSuchQueueId
 from twisted_mta.interfaces import ILedger, ITransaction, SqlValue
 from twisted_mta.mail.filter import NULL, Filter, address, at_domain, like
@@ -109,9 +111,16 @@ def _select_way(found: Selection, filter: Filter) -> None:
 
 
 def next_hop(site: str) -> str:
-    """A next hop as rows have it: domains in lower case, a host in brackets as the
-    config writes it."""
-    return site if site.startswith("[") else site.lower()
+    """A next hop as rows have it: domains in lower case and as A-labels (RFC 5890), a
+    host in brackets or a socket's path as the config writes it."""
+    if site.startswith("[") or "/" in site:
+        return site
+    if site.isascii():
+        return site.lower()
+    try:
+        return idna.encode(site, uts46=True).decode("ascii")
+    except idna.IDNAError:
+        return site.lower()
 
 
 def existing(transaction: ITransaction, ids: Sequence[str]) -> None:

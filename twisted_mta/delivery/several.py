@@ -19,6 +19,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import MailError
 from twisted_mta.interfaces import IContent, IDeliveryAgent, IForesight
 from twisted_mta.mail.address import Address
@@ -95,6 +96,13 @@ class Several:
             try:
                 said = await self._agents[way.agent].deliver(part, content)
             except CancelledError:
+                taken = {
+                    who: outcome
+                    for who, outcome in outcomes.items()
+                    if outcome.result is Result.DELIVERED
+                }
+                if taken:
+                    return taken
                 raise
             except Exception as error:
                 # What is known of some recipients is not lost for it.
@@ -155,7 +163,7 @@ class Several:
             self._log.warn(
                 "{hop}: nobody is reached there ({why}); passed over for {pause:g} s",
                 hop=" ".join(hop),
-                why=next(iter(said.values())).diagnostic,
+                why=one_line(next(iter(said.values())).diagnostic),
                 pause=self._pause_s,
             )
             if len(self._down) >= _MOST:

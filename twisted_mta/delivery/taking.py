@@ -7,11 +7,16 @@ makes of these.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from twisted_mta.delivery.flow import flow
 from twisted_mta.delivery.lease import TAKEN
-from twisted_mta.delivery.record import read_address, read_notification
+from twisted_mta.delivery.record import (
+    read_address,
+    read_envelope,
+    read_notification,
+)
 from twisted_mta.delivery.rows import of
 from twisted_mta.delivery.turn import Hop, other_than
 from twisted_mta.interfaces import ITransaction
@@ -44,7 +49,7 @@ def due(
 
 _CLAIM = (
     "h.id, q.envelope, q.content_id, q.prefix, q.size, q.eight_bit, h.agent,"
-    f" h.next_hop, h.attempts, h.warned, {TAKEN}, h.sender, h.prefix"
+    f" h.next_hop, h.attempts, h.warned, {TAKEN}, h.flow, h.sender, h.prefix"
     " FROM hop h JOIN queued q ON q.id = h.queued_id WHERE"
 )
 
@@ -65,12 +70,45 @@ def free(
     return of(transaction, f"{_CLAIM} h.id", ids, more, now)
 
 
+def still(
+    transaction: ITransaction, owner: str, ids: Sequence[int]
+) -> Mapping[int, int]:
+    """Those of some rows that an owner has and may try, each with the number of its
+    recipients. 5 us a row."""
+    recipients = "LEFT JOIN recipient r ON r.hop_id = h.id"  # it may have none left
+    what = f"h.id, COUNT(r.hop_id) FROM hop h {recipients} WHERE h.id"
+    more = " AND h.held = 0 AND h.lease = ? GROUP BY h.id"
+    return dict(of(transaction, what, ids, more, owner))
+
+
 def first(
     now: float, most: int, transaction: ITransaction
 ) -> Sequence[tuple[Any, ...]]:
     """The first rows that are due."""
     sql = f"SELECT {_CLAIM} h.held = 0 AND h.due <= ? ORDER BY h.due, h.id LIMIT ?"
     return list(transaction.execute(sql, (now, most)))
+
+
+def in_turn(
+    transaction: ITransaction, rows: Sequence[tuple[Any, ...]], flows: Collection[str]
+) -> Sequence[tuple[Any, ...]]:
+    """The same rows. Those from before there were flows are given theirs, and left out
+    if it is one of some: else they would all be taken, and wait here. So is the login
+    of their messages, by which an operator finds them."""
+    old = {row[0]: (row[12], read_envelope(row[1])) for row in rows if not row[13]}
+    if not old:
+        return rows
+    transaction.executemany(
+        "UPDATE hop SET flow = ? WHERE id = ?",
+        [(flow(envelope), id) for id, (_, envelope) in old.items()],
+    )
+    transaction.executemany(
+        "UPDATE queued SET login = ? WHERE id = ?",
+        [(envelope.origin.login, id) for id, envelope in old.values()],
+    )
+    return [
+        row for row in rows if row[0] not in old or flow(old[row[0]][1]) not in flows
+    ]
 
 
 def within(

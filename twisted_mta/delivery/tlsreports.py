@@ -64,6 +64,10 @@ _RETRY_MOST_S = 4 * 3600.0
 # At the same time.
 _SIDE_BY_SIDE = 10
 
+# Different counts of a domain that its report is made of, those of most sessions. Its
+# servers choose how many there are.
+_COUNTS = 5000
+
 T = TypeVar("T")
 
 _Due = tuple[int, str, str, int]
@@ -256,8 +260,9 @@ def _due(transaction: ITransaction, now: float) -> list[_Due]:
 
 def _counts(transaction: ITransaction, day: int, domain: str) -> list[Count]:
     rows = transaction.execute(
-        "SELECT policy, failure, sessions FROM tls_result WHERE day = ? AND domain = ?",
-        (day, domain),
+        "SELECT policy, failure, sessions FROM tls_result WHERE day = ? AND domain = ?"
+        " ORDER BY sessions DESC LIMIT ?",
+        (day, domain, _COUNTS),
     )
     return [
         Count(read_policy(policy), read_failure(failure), sessions)

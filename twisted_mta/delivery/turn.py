@@ -174,10 +174,6 @@ def _look(
     passed_over, values = other_than(busy)
     columns = "h.id, h.agent, h.next_hop, h.flow"
     end = f"{passed_over} ORDER BY h.due, h.id LIMIT ?"
-    one_flow = (
-        f"SELECT {columns} FROM hop h WHERE h.held = 0 AND h.lease = ''"
-        f" AND h.flow = ? AND h.due <= ?{end}"
-    )
 
     def rows(sql: str, *given: SqlValue) -> list[Candidate]:
         found = transaction.execute(sql, given)
@@ -203,12 +199,39 @@ def _look(
     random.shuffle(due)  # two processes do not take the same rows
     due.sort(key=lambda one: turns.get(one, 0))
     each = max(1, most // 2 // len(due)) if due else 0
-    of_each = [rows(one_flow, one, now, *values, each) for one in due[:most]]
+    of_each = _of_each(transaction, now, due[:most], passed_over, values, each)
     in_turn = [one for round in zip_longest(*of_each) for one in round if one]
     mixed = chain.from_iterable(zip_longest(in_turn, oldest))
     once = {one.id: one for one in mixed if one}
     last = max(due) if len(due) >= _FLOWS else ""
     return _is_crowd(transaction, now), last, list(once.values())
+
+
+def _of_each(
+    transaction: ITransaction,
+    now: float,
+    flows: Sequence[str],
+    passed_over: str,
+    values: Sequence[SqlValue],
+    most: int,
+) -> Sequence[Sequence[Candidate]]:
+    """The first rows of each of some flows. It is one statement, so that the hops that
+    are passed over, which may be thousands, are made a set once and not for each."""
+    if not flows:
+        return []
+    found: dict[str, list[Candidate]] = {one: [] for one in flows}
+    marks = ", ".join(["(?)"] * len(flows))
+    rows = transaction.execute(
+        f"WITH turn (flow) AS (VALUES {marks})"
+        " SELECT r.id, r.agent, r.next_hop, r.flow FROM turn CROSS JOIN hop r"
+        " WHERE r.id IN (SELECT h.id FROM hop h WHERE h.held = 0 AND h.lease = ''"
+        f" AND h.flow = turn.flow AND h.due <= ?{passed_over}"
+        " ORDER BY h.due, h.id LIMIT ?) ORDER BY r.due, r.id",
+        (*flows, now, *values, most),
+    )
+    for id, agent, hop, of in rows:
+        found[of].append(Candidate(id, (agent, hop), of))
+    return [found[one] for one in flows]
 
 
 def _flows(transaction: ITransaction, now: float, start: str) -> Iterator[str]:

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-import idna
-
 from twisted_mta.config import schema
 from twisted_mta.errors import NoSuchDomain
+from twisted_mta.mail import domain as domains
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.route import Mailing
 
@@ -35,11 +34,9 @@ def ascii_domain(domain: str) -> str:
 
     @raise NoSuchDomain: no domain can have this name.
     """
-    if domain.isascii():
-        return domain.lower()
     try:
-        return idna.encode(domain, uts46=True).decode("ascii")
-    except idna.IDNAError:
+        return domains.ascii_domain(domain)
+    except ValueError:
         raise NoSuchDomain("The domain's name is not valid")
 
 

@@ -16,9 +16,8 @@ import base64
 import hashlib
 import hmac
 
-import idna
-
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.domain import known_as
 
 #: How long such an address is good, in days. libsrs2, postsrsd: 21.
 DAYS = 21
@@ -87,7 +86,7 @@ def reverse(local: str, secrets: list[bytes], now: float) -> Address:
 
 
 def _first(sender: Address, secret: bytes, now: float) -> str:
-    host, day = ascii_domain(sender.domain), _day(now)
+    host, day = known_as(sender.domain), _day(now)
     stamp = _BASE32[day >> 5] + _BASE32[day & 31]
     hashed = _hash(secret, stamp, host, sender.local)
     return f"SRS0={hashed}={stamp}={host}={sender.local}"
@@ -99,7 +98,7 @@ def _guarded(sender: Address, secret: bytes) -> str:
     tag, separator, rest = local[:4].upper(), local[4:5], local[5:]
     if separator not in _SEPARATORS or not rest:
         return ""
-    host, user = ascii_domain(sender.domain), separator + rest
+    host, user = known_as(sender.domain), separator + rest
     if tag == "SRS1":
         parts = rest.split("=", 2)
         if len(parts) < 3 or parts[2][:1] not in _SEPARATORS:
@@ -139,13 +138,3 @@ def _number(stamp: str) -> int:
     for char in stamp.upper():
         number = number << 5 | _BASE32.index(char)
     return number
-
-
-def ascii_domain(domain: str) -> str:
-    """A domain as A-labels (RFC 5890), or as it is if it has none."""
-    if domain.isascii():
-        return domain
-    try:
-        return idna.encode(domain, uts46=True).decode("ascii")
-    except idna.IDNAError:
-        return domain

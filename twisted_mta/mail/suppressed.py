@@ -2,8 +2,8 @@
 
 from typing import Literal, NamedTuple
 
-from twisted_mta.mail import srs
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.domain import known_as
 
 Reason = Literal["hard_bounce", "complaint", "manual"]
 
@@ -29,4 +29,4 @@ class Suppressed(NamedTuple):
 def key(address: Address) -> str:
     """What an address is found by: case does not count, nor how its domain is
     written (RFC 5890)."""
-    return Address(address.local, srs.ascii_domain(address.domain)).key
+    return Address(address.local, known_as(address.domain)).key

@@ -30,6 +30,15 @@ _LONGEST_ADDRESS = 1000
 # Failures that a report lists, those that happened most; their sum is told of all.
 _MOST_FAILURES = 1000
 
+# Policies that it lists, those of most sessions. A domain has one, or one for each of
+# its hosts; the DNS of strangers may give others each time.
+_MOST_POLICIES = 100
+
+# Characters of a policy's strings that are kept, and of its hosts: each count of
+# sessions has them. Four digests of keys take 280; a certificate, which may stand there
+# whole, thousands.
+_POLICY_MOST = 2000
+
 # Dot-atoms of ASCII (RFC 5322 3.2.3): who wants reports elsewhere has an alias.
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}"
 _LABEL = r"[A-Za-z0-9-]{1,63}"
@@ -57,6 +66,11 @@ class Policy:
     domain: str
     strings: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+
+    def bounded(self) -> Policy:
+        """The same, as far as it is told."""
+        strings, hosts = _begin(self.strings), _begin(self.hosts)
+        return Policy(self.kind, self.domain, strings, hosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +119,18 @@ class Submitter:
     hostname: str
 
 
+def _begin(strings: Sequence[str]) -> tuple[str, ...]:
+    """The first of some strings; the last of them may be cut short."""
+    kept: list[str] = []
+    left = _POLICY_MOST
+    for one in strings:
+        kept.append(one if len(one) <= left else one[:left] + "...")
+        left -= len(one)
+        if left <= 0:
+            break
+    return tuple(kept)
+
+
 # --- who wants it -----------------------------------------------------------
 
 
@@ -131,14 +157,14 @@ def _version(text: bytes) -> bool:
 
 
 def _possible(address: str) -> bool:
+    plain = address.isascii() and address.isprintable() and " " not in address
     if address.lower().startswith("mailto:"):
-        return bool(_MAILBOX.fullmatch(mailbox(address)))
+        return plain and bool(_MAILBOX.fullmatch(mailbox(address)))
     try:
         parts = urlsplit(address)
         port = parts.port
     except ValueError:
         return False
-    plain = address.isascii() and address.isprintable() and " " not in address
     named = bool(parts.hostname) and parts.username is None
     return plain and named and parts.scheme == "https" and port in (None, 443)
 
@@ -165,6 +191,7 @@ def compose(day: int, domain: str, counts: Sequence[Count], by: Submitter) -> by
     policies: dict[Policy, list[Count]] = {}
     for count in counts:
         policies.setdefault(count.policy, []).append(count)
+    held = sorted(policies.items(), key=lambda one: -_sessions(one[1]))
     report = {
         "organization-name": by.organization,
         "date-range": {
@@ -173,10 +200,14 @@ def compose(day: int, domain: str, counts: Sequence[Count], by: Submitter) -> by
         },
         "contact-info": by.contact,
         "report-id": report_id(day, domain, by.hostname),
-        "policies": [_told(policy, those) for policy, those in policies.items()],
+        "policies": [_told(policy, those) for policy, those in held[:_MOST_POLICIES]],
     }
     octets = json.dumps(report, indent=1).encode()
     return gzip.compress(octets, mtime=0)
+
+
+def _sessions(counts: Iterable[Count]) -> int:
+    return sum(one.sessions for one in counts)
 
 
 def _told(policy: Policy, counts: Sequence[Count]) -> dict[str, Any]:
@@ -188,7 +219,7 @@ def _told(policy: Policy, counts: Sequence[Count]) -> dict[str, Any]:
     about["policy-domain"] = policy.domain
     if policy.hosts:
         about["mx-host"] = list(policy.hosts)
-    every, bad = (sum(one.sessions for one in those) for those in (counts, failed))
+    every, bad = _sessions(counts), _sessions(failed)
     told: dict[str, Any] = {
         "policy": about,
         "summary": {

@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from twisted_mta.mail import srs
 from twisted_mta.mail.address import Address, domain_name
+from twisted_mta.mail.domain import known_as
 from twisted_mta.mail.envelope import Envelope
 from twisted_mta.mail.route import RELEASE, Route, ToAgent
 
@@ -40,7 +40,7 @@ def sender(owner: Address, recipient: Address, delimiters: str) -> Address:
     """The sender for one recipient; the owner himself where that would be longer than
     addresses are."""
     behind, between = delimiters[0], delimiters[1]
-    domain = srs.ascii_domain(recipient.domain)
+    domain = known_as(recipient.domain)
     named = f"{recipient.local}{between}{domain}" if domain else recipient.local
     made = Address(f"{owner.local}{behind}{named}", owner.domain)
     return made if len(str(made).encode()) <= _ADDRESS_MOST else owner

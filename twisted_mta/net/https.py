@@ -15,7 +15,7 @@ import io
 import re
 import sys
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -45,6 +45,9 @@ _HEADER_MOST = 32 * 1024
 _ADDRESSES_MOST = 4
 
 _CONNECT_S = 15.0
+
+# RFC 6052 2.1.
+_NAT64 = IPv6Network("64:ff9b::/96")
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,10})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
@@ -173,11 +176,26 @@ class Https:
         except ResolverUnavailable as error:
             raise Unanswered(error.text)
         if not self._anywhere and self._proxy is None:
-            far = [one for one in addresses if ip_address(one).is_global]
+            far = [one for one in addresses if _is_far(one)]
             if addresses and not far:
                 raise Unanswered(f"{host} is at an address of this network")
             addresses = far
         return [(one, port) for one in addresses[:_ADDRESSES_MOST]]
+
+
+def _is_far(address: str) -> bool:
+    """Whether it is on the Internet; of an IPv6 address that stands for one of IPv4,
+    and is passed on to that by a router near us, whether that is."""
+    meant = ip_address(address.partition("%")[0])
+    if isinstance(meant, IPv6Address):
+        number = int(meant)
+        if meant in _NAT64 or number >> 32 == 0:  # ::a.b.c.d, long deprecated
+            meant = IPv4Address(number & 0xFFFFFFFF)
+        else:
+            meant = meant.ipv4_mapped or meant.sixtofour or meant
+        if isinstance(meant, IPv6Address) and meant.is_site_local:  # RFC 3879
+            return False
+    return meant.is_global and not (meant.is_multicast or meant.is_reserved)
 
 
 def _request(method: str, host: str, path: str, fields: dict[str, str]) -> bytes:

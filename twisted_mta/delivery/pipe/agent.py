@@ -14,7 +14,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    DeferredSemaphore,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -75,11 +80,27 @@ class PipeAgent:
             for batch in batches
         ]
         outcomes: dict[Address, Outcome] = {}
+        lost: list[Failure] = []
         for _, ended in await DeferredList(running, consumeErrors=True):
             if isinstance(ended, Failure):
-                ended.raiseException()
-            outcomes |= ended
-        return outcomes
+                lost.append(ended)
+            else:
+                outcomes |= ended
+        if not lost:
+            return outcomes
+        # What became of the others is not known. Who has the message is not to get it
+        # again for that.
+        taken = {
+            recipient: outcome
+            for recipient, outcome in outcomes.items()
+            if outcome.result is Result.DELIVERED
+        }
+        if not taken:
+            lost[0].raiseException()
+        for each in lost:
+            if not isinstance(each.value, CancelledError):
+                self._log.failure("a run of a program failed", each)
+        return taken
 
     async def close(self) -> None:
         """See L{IDeliveryAgent}."""
@@ -118,7 +139,7 @@ class PipeAgent:
     ) -> Outcome:
         settings = self._settings
         argv = settings.arguments.put(job, recipients, settings.spelling)
-        if not all(map(fit, (job.envelope.sender, *recipients))):
+        if not all(map(fit, (job.sender, *recipients))):
             raise Unfit("5.1.0", "An address has characters that no program gets")
         marked = settings.delivered_to and settings.each
         if marked and await source.loops(job, content, recipients[0]):

@@ -57,9 +57,7 @@ def _base(recipient: Address, spelling: Spelling) -> tuple[str, str]:
 # and client_address.
 _OF_MESSAGE: Mapping[str, _Value] = {
     "sender": lambda job, _, spelling: (
-        str(job.envelope.sender)
-        if job.envelope.sender is not None
-        else spelling.null_sender
+        str(job.sender) if job.sender is not None else spelling.null_sender
     ),
     "id": lambda job, *_: to_text(job.envelope.id),
     "next_hop": lambda job, *_: job.next_hop,

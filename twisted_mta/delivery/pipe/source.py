@@ -61,7 +61,7 @@ def _lines(octets: bytes, settings: Settings) -> bytes:
 
 
 def _added(job: Job, recipients: Sequence[Address], settings: Settings) -> bytes:
-    sender = job.envelope.sender
+    sender = job.sender
     text = ""
     if settings.from_line:
         who = settings.spelling.null_sender if sender is None else str(sender)

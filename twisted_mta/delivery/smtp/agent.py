@@ -16,6 +16,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectError
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -27,7 +28,6 @@ from twisted_mta.delivery.smtp.exchanger import (
     Exchangers,
     Host,
     Listening,
-    ascii_domain,
 )
 from twisted_mta.delivery.smtp.outcome import (
     TlsFailed,
@@ -53,6 +53,7 @@ from twisted_mta.interfaces import (
 )
 from twisted_mta.mail import header
 from twisted_mta.mail.address import Address
+from twisted_mta.mail.domain import ascii_domain
 from twisted_mta.mail.job import Job
 from twisted_mta.mail.route import Outcome
 from twisted_mta.net.client import Connection, connect
@@ -109,9 +110,14 @@ class SmtpAgent:
         L{exchanger.read <twisted_mta.delivery.smtp.exchanger.read>} takes it."""
         work = Work(job, content, self._reactor)
         way = job.next_hop, self._tls(work)
-        spoken_to = await self._over_idle(work, way)
-        if work.open:
-            await self._over_new(work, way, spoken_to)
+        try:
+            spoken_to = await self._over_idle(work, way)
+            if work.open:
+                await self._over_new(work, way, spoken_to)
+        except CancelledError:
+            if taken := work.taken():
+                return taken
+            raise
         return work.outcomes
 
     async def site(self, next_hop: str) -> str:
@@ -158,7 +164,7 @@ class SmtpAgent:
         except BaseException:
             session.abort()
             raise
-        self._pool.put(way, session)
+        self._keep(way, session)
         return outcome
 
     def _own_tls(self, next_hop: str) -> Tls:
@@ -396,11 +402,15 @@ class SmtpAgent:
         except BaseException:
             session.abort()
             raise
+        self._keep(way, session)
+        return True
+
+    def _keep(self, way: Way, session: Session) -> None:
+        """Keep a session for the next message, unless somebody waits for its place."""
         if self._allowances[":" in session.host.address].wanted:
             session.leave()
         else:
             self._pool.put(way, session)
-        return True
 
 
 def _mistaken(

@@ -14,21 +14,28 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
 from itertools import groupby, zip_longest
 from operator import itemgetter
-
-import idna
 
 from twisted_mta.delivery.smtp.outcome import Unusable, deferred, failed
 from twisted_mta.delivery.smtp.settings import Settings
 from twisted_mta.errors import NoSuchDomain, ResolverUnavailable
 from twisted_mta.interfaces import IResolver
+from twisted_mta.mail.domain import ascii_domain
 from twisted_mta.mail.lookup import Located
 
 # How many mail exchangers are looked up for one message. gmail.com has 5;
 # SPF's limit for a domain's mx is 10 (RFC 7208 4.6.4).
 _MOST_NAMES = 20
+
+# The names of a site's hosts as one. Those of gmail.com have 150 characters.
+_LONGEST_SITE = 300
+
+# How many addresses of one are looked at, of which some may be ours: with thousands,
+# that a reply of 64 KB has, this would take a second. gmail.com's have one or two.
+_MOST_ADDRESSES = 50
 
 _HOST = re.compile(
     r"\[(?:IPv6:)?(?P<literal>[^\[\]]+)\](?::(?P<port>\d{1,5}))?", re.IGNORECASE
@@ -143,16 +150,6 @@ def check(hop: NextHop) -> NextHop:
     return hop
 
 
-def ascii_domain(domain: str) -> str:
-    """A domain as A-labels (RFC 5890), in lower case.
-
-    @raise ValueError: it cannot be written so.
-    """
-    if domain.isascii():
-        return domain.lower()
-    return idna.encode(domain, uts46=True).decode("ascii")
-
-
 class Exchangers:
     """Finds hosts.
 
@@ -205,7 +202,11 @@ class Exchangers:
         except (ValueError, NoSuchDomain, ResolverUnavailable):
             return next_hop
         names = sorted({name.lower() for _, name in records if _is_host(name)})
-        return ",".join(names[:_MOST_NAMES]) or hop.name
+        site = ",".join(names[:_MOST_NAMES]) or hop.name
+        if len(site) > _LONGEST_SITE:
+            # Strangers' names are in rows and logs.
+            site = f"{names[0]},{sha256(site.encode()).hexdigest()[:16]}"
+        return site
 
     async def _of_host(self, hop: NextHop) -> Sequence[Host]:
         port = self._settings.port if hop.port is None else hop.port
@@ -312,8 +313,12 @@ class _Search:
             else:
                 vouched = bool(self._domains)
                 standing = Standing(_bases(name, located), vouched, self._domains)
-                for address in located.addresses:
-                    hosts.append(Host(name, address, self._port, preference, standing))
+                hosts += _mixed(
+                    [
+                        Host(name, address, self._port, preference, standing)
+                        for address in located.addresses
+                    ]
+                )[:_MOST_ADDRESSES]
         if any(self._is_us(host) for host in hosts):
             self.us = True
             return False

@@ -10,13 +10,13 @@ held back again.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from twisted_mta.delivery.smtp.exchanger import ascii_domain
 from twisted_mta.delivery.smtp.outcome import Unusable, failed
 from twisted_mta.delivery.smtp.settings import Settings
 from twisted_mta.delivery.smtp.source import Original
 from twisted_mta.delivery.smtp.work import Work
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.conversion import Conversion, convert
+from twisted_mta.mail.domain import ascii_domain
 from twisted_mta.mail.downgrade import Level, Unconvertible
 from twisted_mta.mail.envelope import USUAL, Body
 from twisted_mta.wire.smtp import client

@@ -196,7 +196,7 @@ class Security:
         if promised and not enforced:
             return None
         policy = Policy(Kind.STS, site.domain, found.strings, found.hosts)
-        counted = site.domain, policy
+        counted = site.domain, policy.bounded()
         demand = Demand(
             Tls.ENCRYPT if enforced or self._tls is Tls.ENCRYPT else Tls.MAY,
             Proof.STS,
@@ -232,4 +232,6 @@ def _counted(
     site: Site, kind: Kind, domain: str, strings: tuple[str, ...] = ()
 ) -> _Counted:
     """@return: C{None} where the operator named the host: nobody else's affair."""
-    return (site.domain, Policy(kind, domain, strings)) if site.domain else None
+    if not site.domain:
+        return None
+    return site.domain, Policy(kind, domain, strings).bounded()

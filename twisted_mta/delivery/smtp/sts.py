@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from twisted_mta.delivery.smtp.security import Announced
+from twisted_mta.delivery.text import one_line
 from twisted_mta.errors import ResolverUnavailable, Temporary
 from twisted_mta.interfaces import ILedger, IResolver, ITransaction
 from twisted_mta.mail.stspolicy import OCTETS_MOST, StsPolicy, announced, read
@@ -50,6 +51,9 @@ _LOOK_S = 600.0
 _NO_ANSWER = "sts-policy-fetch-error"
 _UNTRUSTED = "sts-webpki-invalid"
 _INVALID = "sts-policy-invalid"
+
+# Characters of a reason in the log, of which a Web server may choose some.
+_WHY = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +233,7 @@ class StsPolicies:
             "mta-sts: {domain}: no policy: {result}: {why}",
             domain=domain,
             result=result,
-            why=why,
+            why=one_line(why, _WHY),
         )
         return _NotFetched(result)
 

@@ -4,7 +4,7 @@ of the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -84,6 +84,15 @@ class Work:
             known = self.outcomes.get(recipient)
             if known is None or _weight(outcome) >= _weight(known):
                 self.outcomes[recipient] = outcome
+
+    def taken(self) -> Mapping[Address, Outcome]:
+        """Who has the message, if the attempt goes no further: he is not to get it
+        again."""
+        return {
+            recipient: outcome
+            for recipient, outcome in self.outcomes.items()
+            if outcome.result is Result.DELIVERED
+        }
 
     def _spoken(self, outcome: Outcome) -> Outcome:
         """With what the host is spoken to with."""

@@ -53,5 +53,6 @@ def _told(parameters: MailParameters) -> str:
             parameters.hold_until,
             parameters.solicit,
             parameters.prdr,
+            parameters.verp,
         )
     )
