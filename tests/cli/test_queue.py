@@ -193,6 +193,16 @@ class ChangeTests(QueueCase):
         )
         self.assertEqual(self.ledger.count("queued"), 12)
 
+    def test_dry_run_of_nonsense(self) -> None:
+        """What could not be done is told by a dry run, too."""
+
+        def refuse(agent: str, next_hop: str) -> None:
+            raise BadFilter("no such agent")
+
+        self.office.check_way = refuse  # type: ignore[attr-defined]
+        words = ("requeue", "--all", "--agent", "x", "--dry-run")
+        self.assertRaises(BadFilter, self.said, *words)
+
     def test_busy(self) -> None:
         """What is being tried is left alone, and that is said."""
         id = self.send()

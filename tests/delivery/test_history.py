@@ -287,6 +287,19 @@ class FinishedTests(HistoryCase):
         )
         self.assertEqual([one.passage.id for one in rest], [self.carol, self.bob])
 
+    def test_redirected(self) -> None:
+        """One that an operator redirected is found by who was to have it, and by who
+        has it."""
+        oversight = self.office.oversight
+        for to in (DAVE, CAROL, DAVE):
+            self.now(oversight.redirect(Filter(ids=(self.waits,)), to))
+        job = self.claim()
+        self.now(self.queue.settle(job, always(DELIVERED)(job)))
+        for wanted in (ERIN, CAROL, DAVE):
+            self.assertIn(self.waits, self.found(recipient=str(wanted)))
+        (one,) = self.now(oversight.finished(Filter(ids=(self.waits,))))
+        self.assertEqual(one.passage.queued, (str(ERIN), str(DAVE), str(CAROL)))
+
     def test_redirected_alias(self) -> None:
         """Behind an alias it is found by the alias, and by who has it."""
         office = Office()

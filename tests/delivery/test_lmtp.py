@@ -346,9 +346,13 @@ class RelayTests(AgentCase):
         self.assertEqual(peer.verbs()[0], "EHLO")
 
     async def test_no_such_domain(self):
-        """A next hop that does not exist."""
-        outcome = await self.agent().foresee("nowhere.test", BOB)
+        """A domain that does not exist; a next hop that does not is the operator's
+        mistake, for which nobody is refused."""
+        bob = Address("bob", "nowhere.test")
+        outcome = await self.agent().foresee("nowhere.test", bob)
         self.assertEqual((outcome.result, outcome.status), (FAILED, "5.1.2"))
+        outcome = await self.agent().foresee("nowhere.test", BOB)
+        self.assertEqual((outcome.result, outcome.status), (DEFERRED, "4.3.5"))
 
     async def test_said_of_the_mail_counts_more(self):
         """A host that deferred the recipient and one that is not reached: he was

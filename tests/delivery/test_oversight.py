@@ -17,7 +17,7 @@ from tests.delivery.fakes import (
 )
 from tests.delivery.test_history import HistoryCase
 from tests.delivery.test_queue import Unsure
-from tests.delivery.test_release import HOUR, ReleaseCase
+from tests.delivery.test_release import ReleaseCase
 from twisted_mta.config import schema
 from twisted_mta.delivery import oversight, selection
 from twisted_mta.delivery.queue import LEASE_S
@@ -528,23 +528,6 @@ class AnewTests(ReleaseCase):
         self.assertEqual((job.agent, job.recipients), (RELEASE, wanted))
         self.now(self.queue.settle(job, self.outcomes(job)))
         return self.store.inbox(2)
-
-    def test_for_later(self) -> None:
-        """What its sender has held until a time keeps that: whoever it is redirected to
-        has it then, and it is requeued only if it is named."""
-        self.hold(CAROL)
-        oversight = self.office.oversight
-        self.assertEqual(self.now(oversight.requeue(ALL)), Tally())
-        self.assertEqual(self.now(oversight.requeue(ALL, "smtp", "[h]:25")), Tally())
-        self.assertEqual(self.now(oversight.redirect(ALL, BOB)), Tally(1, 1))
-        self.assertEqual(self.due(), [])
-        self.clock.advance(HOUR)
-        self.assertEqual(len(self.requeued(BOB)), 1)
-        id = to_text(self.hold(CAROL).id)
-        named = oversight.requeue(Filter(ids=(id,)), "smtp", "[h]:25")
-        self.assertEqual(self.now(named), Tally(1, 1))
-        (job,) = self.due()
-        self.assertEqual((job.agent, job.next_hop), ("smtp", "[h]:25"))
 
     def test_redirect_here(self) -> None:
         """Mail that is redirected to somebody here is in his mailbox."""

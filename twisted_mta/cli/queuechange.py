@@ -53,7 +53,7 @@ def _change(
             "Which messages? Name ids, give a filter such as --domain, or --all"
         )
     if options.dry_run:
-        _dry_run(options, meant, done)
+        _dry_run(options, meant, done, change)
         return {}, {}
 
     async def work(office: Office) -> tuple[Tally, _Rows, _Rows]:
@@ -85,10 +85,16 @@ def _recipients(count: int) -> str:
     return f"{count} recipient{'' if count == 1 else 's'}"
 
 
-def _dry_run(options: argparse.Namespace, meant: Filter, done: str) -> None:
-    """Say what would be meant."""
+def _dry_run(
+    options: argparse.Namespace,
+    meant: Filter,
+    done: str,
+    change: Callable[[Office], _Change],
+) -> None:
+    """Say what would be meant, and what of the command cannot be."""
 
     async def work(office: Office) -> Any:
+        change(office)
         page = await office.oversight.waiting(meant, _SHOWN)
         return await office.oversight.count(meant), page.rows
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from twisted_mta.delivery.history import also_for
 from twisted_mta.delivery.outage import hurry
 from twisted_mta.delivery.record import (
     read_address,
@@ -362,6 +363,7 @@ def redirect(
                 row.due, row.attempts = order.now, 0
             held = HELD if row.held == HELD else FROZEN if way[1] in sites else FREE
             row.move(transaction, *way, held)
+            also_for(transaction, row.queued, to)
             transaction.execute(
                 "INSERT INTO recipient (hop_id, address, status, diagnostic, remote,"
                 " replied, notification) VALUES (?, ?, '', '', '', 0, ?)",

@@ -20,6 +20,7 @@ from twisted_mta.delivery.text import one_line
 from twisted_mta.interfaces import IHistory, ITransaction
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.envelope import Envelope
+from twisted_mta.mail.filter import like
 from twisted_mta.mail.history import Event, Kind
 from twisted_mta.mail.ids import new_id
 from twisted_mta.mail.job import Job
@@ -100,6 +101,16 @@ def _lines(addresses: Collection[Address]) -> str:
         (address,) = addresses
         return _line(str(address))
     return "\n".join([_line(str(one)) for one in islice(addresses, _NAMED)])
+
+
+def also_for(transaction: ITransaction, message: int, recipient: Address) -> None:
+    """A message waits for somebody whom its sender did not name, and is found so."""
+    line = _line(str(recipient))
+    transaction.execute(
+        "UPDATE history SET queued = queued || ? WHERE id = ? AND queued <> ''"
+        " AND ? || queued || ? NOT LIKE ? ESCAPE '!'",
+        (f"\n{line}", message, "\n", "\n", like(f"*\n{line}\n*")),
+    )
 
 
 def attempted(

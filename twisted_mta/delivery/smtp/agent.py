@@ -149,7 +149,7 @@ class SmtpAgent:
                 except Unusable as error:
                     outcome = error.outcome
         except Unusable as error:
-            outcome = error.outcome
+            outcome = _mistaken(error.outcome, next_hop, (recipient,))
         return outcome
 
     async def _foreseen(
@@ -214,7 +214,8 @@ class SmtpAgent:
             hosts = await self._exchangers.find(next_hop)
             site = await self._security.site(next_hop, tls)
         except Unusable as error:
-            work.blame(unreached(_mistaken(error.outcome, work.job)))
+            mistaken = _mistaken(error.outcome, next_hop, work.job.recipients)
+            work.blame(unreached(mistaken))
             return
         if not spoken_to:
             spoken_to = await self._over_shared(work, way, site, hosts)
@@ -412,13 +413,15 @@ class SmtpAgent:
             self._pool.put(way, session)
 
 
-def _mistaken(outcome: Outcome, job: Job) -> Outcome:
+def _mistaken(
+    outcome: Outcome, next_hop: str, recipients: Sequence[Address]
+) -> Outcome:
     """What is said of a next hop that is not there. Where it is not the recipients' own
     domain an operator named it, whose mistake returns nobody's mail (Postfix does so
     for relayhost)."""
     if outcome.status not in _NOT_THERE:
         return outcome
     with suppress(ValueError):
-        if job.next_hop not in {ascii_domain(to.domain) for to in job.recipients}:
+        if next_hop not in {ascii_domain(to.domain) for to in recipients}:
             return deferred("4.3.5", outcome.diagnostic)
     return outcome
