@@ -85,6 +85,17 @@ class FreezeTests(OrdersCase):
         self.assertEqual(self.now(self.oversight.thaw("elsewhere.test")), 5)
         self.assertEqual(self.due(), [str(CAROL)] * 5)
 
+    def test_pieces_of_a_message(self) -> None:
+        """Of a message with several rows for a next hop none is left out where a piece
+        ends between them."""
+        self.patch(orders, "_AT_ONCE", 1)
+        self.send(CAROL, DAVE)
+        to = self.oversight.requeue(Filter(recipient=str(DAVE)), "lmtp")
+        self.now(to)
+        self.assertEqual(self.now(self.oversight.freeze("elsewhere.test")), 2)
+        self.assertEqual(self.due(), [])
+        self.assertEqual(self.now(self.oversight.thaw("elsewhere.test")), 2)
+
     def test_not_known_yet(self) -> None:
         """What a process accepts that does not know the order yet is not tried by one
         that does."""

@@ -12,7 +12,9 @@ from tests.delivery.fakes import (
 )
 from tests.delivery.sited import DOWN, SiteCase, SitedAgent
 from tests.delivery.test_runner import DAY, HOUR
+from twisted_mta.config import schema
 from twisted_mta.delivery import selection
+from twisted_mta.delivery.outage import Outages
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.filter import Filter
 from twisted_mta.mail.job import Job
@@ -118,6 +120,22 @@ class OutageTests(SiteCase):
         self.agent.script = other.script = always(DELIVERED)
         self.pass_time(2.2 * HOUR)
         self.assertEqual(self.ledger.count("queued"), 0)
+
+    def test_found_twice(self) -> None:
+        """What two processes find out at the same time counts once."""
+        known = []
+        for _ in range(2):
+            outages = Outages(self.clock, self.ledger, schema.Queue(), lambda: 0.0)
+            outages.start()
+            self.addCleanup(outages.stop)
+            known.append(outages)
+        found = [self.now(one.down(("smtp", "mx.test"), "No")) for one in known]
+        self.assertEqual([one.failures for one in found], [1, 1])
+        self.assertEqual(found[0].probe_at, found[1].probe_at)
+        self.clock.advance(60)
+        found = [self.now(one.down(("smtp", "mx.test"), "No")) for one in known]
+        self.assertEqual([one.failures for one in found], [2, 2])
+        self.assertEqual(self.ledger.rows("SELECT failures FROM outage"), [(2,)])
 
     def test_restart(self) -> None:
         """A process that starts later knows, too."""
