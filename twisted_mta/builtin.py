@@ -13,7 +13,7 @@ from typing import Literal
 from attrs import frozen
 from zope.interface import implementer
 
-from twisted_mta.config.units import Seconds
+from twisted_mta.config.units import Rate, Seconds
 from twisted_mta.delivery.smtp import exchanger
 from twisted_mta.delivery.smtp.agent import SmtpAgent
 from twisted_mta.delivery.smtp.settings import Settings, Timeouts, Tls, TokenFile
@@ -88,6 +88,9 @@ class SmtpAgentConfig:
     # Connections at the same time from each of our addresses, of all workers
     # together; at least one for each worker. None: any number.
     connections: int | None = None
+    # The most messages in a time from them together, such as 600/m, of all workers;
+    # for a rate of each address make an agent for each. None: any number.
+    rate: Rate | None = None
     # More names of this server in the DNS, beside hostname, such as that of a
     # router that passes port 25 on to it: an MX of that name is never tried.
     own_names: tuple[str, ...] = ()
@@ -161,6 +164,9 @@ class SmtpAgentPlugin:
                 connections=None
                 if config.connections is None
                 else max(1, environment.share(config.connections)),
+                rate=None
+                if config.rate is None
+                else (config.rate.count, config.rate.seconds),
                 own_names=frozenset(map(str.lower, config.own_names)),
                 loopback=config.loopback,
                 without=frozenset(config.without),

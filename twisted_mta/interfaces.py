@@ -985,6 +985,14 @@ class ISited(Interface):
         what it takes is remembered for a while."""
 
 
+class IRated(Interface):
+    """What an agent may provide besides: it is not to be given more than so much."""
+
+    rate: tuple[int, float] | None = Attribute(
+        "how many messages of all processes together, in how many seconds; None: any"
+    )
+
+
 class IResolver(Interface):
     """The DNS. Names are ASCII (A-labels), without the last dot."""
 

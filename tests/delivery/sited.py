@@ -17,19 +17,21 @@ from tests.delivery.fakes import (
 from tests.delivery.test_runner import RunnerCase
 from twisted_mta.config import schema
 from twisted_mta.delivery.runner import Runner
-from twisted_mta.interfaces import ISited
+from twisted_mta.interfaces import IRated, ISited
 from twisted_mta.mail.address import Address
 from twisted_mta.mail.route import Outcome, Result
 
 DOWN = Outcome(Result.DEFERRED, "4.4.1", "Cannot connect to mx.test: refused")
 
 
-@implementer(ISited)
+@implementer(ISited, IRated)
 class SitedAgent(Agent):
     """Knows sites; those it does not know are the next hop.
 
     @ivar asked: how often it was asked.
     """
+
+    rate: tuple[int, float] | None = None
 
     def __init__(self, clock: Clock, script: Script, sites: Mapping[str, str]) -> None:
         super().__init__(clock, script)

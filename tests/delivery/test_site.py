@@ -212,6 +212,28 @@ class RateTests(SiteCase):
         for earlier, later in zip(at, at[6:], strict=False):
             self.assertGreaterEqual(later - earlier, 59.9)
 
+    def test_rate_of_an_agent(self) -> None:
+        """So many messages by an agent in a minute, to whatever sites; each process
+        has its share, and other agents go on."""
+        self.agent.rate = 12, 60.0
+        other = SitedAgent(self.clock, always(DELIVERED), {})
+        self.office.router._ways = Ways([schema.Route(domain="o.test", agent="other")])
+        agents = {"smtp": self.agent, "other": other}
+        self.runner_of(self.queue, agents, share=lambda whole: whole // 2)
+        for number in range(20):
+            self.send_to(f"d{number}.test")
+            self.send_to("o.test")
+        self.pass_time(1)
+        self.assertEqual(len(other.seen), 20)
+        self.assertEqual(len(self.agent.seen), 1)
+        self.pass_time(60)
+        self.assertEqual(len(self.agent.seen), 7)
+        self.pass_time(HOUR)
+        at = sorted(seen.at for seen in self.agent.seen)
+        self.assertEqual(len(at), 20)
+        for earlier, later in zip(at, at[6:], strict=False):
+            self.assertGreaterEqual(later - earlier, 59.9)
+
     def test_rate_of_no_site(self) -> None:
         """What this server itself accepts anew is sent nowhere, and waits for no
         rate."""

@@ -98,6 +98,9 @@ SMTP_AGENT = """\
 #   # Connections at the same time from each of our addresses, of all workers
 #   # together; at least one for each worker. None: any number.
 #   connections: null
+#   # The most messages in a time from them together, such as 600/m, of all workers;
+#   # for a rate of each address make an agent for each. None: any number.
+#   rate: null
 #   # More names of this server in the DNS, beside hostname, such as that of a
 #   # router that passes port 25 on to it: an MX of that name is never tried.
 #   own_names: []

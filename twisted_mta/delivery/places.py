@@ -30,6 +30,8 @@ _FORGOTTEN = 1_000
 # How long the rule of a site holds until it is looked for again.
 _RULED_S = 300.0
 
+_NONE: Mapping[str, tuple[int, float]] = {}
+
 
 class Places:
     """The places of one process.
@@ -39,6 +41,7 @@ class Places:
     @param most: the most to one site that has no rule.
     @param rule: the rule of a site.
     @param share: what this process has of a number that all have together.
+    @param rates: the rates of agents that have one.
     """
 
     def __init__(
@@ -49,7 +52,12 @@ class Places:
         pace: tuple[int, float] | None,
         rule: Callable[[Hop], schema.Site | None],
         share: Callable[[int], int],
+        rates: Mapping[str, tuple[int, float]] = _NONE,
     ) -> None:
+        self._common = {
+            agent: Pace(max(share(count), 1), seconds)
+            for agent, (count, seconds) in rates.items()
+        }
         self._concurrency = concurrency
         self._initial = initial
         self._most = most
@@ -93,7 +101,8 @@ class Places:
 
     def _made(self, key: Hop) -> Site:
         most, pace = self._limits(key)
-        site = Site(key, Window(self._initial, most), pace)
+        common = self._common.get(key[0])
+        site = Site(key, Window(self._initial, most), pace, common)
         if not most:  # the others have all of it
             self._busy[key] = site
         return site
@@ -170,8 +179,7 @@ class Places:
         site.running += 1
         self._busy[site.key] = site
         self._flows[flow(job.envelope)] += 1
-        if site.pace is not None:
-            site.pace.took(now)
+        site.took(now)
 
     def end(self, job: Job, site: Site) -> None:
         """It leaves it."""

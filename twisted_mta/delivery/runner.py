@@ -33,7 +33,13 @@ from twisted_mta.delivery.recovery import Recovery
 from twisted_mta.delivery.rows import TOPIC
 from twisted_mta.delivery.site import Site
 from twisted_mta.errors import Temporary
-from twisted_mta.interfaces import Cancel, IDeliveryAgent, ILedger, IQueue
+from twisted_mta.interfaces import (
+    Cancel,
+    IDeliveryAgent,
+    ILedger,
+    IQueue,
+    IRated,
+)
 from twisted_mta.mail.ids import to_text
 from twisted_mta.mail.job import Job, Parked
 
@@ -109,6 +115,11 @@ class Runner:
             None if rate is None else (share(rate.count), rate.seconds),
             self._naming.rule,
             share,
+            {
+                name: agent.rate
+                for name, agent in agents.items()
+                if IRated.providedBy(agent) and agent.rate is not None
+            },
         )
         self._attempts = Attempts(clock, ledger, queue, agents)
         self._outages = Outages(clock, ledger, settings, random)

@@ -20,6 +20,7 @@ class Site:
     @ivar key: its agent and name.
     @ivar window: attempts at the same time.
     @ivar pace: messages in a time; C{None}: any number. Its rate is C{rate}.
+    @ivar common: the pace that all sites of its agent have together.
     @ivar ruled_until: then the limits are looked up again.
     @ivar running: attempts that run.
     @ivar ready: rows that wait here for a place, so that a connection is used again at
@@ -33,6 +34,7 @@ class Site:
 
     __slots__ = (
         "_hops",
+        "common",
         "first",
         "key",
         "pace",
@@ -48,9 +50,14 @@ class Site:
     )
 
     def __init__(
-        self, key: tuple[str, str], window: Window, rate: tuple[int, float] | None
+        self,
+        key: tuple[str, str],
+        window: Window,
+        rate: tuple[int, float] | None,
+        common: Pace | None = None,
     ) -> None:
         self.key = key
+        self.common = common
         self.window = window
         self.rate = rate
         self.pace = Pace(*rate) if rate else None
@@ -82,8 +89,17 @@ class Site:
         return not self.running and not self.ready
 
     def wait_s(self, now: float) -> float:
-        """How long the pace makes the next message wait."""
-        return 0.0 if self.pace is None else self.pace.wait_s(now)
+        """How long its pace, or its agent's, makes the next message wait."""
+        paces = (self.pace, self.common)
+        return max(
+            (pace.wait_s(now) for pace in paces if pace is not None), default=0.0
+        )
+
+    def took(self, now: float) -> None:
+        """A message goes."""
+        for pace in (self.pace, self.common):
+            if pace is not None:
+                pace.took(now)
 
     @property
     def takes(self) -> bool:

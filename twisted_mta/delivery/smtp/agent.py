@@ -47,6 +47,7 @@ from twisted_mta.interfaces import (
     IContent,
     IDeliveryAgent,
     IForesight,
+    IRated,
     IResolver,
     ISited,
     ITlsResults,
@@ -66,11 +67,12 @@ if TYPE_CHECKING:
 _NOT_THERE = ("5.1.2", "5.1.10")
 
 
-@implementer(IDeliveryAgent, IForesight, ISited)
+@implementer(IDeliveryAgent, IForesight, ISited, IRated)
 class SmtpAgent:
     """Speaks SMTP to other servers, or LMTP.
 
     @ivar cheap: see L{IForesight}.
+    @ivar rate: see L{IRated}.
     """
 
     log = Logger()
@@ -94,6 +96,7 @@ class SmtpAgent:
         @param results: where it is counted how TLS went.
         @param memory: of which hosts had TLS.
         """
+        self.rate = settings.rate
         self._reactor = reactor
         self._settings = settings
         self._exchangers = Exchangers(resolver, settings, listening)

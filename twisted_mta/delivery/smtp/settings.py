@@ -127,6 +127,7 @@ class Settings:
     @ivar idle_s: how long a connection is kept for the next message (Postfix:
         2 s), and
     @ivar idle_connections: how many are kept in all.
+    @ivar rate: how many messages, in how many seconds; C{None}: any number.
     @ivar connections: at the same time from one address of ours, those that are idle
         included; C{None}: any number.
     @ivar messages: over one connection (Exim: connection_max_messages).
@@ -153,6 +154,7 @@ class Settings:
     idle_s: float = 2
     idle_connections: int = 50
     connections: int | None = None
+    rate: tuple[int, float] | None = None
     messages: int = 500
     without: frozenset[str] = frozenset()
     xforward: bool = False
