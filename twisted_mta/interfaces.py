@@ -694,13 +694,18 @@ class IQueue(Interface):
         or not. Those that are being tried are left out."""
 
     def settle(
-        job: Job, outcomes: Mapping[Address, Outcome], who: str = ""
+        job: Job,
+        outcomes: Mapping[Address, Outcome],
+        who: str = "",
+        so_far: bool = False,
     ) -> Awaitable[None]:
         """Record an attempt, in one transaction with the bounces and
         warnings that it causes: delivered and failed recipients leave the
         queue, deferred ones wait for their next time or expire.
 
         @param who: it was none: this operator returns the message.
+        @param so_far: the attempt goes on. The job has those of its recipients who have
+            the message; they leave the queue, and the lease stays.
         """
 
     def park(parked: Sequence[Parked]) -> Awaitable[None]:

@@ -349,8 +349,15 @@ class TransactionTests(AgentCase):
         """There are at most so many recipients in one transaction."""
         peer = self.peer()
         people = [Address(f"p{number}", "there.test") for number in range(7)]
-        outcomes = await self.deliver(self.agent(recipients=3), people)
+        noted: list[int] = []
+
+        async def note(outcomes) -> None:
+            noted.append(len(outcomes))
+
+        outcomes = await self.deliver(self.agent(recipients=3), people, note=note)
         self.assertEqual({outcome.result for outcome in outcomes.values()}, {DELIVERED})
+        # Who has it is recorded before the next are tried.
+        self.assertEqual(noted, [3, 6])
         self.assertEqual(peer.verbs().count("RCPT"), 7)
         self.assertEqual(len(peer.messages), 3)
 

@@ -7,6 +7,8 @@ one that breaks or is missing costs its own rows an attempt.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
@@ -46,12 +48,39 @@ class Attempts:
         self._ledger = ledger
         self._queue = queue
         self._agents = agents
+        # Who has the message of a row that is still tried, as the queue knows.
+        self._noted: dict[int, set[Address]] = {}
 
     async def deliver(self, job: Job) -> Mapping[Address, Outcome]:
         """Have a row's agent try it, and log what came of it."""
-        outcomes = await self._deliver(job)
+        try:
+            outcomes = await self._deliver(replace(job, note=partial(self._note, job)))
+        except BaseException:
+            self._noted.pop(job.id, None)
+            raise
         self._say(job, outcomes)
         return outcomes
+
+    async def _note(self, job: Job, outcomes: Mapping[Address, Outcome]) -> None:
+        """Record who has the message while the attempt goes on: if this process dies in
+        it, he does not get it again."""
+        noted = self._noted.setdefault(job.id, set())
+        new = tuple(
+            recipient
+            for recipient in job.recipients
+            if recipient not in noted and _has(outcomes.get(recipient))
+        )
+        if not new:
+            return
+        try:
+            part = replace(job, recipients=new)
+            await self._queue.settle(part, outcomes, so_far=True)
+        except MailError as error:
+            # It is recorded when the attempt ends.
+            id = to_text(job.envelope.id)
+            self._log.warn("{id}: not noted yet: {why}", id=id, why=error.text)
+        else:
+            noted.update(new)
 
     async def _deliver(self, job: Job) -> Mapping[Address, Outcome]:
         agent = self._agents.get(job.agent)
@@ -82,6 +111,11 @@ class Attempts:
     async def settle(self, job: Job, outcomes: Mapping[Address, Outcome]) -> None:
         """Record the attempt, however long the ledger is away: a recipient that
         has the message must not get it again."""
+        if noted := self._noted.pop(job.id, None):
+            rest = tuple(who for who in job.recipients if who not in noted)
+            if not rest:
+                return None  # the row is gone
+            job = replace(job, recipients=rest)
         id = to_text(job.envelope.id)
         wait = TROUBLE_S
         while True:
@@ -129,6 +163,10 @@ class Attempts:
                 status=outcome.result.value,
                 said=f" ({said})" if said else "",
             )
+
+
+def _has(outcome: Outcome | None) -> bool:
+    return outcome is not None and outcome.result is Result.DELIVERED
 
 
 def _all(job: Job, status: str, diagnostic: str) -> dict[Address, Outcome]:

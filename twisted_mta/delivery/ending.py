@@ -34,6 +34,7 @@ class Ending:
     @param suppression: counts who is refused for good, in the same way.
     @param history: where C{events} are recorded.
     @param events: what the attempt was, and that the sender is told.
+    @param so_far: it goes on, and keeps its lease.
     """
 
     __slots__ = (
@@ -44,6 +45,7 @@ class Ending:
         "_owner",
         "_refused",
         "_settlement",
+        "_so_far",
         "_suppression",
         "_told",
     )
@@ -58,7 +60,9 @@ class Ending:
         suppression: Suppression | None = None,
         history: IHistory | None = None,
         events: Sequence[Event] = (),
+        so_far: bool = False,
     ) -> None:
+        self._so_far = so_far
         self._ledger = ledger
         self._owner = owner
         self._job = job
@@ -124,7 +128,7 @@ class Ending:
 
     def _go_on(self, transaction: ITransaction, waiting: Collection[int]) -> None:
         """What is to be done besides, if the lease is ours."""
-        if self._job.id in waiting:
+        if self._job.id in waiting and not self._so_far:
             self._defer(transaction)
             transaction.changed(TOPIC)
         for notice in self._told:

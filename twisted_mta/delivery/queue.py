@@ -331,7 +331,11 @@ class Queue(Backlog):
     # --- and out ---
 
     async def settle(
-        self, job: Job, outcomes: Mapping[Address, Outcome], who: str = ""
+        self,
+        job: Job,
+        outcomes: Mapping[Address, Outcome],
+        who: str = "",
+        so_far: bool = False,
     ) -> None:
         """See L{IQueue.settle}."""
         settlement = judge(job, outcomes, self._schedule, self._clock.seconds())
@@ -351,7 +355,7 @@ class Queue(Backlog):
                 told = tuple(notices)
             while True:
                 try:
-                    ours = await self._commit(job, settlement, told, who)
+                    ours = await self._commit(job, settlement, told, who, so_far)
                     break
                 except Permanent as error:
                     if not told:
@@ -393,7 +397,12 @@ class Queue(Backlog):
         return settlement, instead
 
     async def _commit(
-        self, job: Job, settlement: Settlement, notices: Sequence[Acceptance], who: str
+        self,
+        job: Job,
+        settlement: Settlement,
+        notices: Sequence[Acceptance],
+        who: str,
+        so_far: bool,
     ) -> bool:
         """Record a settlement and accept its notices, as one.
 
@@ -406,6 +415,7 @@ class Queue(Backlog):
             *(self._ledger, self._owner, job, settlement, notices, self._suppression),
             self.history,
             events,
+            so_far,
         )
         return await self._ledger.write(ending, brief=ending.brief)
 

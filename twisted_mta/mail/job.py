@@ -1,6 +1,6 @@
 """A row of the relay queue, as delivery agents and people see it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from twisted_mta.mail import dsn
@@ -28,6 +28,8 @@ class Job:
         whom it is not the usual.
     @ivar rewritten: who sends it on this way instead of the envelope's sender, if
         anybody does.
+    @ivar note: of an attempt that takes several steps: awaited after each, it records
+        who has the message by then, whatever becomes of the rest. C{None}: nobody does.
     """
 
     id: int
@@ -43,6 +45,9 @@ class Job:
     warned: bool
     notifications: Mapping[Address, Notification] = field(default_factory=dict)
     rewritten: Address | None = None
+    note: Callable[[Mapping[Address, Outcome]], Awaitable[None]] | None = field(
+        default=None, compare=False, repr=False
+    )
 
     @property
     def sender(self) -> Address | None:

@@ -132,7 +132,10 @@ class PipeAgent:
         except OSError as error:
             text = f"The program cannot be started: {error.strerror}"
             outcome = Outcome(Result.DEFERRED, "4.3.0", text)
-        return dict.fromkeys(recipients, outcome)
+        outcomes = dict.fromkeys(recipients, outcome)
+        if job.note is not None and len(recipients) < len(job.recipients):
+            await job.note(outcomes)
+        return outcomes
 
     async def _outcome(
         self, job: Job, content: IContent, recipients: Sequence[Address]

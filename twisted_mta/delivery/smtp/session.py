@@ -127,6 +127,8 @@ class Session:
                 text = f"The message cannot be read here: {error.text}"
                 raise Unusable(deferred("4.3.0", text), retry=False)
             waiting = [*again, *rest]
+            if waiting:
+                await work.note()
         return waiting
 
     async def foresee(self, recipient: Address) -> Outcome:

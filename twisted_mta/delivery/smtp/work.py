@@ -94,6 +94,11 @@ class Work:
             if outcome.result is Result.DELIVERED
         }
 
+    async def note(self) -> None:
+        """Have it recorded who has the message, before others are tried."""
+        if self.job.note is not None and (taken := self.taken()):
+            await self.job.note(taken)
+
     def _spoken(self, outcome: Outcome) -> Outcome:
         """With what the host is spoken to with."""
         return replace(outcome, tls=self.channel) if self.channel else outcome
