@@ -23,6 +23,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.net.lines import Lines
 from tests.net.test_listener import V4, dial, in_thread, line_of
+from tests.system.loopback import APART
 from twisted_mta.net.admission import Admission
 from twisted_mta.net.hearing import heard, out_of_reach
 from twisted_mta.net.listener import Listener, Spoken
@@ -109,7 +110,7 @@ class HeardTests(unittest.TestCase):
         self.server.sendall(b"250 Ok\r\n")
         self.assertFalse(out_of_reach(self.server))
         done = subprocess.run(
-            ["unshare", "--map-root-user", "--net", sys.executable, "-c", _APART],
+            [*APART, sys.executable, "-c", _APART],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
             text=True,

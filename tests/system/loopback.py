@@ -1,10 +1,15 @@
 """The loopback interface of a network of our own (unshare --net)."""
 
 import fcntl
+import os
 import socket
 import struct
 
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1  # netdevice(7)
+
+#: What a program is started by that has a network of its own. Root needs no namespace
+#: of users for that, which not every machine gives.
+APART = ("unshare", *(() if os.geteuid() == 0 else ("--map-root-user",)), "--net")
 
 
 def set_up(up: bool) -> None:

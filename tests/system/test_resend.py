@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.system.daemon import PATIENCE_S, Server, run, wait_until
-from tests.system.loopback import set_up
+from tests.system.loopback import APART, set_up
 from tests.system.workercase import (
     ALICE,
     BOB,
@@ -192,7 +192,7 @@ class ApartTests(ResendCase):
         super().setUp()
         self.apart = _APART in os.environ
         if not self.apart:
-            words = ["unshare", "--map-root-user", "--net", sys.executable]
+            words = [*APART, sys.executable]
             trial = ["-m", "twisted.trial", f"--temp-directory={self.home}/trial"]
             done = run([*words, *trial, self.id()], check=False, **{_APART: "yes"})
             if "unshare" in done.stderr and os.environ.get("CI") != "true":
